@@ -1,0 +1,68 @@
+"""Every error epam_extract raises on purpose.
+
+EpamExtractError
+├── ConfigError        the options contradict each other, or name what is not there; nothing ran
+├── CheckpointError    the weights do not fit the network
+├── PoseModelError     a pose model cannot be had, or is of another kind
+├── VideoError         one video fails; it is recorded and the run goes on
+│   ├── ProbeError     it cannot be opened or has no frames
+│   └── DecodeError    it opens, but its frames cannot all be read
+├── StoreError         the output file cannot be written, resumed or read
+│   ├── StoreLocked    another process is writing it
+│   └── StoreMismatch  it was made with other options, weights or pose models
+└── MachineError       disk full, out of memory, GPU lost: the run stops, what is committed stays
+
+A message says what happened, what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class EpamExtractError(Exception):
+    """Base class: the CLI turns these, and only these, into a one-line message."""
+
+
+class ConfigError(EpamExtractError):
+    """The options contradict each other, or name what is not there; nothing was run."""
+
+
+class CheckpointError(EpamExtractError):
+    """The checkpoint cannot be read, or its tensors do not match the network's."""
+
+
+class PoseModelError(EpamExtractError):
+    """A pose model cannot be downloaded or loaded, or it is of another kind."""
+
+
+class VideoError(EpamExtractError):
+    """One video fails in some stage; the run records it and goes on."""
+
+    stage = "video"
+
+
+class ProbeError(VideoError):
+    """The file cannot be opened as a video, or it has no frames."""
+
+    stage = "probe"
+
+
+class DecodeError(VideoError):
+    """The file opens, but its frames cannot all be read."""
+
+    stage = "decode"
+
+
+class StoreError(EpamExtractError):
+    """The output file cannot be written, resumed or read."""
+
+
+class StoreLocked(StoreError):
+    """Another live process is writing the file."""
+
+
+class StoreMismatch(StoreError):
+    """The file was made with other options, weights or pose models than this run's."""
+
+
+class MachineError(EpamExtractError):
+    """The machine failed, not a video: the run stops and everything committed stays."""

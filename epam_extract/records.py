@@ -1,0 +1,223 @@
+"""The records that travel between stages, in the order they appear.
+
+They check themselves on construction, and their ``repr`` prints shapes, not arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from .config import NUM_KEYPOINTS, POSE_FRAMES, RGB_FRAMES, RGB_SIZE
+
+
+def _check(name: str, array: np.ndarray, shape: Sequence[int | None], dtype: type) -> None:
+    """Raise unless ``array`` has this dtype and this shape, None meaning any length."""
+    fits = array.ndim == len(shape) and all(
+        want is None or want == have for want, have in zip(shape, array.shape, strict=False)
+    )
+    if not fits or array.dtype != np.dtype(dtype):
+        want = ", ".join("any" if n is None else str(n) for n in shape)
+        raise ValueError(
+            f"{name}: expected ({want}) {np.dtype(dtype)}, got {array.shape} {array.dtype}"
+        )
+
+
+@dataclass(frozen=True)
+class Video:
+    """One video as the probe found it; every number is measured, none is the header's."""
+
+    id: str
+    """Path under the root without suffix, "/" kept."""
+    path: Path
+    num_frames: int
+    """Frames that decode."""
+    fps: Fraction
+    height: int
+    """As displayed: rotation is applied."""
+    width: int
+    timestamps: np.ndarray = field(repr=False)
+    """(T,) float64: presentation time of each frame, in seconds."""
+    size: int = 0
+    """Bytes of the file."""
+    mtime_ns: int = 0
+    notes: tuple[str, ...] = ()
+    """What a person should know: "truncated: 74 of 150 frames", "read with PyAV: MPEG-TS"."""
+
+    def __post_init__(self) -> None:
+        _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first frame's start to the last one's end."""
+        last = float(1 / self.fps) if self.fps else 0.0
+        return float(self.timestamps[-1] - self.timestamps[0]) + last
+
+
+@dataclass(frozen=True)
+class VideoFailure:
+    """A video that could not be done; travels in place of its results."""
+
+    video_id: str
+    stage: str
+    message: str
+    path: Path | None = None
+
+
+@dataclass(frozen=True, repr=False)
+class FramePiece:
+    """Consecutive frames of one video, as they come from the decoder."""
+
+    start: int
+    """Index of the first frame in the video."""
+    frames: np.ndarray
+    """(F, H, W, 3) uint8, RGB."""
+
+    def __post_init__(self) -> None:
+        _check("frames", self.frames, (None, None, None, 3), np.uint8)
+
+    def __repr__(self) -> str:
+        return f"FramePiece(start={self.start}, frames={self.frames.shape})"
+
+
+@dataclass(frozen=True, repr=False)
+class PoseTrack:
+    """Keypoints of every person in a run of frames. ``M`` people, ``T`` frames.
+
+    A person absent from a frame has score 0 there. Persons are ordered by detection score within
+    each frame; they are not tracked, since heatmaps merge them by maximum.
+    """
+
+    keypoints: np.ndarray
+    """(M, T, 17, 2) float32, x right and y down, in pixels of the decoded frame."""
+    keypoint_scores: np.ndarray
+    """(M, T, 17) float32 in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        people, frames = self.keypoint_scores.shape[:2]
+        _check("keypoints", self.keypoints, (people, frames, NUM_KEYPOINTS, 2), np.float32)
+        _check("keypoint_scores", self.keypoint_scores, (people, frames, NUM_KEYPOINTS), np.float32)
+
+    def __repr__(self) -> str:
+        people, frames = self.keypoint_scores.shape[:2]
+        return f"PoseTrack({people} people, {frames} frames)"
+
+
+@dataclass(frozen=True, repr=False)
+class Clip:
+    """What the network sees of one window, still as pixels and bare keypoints."""
+
+    video_id: str
+    window: int
+    """Row of the window in its video."""
+    rgb: np.ndarray
+    """(16, 224, 224, 3) uint8, RGB."""
+    keypoints: np.ndarray
+    """(M, 48, 17, 2) float32, in heatmap pixels."""
+    keypoint_scores: np.ndarray
+    """(M, 48, 17) float32."""
+    box: tuple[int, int, int, int]
+    """x1, y1, x2, y2 of the crop in source pixels."""
+    person: float
+    """Share of the window's frames with a person."""
+
+    def __post_init__(self) -> None:
+        people = len(self.keypoints)
+        _check("rgb", self.rgb, (RGB_FRAMES, RGB_SIZE, RGB_SIZE, 3), np.uint8)
+        _check("keypoints", self.keypoints, (people, POSE_FRAMES, NUM_KEYPOINTS, 2), np.float32)
+        _check(
+            "keypoint_scores",
+            self.keypoint_scores,
+            (people, POSE_FRAMES, NUM_KEYPOINTS),
+            np.float32,
+        )
+
+    def __repr__(self) -> str:
+        return f"Clip({self.video_id!r}, window {self.window}, {len(self.keypoints)} people)"
+
+
+@dataclass(frozen=True, repr=False)
+class ClipBatch:
+    """Clips of any videos at one fixed batch shape; rows past ``len(clips)`` are padding."""
+
+    clips: tuple[Clip, ...]
+    rgb: np.ndarray
+    """(B, 16, 224, 224, 3) uint8."""
+    keypoints: np.ndarray
+    """(B, M, 48, 17, 2) float32, M zero-padded."""
+    keypoint_scores: np.ndarray
+    """(B, M, 48, 17) float32."""
+
+    def __repr__(self) -> str:
+        return f"ClipBatch({len(self.clips)} clips, rgb={self.rgb.shape})"
+
+
+@dataclass(frozen=True, repr=False)
+class FeatureBatch:
+    """Features of a :class:`ClipBatch`'s real rows, in its order, as they are stored."""
+
+    clips: tuple[Clip, ...]
+    arrays: dict[str, np.ndarray]
+    """Dataset name to rows: ``rgb_pooled`` (B, 432) f32, ``pose_pooled`` (B, 216) f32, ``rgb``
+    (B, 432, 16, 7, 7) and ``pose`` (B, 216, 48, 7, 7) in the stored dtype, ``rgb_tokens``
+    (B, 16, 432) and ``pose_tokens`` (B, 48, 216) f32; those asked for only."""
+    clipped: int = 0
+    """Values beyond the stored dtype's range that were clipped to it."""
+
+    def __repr__(self) -> str:
+        return f"FeatureBatch({ ({name: a.shape for name, a in self.arrays.items()}) })"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run did, for the screen and ``--summary-json``."""
+
+    out: Path
+    videos: int
+    """Videos asked for."""
+    done: int
+    """Videos complete in the file now, of those asked for."""
+    skipped: int
+    """Of them, complete before this run."""
+    failures: tuple[VideoFailure, ...]
+    windows: int
+    """Windows written by this run."""
+    frames: int
+    """Frames read by this run."""
+    frames_with_person: int
+    seconds: float
+    size: int
+    """Bytes of the file."""
+    interrupted: bool = False
+    clipped: int = 0
+    notes: tuple[str, ...] = ()
+    """Announcements: random weights, demo pose model, values clipped."""
+
+    @property
+    def failed(self) -> int:
+        """Number of videos asked for that failed, now or in an earlier run."""
+        return len(self.failures)
+
+
+def concatenate(tracks: Sequence[PoseTrack]) -> PoseTrack:
+    """Join tracks along time, zero-padding people to the largest M."""
+    people = max((len(track.keypoints) for track in tracks), default=0)
+    frames = sum(track.keypoints.shape[1] for track in tracks)
+    keypoints = np.zeros((people, frames, NUM_KEYPOINTS, 2), np.float32)
+    scores = np.zeros((people, frames, NUM_KEYPOINTS), np.float32)
+    for track, start in zip(tracks, _starts(tracks), strict=True):
+        where = slice(start, start + track.keypoints.shape[1])
+        keypoints[: len(track.keypoints), where] = track.keypoints
+        scores[: len(track.keypoints), where] = track.keypoint_scores
+    return PoseTrack(keypoints, scores)
+
+
+def _starts(tracks: Sequence[PoseTrack]) -> Iterator[int]:
+    start = 0
+    for track in tracks:
+        yield start
+        start += track.keypoints.shape[1]
