@@ -173,6 +173,40 @@ class FeatureBatch:
 
 
 @dataclass(frozen=True)
+class Plan:
+    """What a run is going to do, known before its first frame is read."""
+
+    videos: int
+    """Videos asked for."""
+    to_do: int
+    """Of them, those this run reads."""
+    skipped: int
+    """Of them, those complete in the file."""
+    failed_before: int
+    """Of them, those that failed in an earlier run and whose file has not changed since."""
+    frames: int
+    """Frames to process."""
+    windows: int
+    """Windows to write."""
+    bytes: int
+    """What the output is expected to grow by."""
+    free_bytes: int
+    """What the disk has left."""
+
+
+@dataclass(frozen=True)
+class StageLoad:
+    """How one stage of the running pipeline fared in the last seconds."""
+
+    rate: float
+    """Items per second."""
+    busy: float
+    """Share of the time it worked instead of waiting, 0 to 1 (all its threads together)."""
+    unit: str = "frames"
+    """What is counted: "frames", "windows", "videos"."""
+
+
+@dataclass(frozen=True)
 class Summary:
     """What a run did, for the screen and ``--summary-json``."""
 
