@@ -115,18 +115,33 @@ class PoseConfig:
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """Where the backbone's weights come from: exactly one of the ways."""
+    """Where the backbone's weights come from: files, or a seed, or the demo's."""
 
     file: Path | None = None
     """Official multimodal checkpoint (.pth, .safetensors)."""
     rgb_file: Path | None = None
-    """Official single-stream RGB checkpoint."""
+    """Official single-stream RGB checkpoint, replacing that stream of ``file``."""
     pose_file: Path | None = None
-    """Official single-stream pose checkpoint."""
+    """Official single-stream pose checkpoint, replacing that stream of ``file``."""
     random_seed: int | None = None
     """Seeded random weights, for trying the tool."""
     demo: bool = False
     """Seeded random weights announced as the demo's."""
+
+    def __post_init__(self) -> None:
+        _at_least("random_seed", self.random_seed, 0)
+        ways = {
+            "--weights": self.file,
+            "--rgb-weights": self.rgb_file,
+            "--pose-weights": self.pose_file,
+        }
+        given = [name for name, path in ways.items() if path is not None]
+        if self.random_seed is not None:
+            given.append("--random-weights")
+        if self.demo:
+            given.append("--demo")
+        if len(given) > 1 and (self.demo or self.random_seed is not None):
+            raise ConfigError(f"{' and '.join(given)} contradict each other: choose one")
 
 
 @dataclass(frozen=True)
