@@ -1,0 +1,25 @@
+"""EPAM-Net's backbone. Needs torch alone, so the folder can be copied into another project
+(with ``errors.py`` beside it).
+"""
+
+from .epam import (
+    ATTENTION_TYPES,
+    CBAMSpatialEfficientTemporalAttention,
+    EPAMBackbone,
+    SpatialTemporalAttention,
+)
+from .weights import load_stream_weights, load_weights, random_weights, weights_identity
+from .x3d import X3DTemporalShift, X3DTemporalShiftPose
+
+__all__ = [
+    "ATTENTION_TYPES",
+    "CBAMSpatialEfficientTemporalAttention",
+    "EPAMBackbone",
+    "SpatialTemporalAttention",
+    "X3DTemporalShift",
+    "X3DTemporalShiftPose",
+    "load_stream_weights",
+    "load_weights",
+    "random_weights",
+    "weights_identity",
+]
