@@ -1,24 +1,25 @@
-"""What a running extraction tells the person in front of it.
+"""What a running extraction reports, and the sums a display makes of it.
 
 The pipeline reports to a :class:`Progress`, from any of its threads. The base class shows nothing
-and only logs; :func:`open_progress` makes the ones that show something, always on stderr:
-
-* ``rich``   a live display for a terminal,
-* ``plain``  a line now and then, for the log of a batch job,
-* ``tqdm``   one bar, for notebooks,
-* ``json``   one JSON object a line, for other programs,
-* ``none``   announcements and warnings only.
+and only logs; ``displays.open_progress`` makes the ones that show something. :class:`Tally` keeps
+count for them: videos, frames, speed, time left.
 """
 
 from __future__ import annotations
 
 import logging
+import time
+from collections import deque
 from collections.abc import Mapping
+from threading import RLock
 from types import TracebackType
 
 from .records import Plan, StageLoad, Summary, VideoFailure
 
 log = logging.getLogger(__name__)
+
+PACE_SECONDS = 60.0  # speed and time left come from this much of the past
+FIRST_PACE_SECONDS = 2.0  # and are not shown before this much of it is there
 
 
 class Progress:
@@ -65,6 +66,7 @@ class Progress:
 
     def video_failed(self, failure: VideoFailure, *, frames_left: int = 0) -> None:
         """A video failed; ``frames_left`` of the plan's frames will not be processed."""
+        log.warning("%s: %s: %s", failure.video_id, failure.stage, failure.message)
 
     def video_skipped(self, video_id: str) -> None:
         """A video is complete in the file already. May be called before ``plan``."""
@@ -83,3 +85,144 @@ class Progress:
 
 
 SILENT = Progress()
+
+
+class Tally(Progress):
+    """Keeps count of a run for a display. ``lock`` guards every field; it may be re-entered."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.planned: Plan | None = None
+        self.done = self.failed = self.windows = 0
+        self.frames = 0
+        """Frames that need no further work."""
+        self.frames_total = 0
+        self.running: dict[str, int] = {}
+        """Videos being worked on, with their frames, oldest first."""
+        self.loads: dict[str, StageLoad] = {}
+        self.bottleneck: str | None = None
+        self.downloads: dict[str, tuple[int, int | None]] = {}
+        self.probing: tuple[int, int] | None = None
+        self.started = time.monotonic()
+        self._past: deque[tuple[float, int]] = deque()
+
+    def download(self, name: str, done: int, total: int | None) -> None:
+        with self.lock:
+            self.downloads[name] = (done, total)
+            if total is not None and done >= total:
+                del self.downloads[name]
+
+    def probed(self, done: int, total: int) -> None:
+        with self.lock:
+            self.probing = (done, total) if done < total else None
+
+    def plan(self, plan: Plan) -> None:
+        with self.lock:
+            self.planned, self.frames_total, self.probing = plan, plan.frames, None
+            self.started = time.monotonic()
+            self._past.append((self.started, 0))
+
+    def video_started(self, video_id: str, frames: int) -> None:
+        with self.lock:
+            self.running[video_id] = frames
+
+    def video_done(self, video_id: str, windows: int) -> None:
+        with self.lock:
+            self.running.pop(video_id, None)
+            self.done += 1
+            self.windows += windows
+
+    def video_failed(self, failure: VideoFailure, *, frames_left: int = 0) -> None:
+        with self.lock:
+            self.running.pop(failure.video_id, None)
+            self.failed += 1
+            self.frames_total -= frames_left
+
+    def advance(self, frames: int) -> None:
+        with self.lock:
+            self.frames += frames
+            now = time.monotonic()
+            if not self._past or now - self._past[-1][0] >= 0.5:
+                self._past.append((now, self.frames))
+            while len(self._past) > 2 and self._past[1][0] < now - PACE_SECONDS:
+                self._past.popleft()
+
+    def stages(self, loads: Mapping[str, StageLoad], *, bottleneck: str | None = None) -> None:
+        with self.lock:
+            self.loads = dict(loads)
+            busiest = max(loads, key=lambda name: loads[name].busy, default=None)
+            self.bottleneck = bottleneck or busiest
+
+    @property
+    def share(self) -> float:
+        """Share of the frames that need no further work, 0 to 1."""
+        return min(1.0, self.frames / self.frames_total) if self.frames_total > 0 else 0.0
+
+    def pace(self) -> float | None:
+        """Frames per second over the last minute; None while that cannot be told."""
+        with self.lock:
+            if not self._past:
+                return None
+            then, frames = self._past[0]
+            seconds = time.monotonic() - then
+            if seconds < FIRST_PACE_SECONDS or self.frames == frames:
+                return None
+            return (self.frames - frames) / seconds
+
+    def seconds_left(self) -> float | None:
+        """Seconds the rest will take at this pace; None while that cannot be told."""
+        pace = self.pace()
+        return None if pace is None else max(0, self.frames_total - self.frames) / pace
+
+
+def in_bytes(count: float) -> str:
+    """``1.4 GB``: bytes as disks count them, in thousands."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return (
+                f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+            )
+        count /= 1000
+    return f"{count:.1f} TB"
+
+
+def in_time(seconds: float) -> str:
+    """``1 h 05 min``, ``2 min 30 s``, ``12 s``, ``0.8 s``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    minutes = round(seconds / 60)
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def in_rate(rate: float, unit: str) -> str:
+    """``85 frames/s``, ``5.4 windows/s``."""
+    return f"{rate:,.0f} {unit}/s" if rate >= 9.95 else f"{rate:.1f} {unit}/s"
+
+
+def counted(count: int, noun: str) -> str:
+    """``1 video``, ``1,204 videos``."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def in_words(plan: Plan) -> str:
+    """What a run is going to do, in one sentence."""
+    asides = []
+    if plan.skipped:
+        asides.append(f"{plan.skipped:,} done before")
+    if plan.failed_before:
+        asides.append(f"{plan.failed_before:,} failed before, see --retry-failed")
+    before = f" ({'; '.join(asides)})" if asides else ""
+    if not plan.to_do:
+        return f"nothing to do for {counted(plan.videos, 'video')}{before}"
+    return (
+        f"{counted(plan.to_do, 'video')} to do{before}: {counted(plan.frames, 'frame')}, "
+        f"{counted(plan.windows, 'window')}, about {in_bytes(plan.bytes)} "
+        f"({in_bytes(plan.free_bytes)} free)"
+    )
