@@ -1,0 +1,170 @@
+"""Person box, crop, resize: frames and keypoints -> what the network sees of a window."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .config import (
+    BOX_MIN_SIZE,
+    BOX_PADDING,
+    HEATMAP_SIZE,
+    NUM_KEYPOINTS,
+    POSE_FRAMES,
+    RGB_FRAMES,
+    RGB_SIZE,
+    RGB_STEP,
+)
+from .records import Clip, ClipBatch, FramePiece, PoseTrack, concatenate
+
+Box = tuple[int, int, int, int]
+
+
+def person_box(keypoints: np.ndarray, height: int, width: int) -> Box:
+    """The square box (x1, y1, x2, y2) around everybody in ``keypoints`` (M, F, 17, 2).
+
+    The tight box of all joints that are neither NaN nor 0, grown to 1.25 times its size, made
+    square, cut to the picture, integer. A tight box under 10 px either way, or nobody at all, means
+    the whole picture. Source: PoseCompact of PYSKL with padding 0.25 and hw_ratio 1.
+    """
+    return grown_box(tight_box(keypoints), height, width)
+
+
+def tight_box(keypoints: np.ndarray) -> np.ndarray:
+    """(2, 2) float64: least x, y and greatest x, y of the joints there are; inf where none is."""
+    there = (keypoints != 0) & ~np.isnan(keypoints)  # (M, F, 17, 2)
+    axes = tuple(range(keypoints.ndim - 1))
+    low = np.min(keypoints, axis=axes, where=there, initial=np.inf)
+    high = np.max(keypoints, axis=axes, where=there, initial=-np.inf)
+    return np.stack([low, high]).astype(np.float64)
+
+
+def grown_box(tight: np.ndarray, height: int, width: int) -> Box:
+    """The box around a tight box (2, 2): padded, square, cut to the picture, integer."""
+    whole = (0, 0, width, height)
+    low, high = tight
+    if not np.isfinite(tight).all() or (high - low).min() < BOX_MIN_SIZE:
+        return whole
+    center = (low + high) / 2
+    half = ((high - low) / 2 * (1 + BOX_PADDING)).max()
+    x1, y1 = (int(v) for v in np.maximum(center - half, 0))
+    x2, y2 = (int(v) for v in np.minimum(center + half, (width, height)))
+    return (x1, y1, x2, y2) if x2 > x1 and y2 > y1 else whole
+
+
+def union_boxes(boxes: Iterable[np.ndarray]) -> np.ndarray:
+    """The tight box around tight boxes, as (2, 2) float64."""
+    stacked = np.stack([np.array([[np.inf] * 2, [-np.inf] * 2]), *boxes])
+    return np.stack([stacked[:, 0].min(0), stacked[:, 1].max(0)])
+
+
+@dataclass(frozen=True)
+class Cut:
+    """Everything one clip is cut from; :meth:`clip` does the work, in any thread."""
+
+    video_id: str
+    window: int
+    frames: tuple[np.ndarray, ...]
+    """16 x (H, W, 3) uint8 RGB, whole frames."""
+    track: PoseTrack
+    """(M, 48): the window's keypoints in source pixels."""
+    video_box: Box | None
+    """Crop RGB to this box of the whole video; None crops to the window's own, like heatmaps."""
+
+    def clip(self) -> Clip:
+        """Crop, resize with OpenCV's bilinear as the original's crops were, and move keypoints.
+
+        Frames that the window repeats (edges) are resized once.
+        """
+        height, width = self.frames[0].shape[:2]
+        keypoints = np.nan_to_num(self.track.keypoints)
+        window_box = person_box(keypoints, height, width)
+        x1, y1, x2, y2 = box = self.video_box or window_box
+        rgb = np.empty((RGB_FRAMES, RGB_SIZE, RGB_SIZE, 3), np.uint8)
+        for i, frame in enumerate(self.frames):
+            if i and frame is self.frames[i - 1]:
+                rgb[i] = rgb[i - 1]
+            else:
+                cv2.resize(frame[y1:y2, x1:x2], (RGB_SIZE, RGB_SIZE), dst=rgb[i])
+        return Clip(
+            video_id=self.video_id,
+            window=self.window,
+            rgb=rgb,
+            keypoints=to_heatmap_pixels(keypoints, window_box),
+            keypoint_scores=self.track.keypoint_scores,
+            box=box,
+            person=float((self.track.keypoint_scores > 0).any((0, 2)).mean()),
+        )
+
+
+def to_heatmap_pixels(keypoints: np.ndarray, box: Box) -> np.ndarray:
+    """Source pixels -> heatmap pixels of ``box``: (..., 2) float32. Coordinates of 0 stay 0."""
+    origin = np.float32(box[:2])
+    scale = HEATMAP_SIZE / (np.float32(box[2:]) - origin)
+    return np.where(keypoints != 0, keypoints - origin, 0).astype(np.float32) * scale
+
+
+def cut_windows(
+    video_id: str,
+    windows: np.ndarray,
+    pieces: Iterable[tuple[FramePiece, PoseTrack]],
+    *,
+    first: int = 0,
+    video_box: Box | None = None,
+) -> Iterator[tuple[int, PoseTrack, list[Cut]]]:
+    """For each piece its start, its track, and a :class:`Cut` for every window it completes.
+
+    ``windows`` (W, 48) are taken from row ``first`` on. ``pieces`` are consecutive and come in
+    order, not necessarily from frame 0 on. Only those that a window to come still needs are held:
+    about one window's frames.
+    """
+    held: deque[tuple[FramePiece, PoseTrack]] = deque()
+    row = first
+    for piece, track in pieces:
+        held.append((piece, track))
+        end = piece.start + len(piece.frames)
+        cuts = []
+        while row < len(windows) and windows[row].max() < end:
+            cuts.append(_cut(video_id, row, windows[row], held, video_box))
+            row += 1
+        yield piece.start, track, cuts
+        needed = windows[row].min() if row < len(windows) else end
+        while held and held[0][0].start + len(held[0][0].frames) <= needed:
+            held.popleft()
+
+
+def _cut(
+    video_id: str,
+    row: int,
+    window: np.ndarray,
+    held: Sequence[tuple[FramePiece, PoseTrack]],
+    video_box: Box | None,
+) -> Cut:
+    start = held[0][0].start
+    frames = [frame for piece, _ in held for frame in piece.frames]
+    track = concatenate([track for _, track in held])
+    where = window - start
+    return Cut(
+        video_id=video_id,
+        window=row,
+        frames=tuple(frames[i - start] for i in window[::RGB_STEP]),
+        track=PoseTrack(track.keypoints[:, where], track.keypoint_scores[:, where]),
+        video_box=video_box,
+    )
+
+
+def collate(clips: Sequence[Clip], size: int) -> ClipBatch:
+    """Stack clips to a batch of exactly ``size``; missing clips and people are zeros."""
+    people = max(len(clip.keypoints) for clip in clips)
+    rgb = np.zeros((size, RGB_FRAMES, RGB_SIZE, RGB_SIZE, 3), np.uint8)
+    keypoints = np.zeros((size, people, POSE_FRAMES, NUM_KEYPOINTS, 2), np.float32)
+    scores = np.zeros((size, people, POSE_FRAMES, NUM_KEYPOINTS), np.float32)
+    for i, clip in enumerate(clips):
+        rgb[i] = clip.rgb
+        keypoints[i, : len(clip.keypoints)] = clip.keypoints
+        scores[i, : len(clip.keypoints)] = clip.keypoint_scores
+    return ClipBatch(tuple(clips), rgb, keypoints, scores)

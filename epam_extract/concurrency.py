@@ -1,0 +1,147 @@
+"""The one place where threads are started, and where their work is measured."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from typing import TypeVar
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+
+def flat_map(
+    fn: Callable[[In], Iterable[Out]], items: Iterable[In], *, workers: int, depth: int
+) -> Iterator[Out]:
+    """Run ``fn`` over ``items`` in ``workers`` threads, yielding what each call yields.
+
+    Outputs of one item keep their order; items interleave. At most ``depth`` outputs wait unread.
+    The first exception stops every worker and is raised here; closing stops them too.
+    """
+    source, lock = iter(items), threading.Lock()
+    out: queue.Queue[object] = queue.Queue(maxsize=depth)
+    stop, done = threading.Event(), object()
+
+    def put(value: object) -> bool:
+        while not stop.is_set():
+            try:
+                out.put(value, timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def work() -> None:
+        try:
+            while not stop.is_set():
+                with lock:
+                    item = next(source, done)
+                if item is done:
+                    break
+                outputs = fn(item)  # type: ignore[arg-type]
+                try:
+                    for value in outputs:
+                        if not put(value):
+                            return
+                finally:
+                    close = getattr(outputs, "close", None)
+                    if close is not None:
+                        close()
+        except BaseException as error:
+            put(error)
+        finally:
+            put(done)
+
+    threads = [threading.Thread(target=work, name=f"lane-{i}", daemon=True) for i in range(workers)]
+    for thread in threads:
+        thread.start()
+    try:
+        running = workers
+        while running:
+            value = out.get()
+            if value is done:
+                running -= 1
+            elif isinstance(value, BaseException):
+                raise value
+            else:
+                yield value  # type: ignore[misc]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def map_ahead(
+    executor: Executor, fn: Callable[[In], Out], items: Iterable[In], *, depth: int
+) -> Iterator[Out]:
+    """``map(fn, items)`` in order, with up to ``depth`` calls under way in ``executor``.
+
+    The next item is only asked for when a result is taken, so memory stays bounded. The first
+    exception is raised in its turn; calls that have not begun by then are cancelled.
+    """
+    pending: deque[Future[Out]] = deque()
+    try:
+        for item in items:
+            pending.append(executor.submit(fn, item))
+            if len(pending) >= depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for future in pending:
+            future.cancel()
+
+
+class Budget:
+    """A bound on something that several threads hold, such as bytes of frames."""
+
+    def __init__(self, total: int) -> None:
+        self._total, self._held = total, 0
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def hold(self, amount: int) -> Iterator[None]:
+        """Wait until ``amount`` fits beside what others hold, or nobody holds anything."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held or self._held + amount <= self._total)
+            self._held += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._held -= amount
+                self._changed.notify_all()
+
+
+class Meter:
+    """Adds up, over all threads, how long each stage worked and how much it did."""
+
+    def __init__(self, *stages: str) -> None:
+        self._lock = threading.Lock()
+        self._seconds = dict.fromkeys(stages, 0.0)
+        self._items = dict.fromkeys(stages, 0)
+
+    @contextmanager
+    def measure(self, stage: str, items: int = 1) -> Iterator[None]:
+        """Count the time inside the block, and ``items``, for ``stage``."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.add(stage, time.perf_counter() - start, items)
+
+    def add(self, stage: str, seconds: float, items: int = 0) -> None:
+        """Count time measured elsewhere, such as in a decoder's process."""
+        with self._lock:
+            self._seconds[stage] += seconds
+            self._items[stage] += items
+
+    def totals(self) -> dict[str, tuple[float, int]]:
+        """Stage -> (seconds of work, items) so far."""
+        with self._lock:
+            return {stage: (self._seconds[stage], self._items[stage]) for stage in self._seconds}

@@ -1,0 +1,294 @@
+"""extract_features(): the stages wired together, in reading order.
+
+``find -> plan -> lanes (probe, read, pose, clips) -> batches -> network -> file``
+
+Each video is read in a lane: a thread with a decoder process behind it. Pose estimation and the
+network run in thread pools, every call on one core where there is no GPU: whatever is ready keeps
+the cores busy, and no number depends on how many workers there are. The calling thread writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import cv2
+import torch
+
+from .clips import collate
+from .concurrency import Budget, Meter, flat_map, map_ahead
+from .config import ExtractConfig
+from .lane import Event, Job, Lane
+from .network import Network, load_backbone, pick_device, pick_precision, worth_compiling
+from .planning import SortedVideos, check_disk, make_plan, sort_videos
+from .pose import PoseEstimator, open_pose_model
+from .progress import SILENT, Progress
+from .records import Clip, FeatureBatch, StageLoad, Summary
+from .store import StoreHeader, StoreWriter
+from .video import FoundVideo, find_videos
+from .writing import Output
+
+log = logging.getLogger(__name__)
+
+FRAME_BYTES = {"cpu": 900 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
+BATCH_SIZE = {"cpu": 4, "cuda": 64}
+LANES = {"cpu": 2, "cuda": 8}
+NETWORK_THREADS_GPU = 2  # one copies while the other computes
+STAGES = {"read": "frames", "pose": "frames", "clips": "windows", "network": "windows"}
+STAGES["write"] = "windows"
+REPORT_SECONDS = 1.0
+MAX_EVENTS = 64  # that may wait for clips to travel with
+
+
+def extract_features(
+    videos: str | Path | Sequence[str | Path],
+    out: str | Path,
+    config: ExtractConfig | None = None,
+    *,
+    list_file: Path | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    dry_run: bool = False,
+    progress: Progress = SILENT,
+    stop: threading.Event | None = None,
+) -> Summary:
+    """Write the features of every window of ``videos`` to the HDF5 file ``out``, or go on with it.
+
+    Videos that are complete in ``out`` and unchanged on disk are skipped without being opened. A
+    video that fails is recorded in the file and does not stop the run.
+
+    Args:
+        videos: files, directories (searched recursively) and globs.
+        out: the HDF5 file; its layout is in the README.
+        config: all options; those in ``config.identity()`` must agree with a file gone on with.
+        list_file: a file with one more path a line, or ``-`` for standard input.
+        overwrite: begin the file anew.
+        retry_failed: do the videos that failed before, and only those.
+        dry_run: plan, report the plan and stop.
+        progress: told what happens.
+        stop: once set, what is in flight is finished and committed and the run ends.
+
+    Raises:
+        ConfigError: the options contradict each other, or no video is found.
+        CheckpointError, PoseModelError: weights or pose models cannot be had.
+        StoreError: ``out`` cannot be written, or belongs to other options.
+        MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
+    """
+    run = _Run(config or ExtractConfig(), Path(out), progress, stop or threading.Event())
+    sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
+    found = find_videos(sources, list_file=list_file)
+    if dry_run:
+        return run.only_plan(found, retry_failed=retry_failed)
+    return run(found, overwrite=overwrite, retry_failed=retry_failed)
+
+
+class _Run:
+    """One call of :func:`extract_features`."""
+
+    def __init__(
+        self, config: ExtractConfig, out: Path, progress: Progress, stop: threading.Event
+    ) -> None:
+        self.device = pick_device(config.device)
+        precision = pick_precision(config.precision, self.device)
+        self.config = replace(config, precision=precision)
+        self.out, self.progress, self.stop = out, progress, stop
+        self.batch_size = config.batch_size or BATCH_SIZE[self.device.type]
+        self.meter = Meter(*STAGES)
+        self.started = time.monotonic()
+        self._reported = (self.started, self.meter.totals())
+
+    def only_plan(self, found: Sequence[FoundVideo], *, retry_failed: bool) -> Summary:
+        """Report what a run would do; nothing is written."""
+        stored = stored_states(self.out)
+        videos = sort_videos(found, stored, retry_failed=retry_failed)
+        self.progress.plan(make_plan(videos, self.config, self.out, progress=self.progress))
+        return self._summary(videos, None)
+
+    def __call__(
+        self, found: Sequence[FoundVideo], *, overwrite: bool, retry_failed: bool
+    ) -> Summary:
+        config, progress = self.config, self.progress
+        weights = load_backbone(config.weights)
+        pose = open_pose_model(
+            config.pose, device=str(self.device), threads=1, on_download=progress.download
+        )
+        notes = [note for note in (weights.announcement, pose.announcement) if note]
+        for note in notes:
+            progress.message(note)
+        header = StoreHeader(config.identity(), weights.identity, pose.source)
+        with StoreWriter(self.out, header, overwrite=overwrite) as store:
+            videos = sort_videos(found, store, retry_failed=retry_failed)
+            for video_id in videos.skipped:
+                progress.video_skipped(video_id)
+            plan = make_plan(videos, config, self.out, progress=progress)
+            progress.plan(plan)
+            check_disk(plan, config, self.out)
+            output = Output(store, config, progress=progress, meter=self.meter)
+            if videos.jobs:
+                network = Network(
+                    weights.backbone,
+                    config,
+                    device=self.device,
+                    compile=self._compiles(plan.windows),
+                    on_halved=lambda size: progress.warning(
+                        f"the GPU's memory is full: going on with {size} clips at a time"
+                    ),
+                )
+                self._extract(videos.jobs, pose, network, output)
+        summary = self._summary(videos, output, notes=notes)
+        progress.finished(summary)
+        return summary
+
+    def _compiles(self, windows: int) -> bool:
+        """Whether to compile the network, and say so."""
+        chosen, why = worth_compiling(self.config.compile, self.device, windows)
+        if why:
+            self.progress.message(why)
+        return chosen
+
+    def _extract(
+        self, jobs: Sequence[Job], pose: PoseEstimator, network: Network, output: Output
+    ) -> None:
+        """Run the jobs through all stages; the calling thread writes."""
+        kind = self.device.type
+        cores = available_cores()
+        network_threads = cores if kind == "cpu" else NETWORK_THREADS_GPU
+        with ExitStack() as stack:
+            stack.enter_context(single_threaded_ops())
+            pools = [
+                stack.enter_context(ThreadPoolExecutor(n, name, torch.set_num_threads, (1,)))
+                for name, n in (("pose", cores), ("network", network_threads))
+            ]
+            lane = Lane(
+                config=self.config,
+                pose=pose,
+                pool=pools[0],
+                depth=cores + 1,
+                budget=Budget(FRAME_BYTES[kind]),
+                meter=self.meter,
+                stop=self.stop,
+            )
+            lanes = min(self.config.workers or LANES[kind], len(jobs))
+            events = stack.enter_context(
+                closing(flat_map(lane, jobs, workers=lanes, depth=2 * self.batch_size))
+            )
+            bundles = stack.enter_context(
+                closing(
+                    map_ahead(
+                        pools[1],
+                        lambda bundle: self._features(network, bundle),
+                        bundled(events, self.batch_size),
+                        depth=network_threads + 1,
+                    )
+                )
+            )
+            for passed, features in bundles:
+                for event in passed:
+                    output.event(event)
+                if features is not None:
+                    output.features(features)
+                output.commit_if_due()
+                if time.monotonic() - self._reported[0] >= REPORT_SECONDS:
+                    self._report(lanes, cores, network_threads)
+            output.commit()
+
+    def _features(
+        self, network: Network, bundle: Bundle
+    ) -> tuple[list[Event], FeatureBatch | None]:
+        if not bundle.clips:
+            return bundle.events, None
+        with self.meter.measure("network", len(bundle.clips)):
+            return bundle.events, network(collate(bundle.clips, self.batch_size))
+
+    def _report(self, lanes: int, pose_threads: int, network_threads: int) -> None:
+        """Tell the progress how each stage fared since the last time."""
+        threads = {"read": lanes, "pose": pose_threads, "clips": lanes, "write": 1}
+        threads["network"] = network_threads
+        now, totals = time.monotonic(), self.meter.totals()
+        seconds = max(now - self._reported[0], 1e-6)
+        loads = {}
+        for stage, unit in STAGES.items():
+            worked, items = (
+                new - old for new, old in zip(totals[stage], self._reported[1][stage], strict=True)
+            )
+            busy = min(worked / seconds / threads[stage], 1.0)
+            loads[stage] = StageLoad(rate=items / seconds, busy=busy, unit=unit)
+        self._reported = (now, totals)
+        self.progress.stages(loads)
+
+    def _summary(
+        self, videos: SortedVideos, output: Output | None, *, notes: Sequence[str] = ()
+    ) -> Summary:
+        new_failures = output.failures if output else []
+        done = output.done if output else []
+        clipped = output.clipped if output else 0
+        if clipped:
+            notes = [
+                *notes,
+                f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them",
+            ]
+        return Summary(
+            out=self.out,
+            videos=len(videos.jobs) + len(videos.skipped) + len(videos.failed_before),
+            done=len(videos.skipped) + len(done),
+            skipped=len(videos.skipped),
+            failures=(*videos.failed_before, *new_failures),
+            windows=output.windows if output else 0,
+            frames=output.frames if output else 0,
+            frames_with_person=output.frames_with_person if output else 0,
+            seconds=time.monotonic() - self.started,
+            size=self.out.stat().st_size if self.out.exists() else 0,
+            interrupted=self.stop.is_set(),
+            clipped=clipped,
+            notes=tuple(notes),
+        )
+
+
+@dataclass
+class Bundle:
+    """Clips for one network call, and the other events that came before its last one."""
+
+    clips: list[Clip] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+def bundled(events: Iterable[Event], size: int) -> Iterator[Bundle]:
+    """Group clips by ``size``, across videos; other events travel along, in order."""
+    bundle = Bundle()
+    for event in events:
+        if isinstance(event, Clip):
+            bundle.clips.append(event)
+        else:
+            bundle.events.append(event)
+        if len(bundle.clips) == size or len(bundle.events) >= MAX_EVENTS:
+            yield bundle
+            bundle = Bundle()
+    if bundle.clips or bundle.events:
+        yield bundle
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def single_threaded_ops() -> Iterator[None]:
+    """One core for each call of torch and OpenCV: the pools are what fills the cores."""
+    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)

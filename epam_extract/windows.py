@@ -1,0 +1,115 @@
+"""Index arithmetic: which frames of a video make up each window, and when it is.
+
+Pure functions of integers and time stamps. Nothing here opens a file or touches a frame.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .config import POSE_FRAMES, RGB_STEP, UNIFORM_SEED, WindowConfig
+
+
+def window_starts(num_frames: int, config: WindowConfig) -> np.ndarray:
+    """First frame of every window, shape (W,), int64; may lie outside the video.
+
+    ``centered``: window i spreads around frame ``i*stride + stride/2`` and there are
+    ``ceil(T/stride)``; ``valid``: whole windows from frame 0 on, and one where the video is
+    shorter than a window; ``single``: one, from frame 0.
+    """
+    if config.grid == "single":
+        return np.zeros(1, np.int64)
+    if config.grid == "valid":
+        return np.arange(0, max(num_frames - config.span, 0) + 1, config.stride, dtype=np.int64)
+    centers = np.arange(0, num_frames, config.stride, dtype=np.int64) + config.stride // 2
+    return centers - POSE_FRAMES // 2 * config.frame_interval
+
+
+def _unclipped(num_frames: int, config: WindowConfig) -> np.ndarray:
+    starts = window_starts(num_frames, config)
+    return starts[:, None] + np.arange(POSE_FRAMES) * config.frame_interval
+
+
+def plan_windows(num_frames: int, config: WindowConfig) -> np.ndarray:
+    """Frame indices of every window, shape (W, 48), int64, all inside the video.
+
+    Positions before the first frame repeat it, positions after the last frame repeat that one.
+    ``single`` is :func:`uniform_window`. There is always at least one window.
+    """
+    if config.grid == "single":
+        return uniform_window(num_frames)[None]
+    return np.clip(_unclipped(num_frames, config), 0, num_frames - 1)
+
+
+def uniform_window(num_frames: int) -> np.ndarray:
+    """The original's test-time sampling of one trimmed video: (48,) int64.
+
+    48 segments of equal length, one frame drawn from each with a fixed seed; a video of fewer
+    than 96 frames skips frames at random instead, and one of fewer than 48 wraps round.
+    Source: UniformSampleFrames of PYSKL, ``test_mode=True``, seed 255.
+    """
+    rng = np.random.RandomState(UNIFORM_SEED)
+    if num_frames < POSE_FRAMES:
+        return np.arange(POSE_FRAMES) % num_frames
+    if num_frames < 2 * POSE_FRAMES:
+        skipped = rng.choice(POSE_FRAMES + 1, num_frames - POSE_FRAMES, replace=False)
+        jumps = np.zeros(POSE_FRAMES + 1, np.int64)
+        jumps[skipped] = 1
+        return np.arange(POSE_FRAMES) + np.cumsum(jumps)[:-1]
+    edges = np.arange(POSE_FRAMES + 1, dtype=np.int64) * num_frames // POSE_FRAMES  # (49,)
+    return edges[:-1] + rng.randint(np.diff(edges))
+
+
+def rgb_frames(pose_frames: np.ndarray) -> np.ndarray:
+    """Every third pose frame: (..., 48) -> (..., 16)."""
+    return pose_frames[..., ::RGB_STEP]
+
+
+def valid_share(num_frames: int, config: WindowConfig) -> np.ndarray:
+    """Share of each window's frames that lie inside the video: (W,) float32 in (0, 1]."""
+    if config.grid == "single":
+        return np.float32([min(num_frames / POSE_FRAMES, 1.0)])
+    frames = _unclipped(num_frames, config)
+    return ((frames >= 0) & (frames < num_frames)).mean(1, dtype=np.float64).astype(np.float32)
+
+
+def window_times(timestamps: np.ndarray, frame_seconds: float, config: WindowConfig) -> np.ndarray:
+    """Start, centre and end of every window in seconds: (W, 3) float64.
+
+    ``timestamps`` (T,) are the frames' own; ``frame_seconds`` is how long the last one stays.
+    Start and end are those of the frames really seen. The centre is the moment the row stands for:
+    frame position ``i*stride + stride/2`` of the centred grid, so neighbouring rows are one stride
+    apart even where the last one points past the end.
+    """
+    total = len(timestamps)
+    edges = np.append(timestamps, timestamps[-1] + frame_seconds)  # (T + 1,)
+    if config.grid == "single":
+        return np.array([[edges[0], (edges[0] + edges[-1]) / 2, edges[-1]]])
+    first = window_starts(total, config)
+    if config.grid == "centered":
+        center = np.arange(len(first)) * config.stride + config.stride / 2
+    else:
+        center = first + config.span / 2
+    position = np.arange(total + 1)
+    past = np.maximum(center - total, 0) * frame_seconds
+    return np.stack(
+        [
+            np.interp(first, position, edges),
+            np.interp(center, position, edges) + past,
+            np.interp(first + config.span, position, edges),
+        ],
+        axis=1,
+    )
+
+
+def grid_attributes(num_frames: int, config: WindowConfig) -> dict[str, float]:
+    """``feat_stride``, ``window_frames`` and ``offset_frames`` (centre of row 0), in frames.
+
+    Row i stands for frame position ``offset_frames + i * feat_stride``.
+    """
+    if config.grid == "single":
+        stride, span, offset = float(num_frames), float(num_frames), num_frames / 2
+    else:
+        stride, span = float(config.stride), float(config.span)
+        offset = stride / 2 if config.grid == "centered" else span / 2
+    return {"feat_stride": stride, "window_frames": span, "offset_frames": offset}
