@@ -47,6 +47,8 @@ class Video:
     mtime_ns: int = 0
     notes: tuple[str, ...] = ()
     """What a person should know: "truncated: 74 of 150 frames", "read with PyAV: MPEG-TS"."""
+    reader: str = "decord"
+    """What the ``auto`` decoder reads it with: ``decord`` or ``pyav``."""
 
     def __post_init__(self) -> None:
         _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
