@@ -11,9 +11,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -59,6 +63,56 @@ def open_progress(
     return shown.get(kind, Display)(console, quiet=quiet, verbose=verbose)
 
 
+@contextmanager
+def logging_to(display: Display, *, verbose: bool, log_file: Path | None) -> Iterator[None]:
+    """Send the package's log to the display, from INFO on if ``verbose``, and all to ``log_file``.
+
+    Raises:
+        ConfigError: the log file cannot be written.
+    """
+    screen = _ToDisplay(display)
+    screen.setLevel(logging.INFO if verbose else logging.ERROR)
+    handlers: list[logging.Handler] = [screen]
+    if log_file is not None:
+        try:
+            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"--log-file {log_file} cannot be written: {error}") from error
+        layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
+        handlers[-1].setFormatter(logging.Formatter(layout))
+    loggers = [logging.getLogger(name) for name in ("epam_extract", "py.warnings")]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
+        logger.propagate = False
+        for handler in handlers:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for logger, (level, propagate) in zip(loggers, before, strict=True):
+            logger.setLevel(level)
+            logger.propagate = propagate
+            for handler in handlers:
+                logger.removeHandler(handler)
+        for handler in handlers:
+            handler.close()
+
+
+class _ToDisplay(logging.Handler):
+    """Shows log records, but those of the displays, which are on the screen already."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name not in ("epam_extract.progress", "epam_extract.lines"):
+            self._display.logged(self.format(record))
+
+
 class LiveDisplay(Display):
     """The live display of a terminal: ``--progress rich``. It leaves nothing behind."""
 
@@ -98,6 +152,8 @@ class LiveDisplay(Display):
             for name, (have, size) in self.downloads.items():
                 of = in_bytes(have) if size is None else f"{in_bytes(have)} of {in_bytes(size)}"
                 parts.append(_bar(f"downloading {name}", have, size, of))
+            if self.planned is None and not parts:
+                parts.append(Text("starting ...", style="dim"))
             if self.planned is not None and self.planned.to_do:
                 parts.extend([Text(), self._overall(), self._counts()])
                 if self.loads:

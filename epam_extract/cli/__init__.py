@@ -1,0 +1,74 @@
+"""The ``epam-extract`` command: reads options, calls the library, reports.
+
+Exit status: 0 all done; 1 nothing could be run, or ``verify`` found something wrong; 2 wrong usage;
+3 some videos failed, they are listed; 130 interrupted. What a run says goes to stderr, what a
+command was asked for goes to stdout.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .. import __version__
+from .extract import extract
+from .tools import models_app, weights_app
+
+__all__ = ["app", "main"]
+
+
+class DefaultToExtract(TyperGroup):
+    """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
+            args = ["extract", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=DefaultToExtract,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(extract)
+app.add_typer(weights_app, name="weights", invoke_without_command=True)
+app.add_typer(models_app, name="models")
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"epam-extract {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def everything(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version."),
+    ] = False,
+) -> None:
+    """From a folder of videos to EPAM-Net features, in one resumable HDF5 file.
+
+    [bold]epam-extract videos/ --out feats.h5[/] is all there is to type once weights are installed
+    with [bold]epam-extract weights add FILE[/]; add [bold]--demo[/] to try the tool without any.
+    [bold]epam-extract extract --help[/] lists the options.
+    """
+
+
+def main() -> None:
+    """Entry point of the ``epam-extract`` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a name of any bytes can be printed anywhere
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)

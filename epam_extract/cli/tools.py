@@ -1,0 +1,80 @@
+"""The commands beside ``extract``: what is installed, and what is in a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import POSE_MODES, PoseConfig
+from .common import one_line_errors
+
+weights_app = typer.Typer(help="List the installed weights, or install some.")
+models_app = typer.Typer(help="List the pose models, or download them.", no_args_is_help=True)
+
+
+@weights_app.callback(invoke_without_command=True)
+def weights(context: typer.Context) -> None:
+    """List the installed weights, or install some."""
+    if context.invoked_subcommand is not None:
+        return
+    with one_line_errors():
+        from ..installed import VARIABLE, WHERE_FROM, folder, installed
+        from ..reports import open_console, weights_table
+
+        found = installed()
+        if found:
+            open_console().print(weights_table(found))
+        else:
+            typer.echo(f"no weights are installed. {WHERE_FROM}.")
+            typer.echo("Install them with: epam-extract weights add FILE")
+        typer.echo(f"folder: {folder()}")
+        if os.environ.get(VARIABLE):
+            typer.echo(f"{VARIABLE}={os.environ[VARIABLE]} goes before the default")
+
+
+@weights_app.command("add")
+def weights_add(
+    file: Annotated[Path, typer.Argument(show_default=False, help="EPAM-Net checkpoint.")],
+) -> None:
+    """Check a checkpoint, copy it to the user's data folder, make it the default."""
+    with one_line_errors():
+        from ..installed import add
+        from ..model import EPAMBackbone, load_weights
+
+        added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
+        typer.echo(f"installed as the default: {added.path}")
+
+
+@models_app.command("list")
+def models_list() -> None:
+    """List the pose models of every mode, and which of them are on this machine."""
+    with one_line_errors():
+        from ..pose_models import list_models
+        from ..reports import models_table, open_console
+
+        rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
+        open_console().print(models_table(rows))
+
+
+@models_app.command("download")
+def models_download(
+    modes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODES...", show_default=False, help=", ".join(POSE_MODES)),
+    ] = None,
+) -> None:
+    """Download the models of these modes, balanced unless named, into rtmlib's cache.
+
+    To use them where there is no connection, copy the folder that is printed.
+    """
+    with one_line_errors():
+        from ..displays import open_progress
+        from ..pose_models import download_models
+
+        with open_progress() as progress:
+            paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
+        for path in paths:
+            typer.echo(path)

@@ -1,0 +1,74 @@
+"""Ctrl-C and SIGTERM: the first asks a run to stop, the second ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType, TracebackType
+
+import psutil
+
+EXIT_STATUS = 130  # what a shell calls a process ended by Ctrl-C; SIGTERM counts as Ctrl-C here
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SHOW_CURSOR = "\x1b[?25h"
+
+
+class Stopper:
+    """While entered, turns signals into ``event``; outside the main thread it does nothing.
+
+    Before :meth:`running` there is nothing to finish, so the first signal ends the process too.
+    """
+
+    def __init__(self) -> None:
+        self.event = threading.Event()
+        self._announce: Callable[[str], None] | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Stopper:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._on_signal)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()
+
+    def running(self, announce: Callable[[str], None]) -> None:
+        """From now on there is work in flight; ``announce`` tells the person what happens."""
+        self._announce = announce
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._announce is None or self.event.is_set():
+            _leave_at_once()
+        self.event.set()
+        # In a thread: the interrupted code may hold the display's lock or be inside a write.
+        text = (
+            "stopping: finishing and committing what is in flight (Ctrl-C again to stop at once; "
+            "what is committed stays)"
+        )
+        threading.Thread(target=self._announce, args=(text,), daemon=True).start()
+
+
+def _leave_at_once() -> None:
+    """End this process and those it started without unwinding anything.
+
+    The output file needs no farewell: it is always at a committed state.
+    """
+    if sys.stderr is not None and sys.stderr.isatty():
+        os.write(sys.stderr.fileno(), (SHOW_CURSOR + "\n").encode())
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.Error:
+            continue  # it has ended by itself
+    os._exit(EXIT_STATUS)

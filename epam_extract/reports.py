@@ -1,0 +1,188 @@
+"""Tables and sentences for people, and the same for machines: what a command found out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
+from .installed import InstalledWeights
+from .progress import counted, in_bytes, in_rate, in_time
+from .records import Summary, VideoFailure
+
+WIDTH = 120  # of a log or a pipe, which have none of their own
+
+
+def open_console(*, stderr: bool = False) -> Console:
+    """A console that keeps its colours to terminals and breaks no line of a pipe early."""
+    console = Console(stderr=stderr, highlight=False)
+    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+
+
+def summary_json(summary: Summary, *, status: int) -> dict[str, object]:
+    """What a run did, JSON-ready: the summary's fields and a few that follow from them."""
+    share = summary.frames_with_person / summary.frames if summary.frames else None
+    failures = [
+        {**asdict(failure), "path": None if failure.path is None else str(failure.path)}
+        for failure in summary.failures
+    ]
+    return {
+        **asdict(summary),
+        "out": str(summary.out),
+        "failures": failures,
+        "failed": summary.failed,
+        "person_share": share,
+        "exit_status": status,
+    }
+
+
+def summary_report(
+    summary: Summary, config: ExtractConfig, *, example: str | None
+) -> RenderableType:
+    """What a run did, where its file is, what is in it, and how to go on.
+
+    ``example`` is the id of a video in the file, None where there is none.
+    """
+    parts: list[RenderableType] = [_headline(summary), _figures(summary)]
+    if summary.failures:
+        parts.append(failure_table(summary.failures))
+    if example is not None:
+        parts.extend([_contents(config), _snippet(summary, example, datasets(config)[0][0])])
+    if summary.interrupted:
+        left = max(0, summary.videos - summary.done - summary.failed)
+        parts.append(
+            Text(
+                f"\nInterrupted with {counted(left, 'video')} to go. "
+                "Run the same command again to go on: what is committed is kept.",
+                style="bold yellow",
+            )
+        )
+    elif summary.failures:
+        parts.append(
+            Text("\nTo try the failed videos again, add --retry-failed to the same command.")
+        )
+    return Group(*parts)
+
+
+def failure_table(failures: Sequence[VideoFailure]) -> RenderableType:
+    """Which videos failed, in which stage, and what happened."""
+    table = Table(box=box.SIMPLE_HEAD, title="Failed", title_justify="left", title_style="bold red")
+    table.add_column("video", overflow="fold")
+    table.add_column("stage")
+    table.add_column("what happened", overflow="fold")
+    for failure in failures:
+        table.add_row(Text(failure.video_id), Text(failure.stage), Text(failure.message))
+    return table
+
+
+def datasets(config: ExtractConfig) -> list[tuple[str, str, str, str]]:
+    """Name, shape, dtype and meaning of what a run stores for each video of W windows."""
+    full = {"f16": "float16", "f32": "float32"}[config.stored_dtype]
+    grid = f"{GRID_SIZE}, {GRID_SIZE}"
+    rows = []
+    if "pooled" in config.features:
+        rows.append(("rgb_pooled", f"(W, {RGB_CHANNELS})", "float32", "pooled RGB features"))
+        rows.append(("pose_pooled", f"(W, {POSE_CHANNELS})", "float32", "pooled pose features"))
+    if "full" in config.features:
+        shape = f"(W, {RGB_CHANNELS}, {RGB_FRAMES}, {grid})"
+        rows.append(("rgb", shape, full, "RGB feature maps"))
+        shape = f"(W, {POSE_CHANNELS}, {POSE_FRAMES}, {grid})"
+        rows.append(("pose", shape, full, "pose feature maps"))
+    if "tokens" in config.features:
+        shape = f"(W, {RGB_FRAMES}, {RGB_CHANNELS})"
+        rows.append(("rgb_tokens", shape, "float32", "RGB features, time kept"))
+        shape = f"(W, {POSE_FRAMES}, {POSE_CHANNELS})"
+        rows.append(("pose_tokens", shape, "float32", "pose features, time kept"))
+    return rows + [
+        ("frames", f"(W, {POSE_FRAMES})", "int32", "the window's frames"),
+        ("times", "(W, 3)", "float64", "start, centre, end in seconds"),
+        ("valid", "(W,)", "float32", "share of the window inside the video"),
+        ("person", "(W,)", "float32", "share of its frames with a person"),
+        ("box", "(W, 4)", "int32", "crop in pixels: x1, y1, x2, y2"),
+        ("keypoints", "(M, T, 17, 2)", "float32", "of M people in T frames, in pixels"),
+        ("keypoint_scores", "(M, T, 17)", "float16", ""),
+    ]
+
+
+def _headline(summary: Summary) -> Text:
+    done = f"{summary.done:,} of {counted(summary.videos, 'video')}"
+    good = summary.done == summary.videos and not summary.interrupted
+    verb = "is" if summary.done == 1 else "are"
+    text = Text()
+    text.append(f"\n{done} {verb} in ", style="bold green" if good else "bold yellow")
+    return text.append(str(summary.out), style="bold").append(f" ({in_bytes(summary.size)})")
+
+
+def _figures(summary: Summary) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column()
+    asides = []
+    if summary.skipped:
+        asides.append(f"{summary.skipped:,} of them before this run")
+    if summary.failed:
+        asides.append(f"{summary.failed:,} failed")
+    videos = f"{summary.done:,} done" + "".join(f", {aside}" for aside in asides)
+    table.add_row("  videos", videos)
+    table.add_row("  windows", f"{summary.windows:,}")
+    frames = f"{summary.frames:,}"
+    if summary.frames:
+        frames += f", a person in {summary.frames_with_person / summary.frames:.0%} of them"
+    table.add_row("  frames", frames)
+    time = in_time(summary.seconds)
+    if summary.frames and summary.seconds > 0:
+        time += f", {in_rate(summary.frames / summary.seconds, 'frames')}"
+    table.add_row("  time", time)
+    if summary.clipped:
+        clipped = f"{counted(summary.clipped, 'value')} beyond float16, clipped to its range"
+        table.add_row("  clipped", Text(f"{clipped} (--dtype f32 keeps them)", style="yellow"))
+    for note in summary.notes:
+        table.add_row("  note", Text(note, style="yellow"))
+    return table
+
+
+def _contents(config: ExtractConfig) -> RenderableType:
+    table = Table.grid(padding=(0, 2))
+    for style in ("cyan", "", "", "dim"):
+        table.add_column(style=style, no_wrap=True)
+    for name, shape, dtype, meaning in datasets(config):
+        table.add_row(f"  {name}", shape, dtype, meaning)
+    title = Text("\nIn it, under /videos/<video>/ for each video of W windows:", style="bold")
+    return Group(title, table)
+
+
+def _snippet(summary: Summary, example: str, dataset: str) -> RenderableType:
+    title = Text("\nTo read it:", style="bold")
+    store = f"FeatureStore({str(summary.out)!r})"
+    lines = ["from epam_extract import FeatureStore", f'{store}[{example!r}]["{dataset}"]']
+    return Group(title, Text("\n".join(f"  {line}" for line in lines), no_wrap=True))
+
+
+def weights_table(weights: Sequence[InstalledWeights]) -> RenderableType:
+    """What ``epam-extract weights`` lists."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("installed weights", "size", "sha256", ""):
+        table.add_column(column)
+    for one in weights:
+        mark = Text("default" if one.default else "", style="green")
+        table.add_row(Text(one.path.name), in_bytes(one.size), one.sha256[:12], mark)
+    return table
+
+
+def models_table(models: Sequence[tuple[str, str, Path, bool]]) -> RenderableType:
+    """What ``epam-extract models list`` lists: mode, role, file, whether it is here."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("mode", "role", "file", ""):
+        table.add_column(column)
+    before = ""
+    for mode, role, path, present in models:
+        here = Text("here", style="green") if present else Text("not downloaded", style="dim")
+        table.add_row("" if mode == before else mode, role, Text(path.name), here)
+        before = mode
+    return table

@@ -1,0 +1,132 @@
+"""One run of ``epam-extract extract``: display, signals, log, the run itself, and its report."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .config import ExtractConfig
+from .displays import logging_to, open_progress
+from .errors import ConfigError, EpamExtractError
+from .installed import resolve
+from .interrupt import EXIT_STATUS as INTERRUPTED
+from .interrupt import Stopper
+from .lines import Display
+from .records import Summary
+from .reports import failure_table, open_console, summary_json, summary_report
+
+DONE, NOTHING_RAN, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
+
+
+def run_extraction(
+    sources: Sequence[str],
+    out: Path,
+    config: ExtractConfig,
+    *,
+    list_file: Path | None,
+    overwrite: bool,
+    retry_failed: bool,
+    dry_run: bool,
+    progress: str,
+    quiet: bool,
+    verbose: bool,
+    log_file: Path | None,
+    summary_to: str | None,
+) -> int:
+    """Run, report on stderr, write the outcome as JSON to ``summary_to``; return the exit status.
+
+    Raises:
+        EpamExtractError: nothing could be run, or the machine failed.
+    """
+    check_writable(summary_to)
+    display = open_progress(progress, quiet=quiet, verbose=verbose)
+    with Stopper() as stopper, logging_to(display, verbose=verbose, log_file=log_file), display:
+        weights, said_by = resolve(config.weights)
+        if weights.file is not None:
+            display.message(f"weights: {weights.file} ({said_by})")
+        from .pipeline import extract_features  # torch and the decoders load here
+
+        stopper.running(display.warning)
+        summary = extract_features(
+            [Path(source) for source in sources],
+            out,
+            replace(config, weights=weights),
+            list_file=list_file,
+            overwrite=overwrite,
+            retry_failed=retry_failed,
+            dry_run=dry_run,
+            progress=display,
+            stop=stopper.event,
+        )
+    status = exit_status(summary)
+    if dry_run:
+        display.message("dry run: nothing was read further, nothing was written")
+    elif progress != "json":
+        _report(summary, config, display)
+    write_json(summary_to, summary_json(summary, status=status))
+    return status
+
+
+def exit_status(summary: Summary) -> int:
+    """What the process says to its caller about a run."""
+    if summary.interrupted:
+        return INTERRUPTED
+    return SOME_FAILED if summary.failures else DONE
+
+
+def status_of(error: EpamExtractError) -> int:
+    """The exit status of a command that an error ended."""
+    return WRONG_USAGE if isinstance(error, ConfigError) else NOTHING_RAN
+
+
+def check_writable(target: str | None) -> None:
+    """Refuse, before hours of work, a place where ``write_json`` could not write after them.
+
+    Raises:
+        ConfigError: no such folder, or it is a directory, or it is not ours to write.
+    """
+    if target in (None, "-"):
+        return
+    path = Path(str(target))
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise ConfigError(
+            f"--summary-json {path} cannot be written: expected a file name in a directory "
+            "that is there and may be written, or - for stdout"
+        )
+
+
+def write_json(target: str | None, values: Mapping[str, object]) -> None:
+    """Write JSON to a file, whole or not at all, or to stdout for ``-``; None writes nothing."""
+    if target is None:
+        return
+    text = json.dumps(values, indent=2) + "\n"
+    if target == "-":
+        sys.stdout.write(text)
+        sys.stdout.flush()
+        return
+    path = Path(target)
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def _report(summary: Summary, config: ExtractConfig, display: Display) -> None:
+    console = open_console(stderr=True)
+    if not display.quiet:
+        console.print(summary_report(summary, config, example=_example(summary)))
+    elif summary.failures:
+        console.print(failure_table(summary.failures))
+
+
+def _example(summary: Summary) -> str | None:
+    """The id of a video to read from the file, None where there is none."""
+    if not summary.done:
+        return None
+    from .store import FeatureStore
+
+    with FeatureStore(summary.out) as store:
+        return next(iter(store.ids), None)
