@@ -213,6 +213,8 @@ def _download(url: str, target: Path, name: str, progress: Progress | None) -> s
         os.fsync(out.fileno())
     if total is not None and done != total:
         return f"the download ended after {done:,} of {total:,} bytes"
+    if progress and total is None:
+        progress(name, done, done)
     return None
 
 
