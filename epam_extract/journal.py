@@ -1,0 +1,206 @@
+"""The journal beside a file: its format, and what the file holds by its last commit.
+
+One record: header (magic, committed end before, size after, fingerprint of the main file, number
+of pages), the pages, a SHA-256 over all of it. A record without its whole digest never happened.
+:mod:`transaction` writes it; this module reads it too, so that readers need no writer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from .errors import StoreError
+
+PAGE = 4096
+MAGIC = b"REDOJRN1"
+HEADER = struct.Struct("<8sQQIQ")  # magic, base, size, fingerprint, number of pages
+PAGE_HEADER = struct.Struct("<QI")  # page number, bytes
+DIGEST = hashlib.sha256().digest_size
+FINGERPRINT = 1 << 16  # bytes on either side of the old end that tie a journal to its file
+HEAD = 64  # bytes of the main file that `end_of_file` is shown
+
+
+class CommittedView:
+    """Read-only file object: ``size`` bytes of a descriptor under pages that hide parts of it."""
+
+    def __init__(
+        self, descriptor: int, size: int, *, pages: Mapping[int, bytes] | None = None
+    ) -> None:
+        self._main = descriptor
+        self._base = self.size = size
+        self._pages: dict[int, bytearray] = {
+            number: bytearray(data) for number, data in (pages or {}).items()
+        }
+        self._position = 0
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Move to ``offset``; return the new position."""
+        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        self._position = origin + offset
+        return self._position
+
+    def tell(self) -> int:
+        """Position of the next read or write."""
+        return self._position
+
+    def flush(self) -> None:
+        """Nothing to do: only a commit makes bytes count."""
+
+    def read(self, count: int = -1) -> bytes:
+        """Up to ``count`` bytes, all that is left for -1."""
+        left = max(self.size - self._position, 0)
+        data = bytearray(left if count < 0 else min(count, left))
+        self.readinto(memoryview(data))
+        return bytes(data)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill ``buffer``; past the end with zeros, since HDF5 ignores short reads."""
+        view = memoryview(buffer).cast("B")
+        start, stop = self._position, self._position + len(view)
+        read_at(self._main, view, start)
+        if self._pages and start < self._base:
+            last = min(stop, self._base)
+            for number in range(start // PAGE, -(-last // PAGE)):
+                page = self._pages.get(number)
+                if page is not None:
+                    low = max(number * PAGE, start)
+                    high = min(number * PAGE + len(page), stop)
+                    if high > low:
+                        view[low - start : high - start] = page[low - number * PAGE :][: high - low]
+        self._position = stop
+        return len(view)
+
+
+class Journal:
+    """A commit that reached its commit point: ``pages`` to lay over a file of ``size`` bytes."""
+
+    def __init__(self, base: int, size: int, fingerprint: int, pages: dict[int, bytes]) -> None:
+        self.base, self.size, self.fingerprint, self.pages = base, size, fingerprint, pages
+
+
+def journal_path(path: Path) -> Path:
+    """Where the journal of ``path`` lies."""
+    return path.with_name(path.name + ".journal")
+
+
+def lock_path(path: Path) -> Path:
+    """Where the writer's lock of ``path`` lies."""
+    return path.with_name(path.name + ".lock")
+
+
+def read_journal(descriptor: int, path: Path) -> Journal | None:
+    """The commit that an open journal holds, or None if it is empty or torn.
+
+    Raises StoreError if it was never one of ours.
+    """
+    data = bytearray(os.fstat(descriptor).st_size)
+    read_at(descriptor, memoryview(data), 0)
+    start = bytes(data[: len(MAGIC)])
+    if start.strip(b"\0") and not MAGIC.startswith(start.rstrip(b"\0")):
+        raise StoreError(
+            f"{journal_path(path)}: is in the way: it is not a journal of this program. "
+            "Move it elsewhere, or choose another output file."
+        )
+    if len(data) < HEADER.size + DIGEST or start != MAGIC:
+        return None
+    body = memoryview(data)[:-DIGEST]
+    if hashlib.sha256(body).digest() != data[-DIGEST:]:
+        return None
+    _, base, size, fingerprint, count = HEADER.unpack_from(body)
+    pages = {}
+    at = HEADER.size
+    for _ in range(count):
+        number, length = PAGE_HEADER.unpack_from(body, at)
+        at += PAGE_HEADER.size
+        pages[number] = bytes(body[at : at + length])
+        at += length
+    return Journal(base, size, fingerprint, pages)
+
+
+def stated_size(descriptor: int, end_of_file: Callable[[bytes], int], path: Path) -> int:
+    """Length that the file's own header states. Raises StoreError if the file is shorter."""
+    head = bytearray(HEAD)
+    read_at(descriptor, memoryview(head), 0)
+    size, there = end_of_file(bytes(head)), os.fstat(descriptor).st_size
+    if there < size:
+        raise StoreError(
+            f"{path}: is cut short: {there} bytes of {size}, so it was damaged outside this "
+            "program (an unfinished copy?). Copy it again or delete it."
+        )
+    return size
+
+
+def committed_view(
+    descriptor: int, path: Path, *, end_of_file: Callable[[bytes], int]
+) -> CommittedView:
+    """What the file holds by its last commit, even if its writer died half-way through one.
+
+    ``descriptor`` is the main file, held ``SH`` by the caller.
+    """
+    journal = None
+    with contextlib.suppress(FileNotFoundError, PermissionError):
+        beside = os.open(journal_path(path), os.O_RDONLY)
+        try:
+            journal = read_journal(beside, path)
+        finally:
+            os.close(beside)
+    if journal is None:
+        return CommittedView(descriptor, stated_size(descriptor, end_of_file, path))
+    require_match(descriptor, journal, path)
+    return CommittedView(descriptor, journal.size, pages=journal.pages)
+
+
+def pack(descriptor: int, base: int, size: int, pages: Mapping[int, bytes]) -> bytes:
+    mark = _fingerprint(descriptor, base, size, pages)
+    parts = [HEADER.pack(MAGIC, base, size, mark, len(pages))]
+    for number in sorted(pages):
+        parts += [PAGE_HEADER.pack(number, len(pages[number])), pages[number]]
+    record = b"".join(parts)
+    return record + hashlib.sha256(record).digest()
+
+
+def _fingerprint(descriptor: int, base: int, size: int, pages: Mapping[int, bytes]) -> int:
+    """crc32 of bytes near the old and the new end that this commit's pages leave alone.
+
+    It is the same before, during and after the pages are copied, and ties a journal to its file.
+    """
+    kept = min(base, size)
+    mark = 0
+    for number in range(max(0, kept - FINGERPRINT) // PAGE, -(-kept // PAGE)):
+        if number not in pages:
+            mark = _crc(descriptor, number * PAGE, min((number + 1) * PAGE, kept), mark)
+    return _crc(descriptor, max(base, size - FINGERPRINT), size, mark)
+
+
+def _crc(descriptor: int, start: int, stop: int, mark: int) -> int:
+    data = bytearray(max(stop - start, 0))
+    read_at(descriptor, memoryview(data), start)
+    return zlib.crc32(data, mark)
+
+
+def require_match(descriptor: int, journal: Journal, path: Path) -> None:
+    fits = os.fstat(descriptor).st_size >= journal.size and (
+        _fingerprint(descriptor, journal.base, journal.size, journal.pages) == journal.fingerprint
+    )
+    if not fits:
+        raise StoreError(
+            f"{journal_path(path)}: holds a commit to another version of {path.name}. Put that "
+            f"version back, or delete the journal to keep {path.name} as it is now."
+        )
+
+
+def read_at(descriptor: int, view: memoryview, offset: int) -> None:
+    """Fill ``view`` from ``offset``, with zeros where the file has ended."""
+    done = 0
+    while done < len(view):
+        count = os.preadv(descriptor, [view[done:]], offset + done)
+        if count == 0:
+            view[done:] = bytes(len(view) - done)
+            return
+        done += count

@@ -1,0 +1,312 @@
+"""What lies where in the file of features: names, shapes, dtypes, checks. No HDF5 here.
+
+The layout itself is described in :mod:`store`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .config import (
+    GRID_SIZE,
+    NUM_KEYPOINTS,
+    POSE_CHANNELS,
+    POSE_FRAMES,
+    RGB_CHANNELS,
+    RGB_FRAMES,
+)
+from .errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
+from .records import PoseTrack, Video, VideoFailure
+
+SCHEMA_VERSION = 1
+
+Spec = tuple[tuple[int, ...], str]
+"""Shape of one row, and dtype."""
+
+ROWS: dict[str, Spec] = {
+    "frames": ((POSE_FRAMES,), "<i4"),
+    "times": ((3,), "<f8"),
+    "valid": ((), "<f4"),
+    "person": ((), "<f4"),
+    "box": ((4,), "<i4"),
+}
+"""Beside the features, one row a window."""
+TRACKS: dict[str, Spec] = {
+    "keypoints": ((NUM_KEYPOINTS, 2), "<f4"),
+    "keypoint_scores": ((NUM_KEYPOINTS,), "<f2"),
+}
+"""People by frames by this."""
+FULL_MAPS = ("rgb", "pose")
+"""One chunk a window; compressed if asked for."""
+OWN_NAMES = frozenset(
+    [*ROWS, *TRACKS, *FULL_MAPS, "rgb_pooled", "pose_pooled", "rgb_tokens", "pose_tokens"]
+)
+"""What a video's group may hold of its own; anything else in it is another video's folder."""
+
+
+def feature_specs(config: Mapping[str, object]) -> dict[str, Spec]:
+    """Arrays that a run with this configuration stores of each window.
+
+    ``config`` is ``ExtractConfig.identity()``: its ``features`` and ``stored_dtype`` count.
+    """
+    full = {"f16": "<f2", "f32": "<f4"}[str(config["stored_dtype"])]
+    cells = (GRID_SIZE, GRID_SIZE)
+    choices: dict[str, dict[str, Spec]] = {
+        "pooled": {
+            "rgb_pooled": ((RGB_CHANNELS,), "<f4"),
+            "pose_pooled": ((POSE_CHANNELS,), "<f4"),
+        },
+        "full": {
+            "rgb": ((RGB_CHANNELS, RGB_FRAMES, *cells), full),
+            "pose": ((POSE_CHANNELS, POSE_FRAMES, *cells), full),
+        },
+        "tokens": {
+            "rgb_tokens": ((RGB_FRAMES, RGB_CHANNELS), "<f4"),
+            "pose_tokens": ((POSE_FRAMES, POSE_CHANNELS), "<f4"),
+        },
+    }
+    features = config["features"]
+    if not isinstance(features, Sequence):
+        raise StoreError(f"config names no features: {features!r}")
+    return {name: spec for key in choices if key in features for name, spec in choices[key].items()}
+
+
+@dataclass(frozen=True)
+class StoreHeader:
+    """What must be the same for every video of a file; JSON-ready."""
+
+    config: Mapping[str, object]
+    """``ExtractConfig.identity()``."""
+    weights: Mapping[str, object]
+    pose_source: Mapping[str, object]
+
+    def as_json(self) -> dict[str, str]:
+        """Attribute name -> JSON text."""
+        parts = {"config": self.config, "weights": self.weights, "pose_source": self.pose_source}
+        return {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
+
+    def require_same(self, stored: Mapping[str, str], path: Path) -> None:
+        """Raise StoreMismatch, naming every field that differs, unless ``stored`` is as we are."""
+        lines = []
+        for name, text in self.as_json().items():
+            old, new = _flat(json.loads(stored[name]), name), _flat(json.loads(text), name)
+            for key in sorted(old.keys() | new.keys()):
+                if old.get(key, "nothing") != new.get(key, "nothing"):
+                    lines.append(
+                        f"{key}: {old.get(key, 'nothing')} in the file, "
+                        f"{new.get(key, 'nothing')} now"
+                    )
+        if lines:
+            raise StoreMismatch(
+                f"{path} was made with other settings ({'; '.join(lines)}). Use the file's "
+                "settings to go on with it; or --overwrite to start it afresh, or another --out."
+            )
+
+
+def _flat(value: object, name: str) -> dict[str, object]:
+    if isinstance(value, dict):
+        return {
+            k: v for key, part in value.items() for k, v in _flat(part, f"{name}.{key}").items()
+        }
+    return {name: value}
+
+
+@dataclass(frozen=True)
+class StoredProgress:
+    """How far the file has a video, by what is committed."""
+
+    complete: bool
+    windows: int
+    """Rows of features."""
+    frames: int
+    """Frames whose keypoints are there."""
+    size: int
+    """Bytes of the video's file when it was read, and its time of change."""
+    mtime_ns: int
+
+
+@dataclass(frozen=True)
+class StoredFailure:
+    """A video that failed, as the file remembers it."""
+
+    stage: str
+    message: str
+    size: int
+    mtime_ns: int
+
+    def same_file(self, size: int, mtime_ns: int) -> bool:
+        """Whether the video's file is still the one that failed."""
+        return (self.size, self.mtime_ns) == (size, mtime_ns)
+
+    @classmethod
+    def of(cls, failure: VideoFailure) -> StoredFailure:
+        """With size and time of change of the file as it is now; 0 where there is none."""
+        size = mtime_ns = 0
+        if failure.path is not None and failure.path.exists():
+            stat = failure.path.stat()
+            size, mtime_ns = stat.st_size, stat.st_mtime_ns
+        return cls(failure.stage, failure.message, size, mtime_ns)
+
+
+@dataclass
+class Draft:
+    """A video that is not complete: how far it is, and what waits for the next commit."""
+
+    num_windows: int
+    num_frames: int
+    attributes: dict[str, object] | None = None
+    """Of a video that is not in the file yet."""
+    windows: int = 0
+    """Rows committed or waiting."""
+    frames: int = 0
+    rows: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    tracks: list[PoseTrack] = field(default_factory=list)
+    checksums: dict[str, int] = field(default_factory=dict)
+    """Running crc32 over the rows of each array."""
+    clipped: int = 0
+    """Values clipped to the stored dtype's range."""
+    finished: bool = False
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the next commit writes."""
+        rows = sum(part.nbytes for parts in self.rows.values() for part in parts)
+        tracks = sum(t.keypoints.nbytes + t.keypoint_scores.nbytes for t in self.tracks)
+        return rows + tracks
+
+    @property
+    def touched(self) -> bool:
+        """Whether the next commit has anything to do here."""
+        return bool(self.attributes is not None or self.rows or self.tracks or self.finished)
+
+    def written(self) -> None:
+        """Forget what was committed."""
+        self.attributes = None
+        self.rows, self.tracks = {}, []
+
+
+def video_attributes(
+    video: Video, num_windows: int, grid: Mapping[str, float]
+) -> dict[str, object]:
+    """The attributes of a video's group, but for ``complete``."""
+    attributes: dict[str, object] = {
+        "fps_num": video.fps.numerator,
+        "fps_den": video.fps.denominator,
+        "duration": video.duration,
+        "num_frames": video.num_frames,
+        "num_windows": num_windows,
+        "height": video.height,
+        "width": video.width,
+        "feat_stride": float(grid["feat_stride"]),
+        "window_frames": float(grid["window_frames"]),
+        "offset_frames": float(grid["offset_frames"]),
+        "source": str(video.path),
+        "source_size": video.size,
+        "source_mtime_ns": video.mtime_ns,
+    }
+    if video.notes:
+        attributes["notes"] = "; ".join(video.notes)
+    return attributes
+
+
+def check_id(video_id: str) -> None:
+    """Raise VideoError unless the id can be a path inside an HDF5 file."""
+    try:
+        video_id.encode()
+    except UnicodeEncodeError:
+        shown = video_id.encode(errors="backslashreplace").decode()
+        raise unstorable(f"{shown}: its name is not valid UTF-8; rename the file") from None
+    if not video_id or any(part in ("", ".") for part in video_id.split("/")) or "\0" in video_id:
+        raise unstorable(
+            f"{video_id!r}: not a name that HDF5 can hold: it is a path of names, none of them "
+            "empty or a single dot; rename the file or its folder"
+        )
+
+
+def check_rows(
+    video_id: str, arrays: Mapping[str, np.ndarray], specs: Mapping[str, Spec]
+) -> dict[str, np.ndarray]:
+    """``arrays`` as they go to disk, in the order of ``specs``.
+
+    Raises VideoError where one is missing or unknown, has another shape or holds NaN or infinity.
+    """
+    if arrays.keys() != specs.keys():
+        raise unstorable(
+            f"{video_id}: expected the arrays {', '.join(specs)}, got {', '.join(arrays)}"
+        )
+    length = len(arrays["frames"])
+    result = {}
+    for name, (shape, dtype) in specs.items():
+        array = arrays[name]
+        if array.shape != (length, *shape):
+            raise unstorable(
+                f"{video_id}: {name} has shape {array.shape}, expected {(length, *shape)}"
+            )
+        with np.errstate(over="ignore"):
+            result[name] = np.ascontiguousarray(array, dtype=dtype)
+        if not finite(result[name]):
+            raise unstorable(
+                f"{video_id}: {name} holds NaN, or values beyond the range of "
+                f"{np.dtype(dtype).name}; --stored-dtype f32 has more range, --precision float32 "
+                "computes with more"
+            )
+    return result
+
+
+def unstorable(message: str) -> VideoError:
+    """A VideoError of the stage ``write``."""
+    error = VideoError(message)
+    error.stage = "write"
+    return error
+
+
+EXPONENT = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}  # the bits that mark NaN and infinity
+
+
+def finite(array: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite; 20 times as fast as numpy's isfinite for f16."""
+    if array.dtype.kind != "f" or not array.size:
+        return True
+    width = array.dtype.itemsize
+    bits, sign = EXPONENT[width], 1 << (8 * width - 1)
+    array = np.ascontiguousarray(array)
+    return bool(
+        array.view(f"<i{width}").max() < bits and array.view(f"<u{width}").max() < sign | bits
+    )
+
+
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EFBIG, errno.ENODEV}
+
+
+def explain(error: OSError, path: Path) -> EpamExtractError:
+    """One sentence for an error of the operating system while ``path`` is written or opened."""
+    reason = error.strerror or str(error)
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return MachineError(
+            f"{path}: the disk is full ({reason}); everything committed stays. Free some space, "
+            "or use another disk for a file with less in it (--no-full, --compression, larger "
+            "--stride), then run the same command again."
+        )
+    if error.errno in MACHINE_ERRORS:
+        return MachineError(
+            f"{path}: the disk failed ({reason}); everything committed stays. Once it is well, run "
+            "the same command again."
+        )
+    where = path.parent
+    sentences = {
+        errno.EISDIR: f"{path}: is a directory; name a file, such as {path / 'feats.h5'}",
+        errno.EROFS: f"{path}: its file system is read-only; choose another output file",
+        errno.EACCES: f"{path}: you may not write there; change the permissions of the file or of "
+        f"{where}, or choose another output file",
+        errno.ENOTDIR: f"{path}: {where} is not a directory; choose another output file",
+        errno.ENAMETOOLONG: f"{path}: the name is too long for this file system",
+        errno.ENOENT: f"{path}: there is no such file",
+    }
+    sentences[errno.EPERM] = sentences[errno.EACCES]
+    return StoreError(sentences.get(error.errno or 0, f"{path}: {reason}"))

@@ -1,0 +1,558 @@
+"""The HDF5 file of features: written in transactions, gone on with after any end, read back.
+
+::
+
+    attrs: schema_version, tool, created; config, weights, pose_source (JSON)
+    /videos/<id>/rgb_pooled  (W,432) f32         pose_pooled (W,216) f32
+                /rgb         (W,432,16,7,7) f16  pose (W,216,48,7,7) f16   one chunk a window
+                /rgb_tokens  (W,16,432) f32      pose_tokens (W,48,216) f32
+                /frames      (W,48) i32          times (W,3) f64: start, centre, end in seconds
+                /valid (W,) f32   person (W,) f32   box (W,4) i32
+                /keypoints   (M,T,17,2) f32      keypoint_scores (M,T,17) f16
+      attrs: fps_num, fps_den, duration, num_frames, num_windows, height, width, feat_stride,
+             window_frames, offset_frames, source, source_size, source_mtime_ns, notes,
+             person_share, clipped, complete
+      every array: crc32, of its bytes in C order
+    /failures: a row a failed video: id, stage, message, size, mtime_ns
+
+A video counts once ``complete`` is true. An id may contain "/": its group then lies in another
+one, which may be a video itself. ``h5["videos"][id]`` always works; the one thing refused is an id
+that ends in the name of an array where its parent is a video too, such as ``a`` beside ``a/rgb``.
+
+Space that a dropped video leaves inside the file is not used again; ``h5repack`` gives it back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+import h5py
+import numpy as np
+
+from . import __version__
+from .errors import StoreError
+from .layout import (
+    FULL_MAPS,
+    OWN_NAMES,
+    ROWS,
+    SCHEMA_VERSION,
+    TRACKS,
+    Draft,
+    StoredFailure,
+    StoredProgress,
+    StoreHeader,
+    check_id,
+    check_rows,
+    explain,
+    feature_specs,
+    finite,
+    unstorable,
+    video_attributes,
+)
+from .records import PoseTrack, Video, VideoFailure, concatenate
+from .stored import (
+    FeatureStore,
+    StoredVideo,
+    checksum,
+    end_of_file_in,
+    load_blosc2,
+    read_failures,
+    read_progress,
+    video_group,
+)
+from .transaction import JournaledFile, Operations
+
+__all__ = [
+    "FeatureStore",
+    "StoreHeader",
+    "StoreWriter",
+    "StoredFailure",
+    "StoredProgress",
+    "StoredVideo",
+    "StoredVideos",
+    "stored_states",
+]
+
+ROW_CHUNK = 64  # windows in a chunk of the small arrays
+FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
+TEXT = h5py.string_dtype()
+FAILURE = np.dtype(
+    [("id", TEXT), ("stage", TEXT), ("message", TEXT), ("size", "<i8"), ("mtime_ns", "<i8")]
+)
+FILTERS: dict[str, Callable[[], Mapping[str, object]]] = {
+    "none": dict,
+    "lzf": lambda: {"compression": "lzf"},
+    "gzip": lambda: {"compression": "gzip", "compression_opts": 1},
+    "blosc2": load_blosc2,
+}
+"""Keywords of ``create_dataset`` for each ``--compression``. Shuffling makes features larger."""
+
+
+class StoreWriter:
+    """Writes the file; a context manager, for one thread. Opening recovers and locks it.
+
+    Whatever is handed over waits in memory until :meth:`commit` makes all of it last at once.
+    Arrays are kept, not copied, until then.
+
+    Raises:
+        StoreLocked: another process writes it.
+        StoreMismatch: it was made with another configuration, weights or pose models.
+        StoreError: it is no file of ours, of a newer schema, damaged, or cannot be written there.
+        MachineError: the disk is full or fails.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: StoreHeader,
+        *,
+        overwrite: bool = False,
+        operations: Operations | None = None,
+    ) -> None:
+        self.path = path
+        self.specs = {**feature_specs(header.config), **ROWS}
+        self._filter = FILTERS[str(header.config["compression"])]()
+        self._drafts: dict[str, Draft] = {}
+        self._dropped: dict[str, None] = {}
+        self._failure_changes: dict[str, StoredFailure | None] = {}
+        self._reader: h5py.File | None = None
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _require_fit(path, header, overwrite=overwrite)
+            new = _empty_file(header)
+            self._file = JournaledFile(
+                path, initial=new, end_of_file=end_of_file_in(path), operations=operations
+            )
+        except OSError as error:
+            raise explain(error, path) from error
+        try:
+            if overwrite:
+                self._file.replace(new)
+            with contextlib.closing(h5py.File(self._file, "r")) as h5:
+                self._failures = read_failures(h5)
+        except BaseException as error:
+            self._file.close()
+            if isinstance(error, OSError):
+                raise explain(error, path) from error
+            raise
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go. What was not committed is dropped."""
+        self._end_reading()
+        self._file.close()
+
+    # -- what is there ----------------------------------------------------------------------
+
+    def progress(self, video_id: str) -> StoredProgress | None:
+        """How far the committed file has this video, None if it has nothing of it."""
+        group = video_group(self._reading(), video_id)
+        return None if group is None else read_progress(group)
+
+    def failures(self) -> dict[str, StoredFailure]:
+        """Videos that failed, by id, with what is waiting to be committed."""
+        merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
+        return {video_id: failure for video_id, failure in merged.items() if failure is not None}
+
+    def read_keypoints(self, video_id: str, start: int, stop: int) -> PoseTrack:
+        """Committed keypoints of frames ``start`` to ``stop``; scores come back rounded to f16."""
+        group = video_group(self._reading(), video_id)
+        if group is None:
+            raise StoreError(f"{self.path}: holds nothing of {video_id}")
+        keypoints, scores = (group[name][:, start:stop] for name in TRACKS)
+        return PoseTrack(keypoints, scores.astype(np.float32))
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes waiting for the next commit."""
+        return sum(draft.waiting for draft in self._drafts.values())
+
+    # -- handing over -----------------------------------------------------------------------
+
+    def begin(self, video: Video, num_windows: int, *, grid: Mapping[str, float]) -> None:
+        """Start a video afresh; an older copy, whole or not, is dropped by the next commit.
+
+        To go on with an incomplete copy, do not begin: append. ``grid`` holds ``feat_stride``,
+        ``window_frames`` and ``offset_frames``.
+
+        Raises:
+            VideoError: the id cannot be stored.
+        """
+        check_id(video.id)
+        self._require_room(video.id)
+        if video_group(self._reading(), video.id) is not None:
+            self._dropped[video.id] = None
+        self._drafts[video.id] = Draft(
+            num_windows, video.num_frames, video_attributes(video, num_windows, grid)
+        )
+
+    def append_windows(
+        self, video_id: str, arrays: Mapping[str, np.ndarray], *, clipped: int = 0
+    ) -> None:
+        """The next rows of a video: its features, and ``frames, times, valid, person, box``.
+
+        ``clipped`` counts the values that were clipped to the stored dtype's range.
+
+        Raises:
+            VideoError: an array is missing, has another shape, or holds NaN or infinity.
+        """
+        draft = self._draft(video_id)
+        checked = check_rows(video_id, arrays, self.specs)
+        length = len(checked["frames"])
+        if draft.windows + length > draft.num_windows:
+            raise unstorable(
+                f"{video_id}: window {draft.windows + length} of {draft.num_windows} was handed in"
+            )
+        for name, array in checked.items():
+            draft.rows.setdefault(name, []).append(array)
+            draft.checksums[name] = zlib.crc32(array.data, draft.checksums.get(name, 0))
+        draft.windows += length
+        draft.clipped += clipped
+
+    def append_keypoints(self, video_id: str, start: int, track: PoseTrack) -> None:
+        """Keypoints of the next frames, from frame ``start`` on. The number of people may grow.
+
+        Raises:
+            VideoError: they are not the next ones, or hold NaN or infinity.
+        """
+        draft = self._draft(video_id)
+        stop = start + track.keypoints.shape[1]
+        if start != draft.frames or stop > draft.num_frames:
+            raise unstorable(
+                f"{video_id}: keypoints of frames {start} to {stop} were handed in, expected frame "
+                f"{draft.frames} on, of {draft.num_frames}"
+            )
+        if not (finite(track.keypoints) and finite(track.keypoint_scores)):
+            raise unstorable(f"{video_id}: NaN or infinite keypoints in frames {start} to {stop}")
+        draft.tracks.append(track)
+        draft.frames = stop
+
+    def finish(self, video_id: str) -> None:
+        """Everything of this video was handed over: the next commit makes it count.
+
+        Raises:
+            VideoError: rows or keypoints are missing.
+        """
+        draft = self._draft(video_id)
+        if (draft.windows, draft.frames) != (draft.num_windows, draft.num_frames):
+            raise unstorable(
+                f"{video_id}: {draft.windows} of {draft.num_windows} windows and {draft.frames} of "
+                f"{draft.num_frames} frames' keypoints were handed in"
+            )
+        draft.finished = True
+        self.forget_failure(video_id)
+
+    def fail(self, failure: VideoFailure) -> None:
+        """Remember a failure, with size and time of the video's file; drop what there is of it."""
+        video_id = failure.video_id
+        self._drafts.pop(video_id, None)
+        if video_group(self._reading(), video_id) is not None:
+            self._dropped[video_id] = None
+        self._failure_changes[video_id] = StoredFailure.of(failure)
+
+    def forget_failure(self, video_id: str) -> None:
+        """Take a video off the list of failures."""
+        if video_id in self.failures():
+            self._failure_changes[video_id] = None
+
+    def drop(self, video_id: str) -> None:
+        """Take a video out of the file with the next commit."""
+        self._drafts.pop(video_id, None)
+        self._dropped[video_id] = None
+
+    def commit(self) -> None:
+        """Make everything handed over so far last, all of it or nothing.
+
+        Raises:
+            MachineError: the disk is full or fails; what was committed stays, what waited waits.
+            StoreLocked: another program keeps the file open for too long.
+        """
+        if self._dropped:  # by itself: writing into space just freed would go through the journal
+            with self._transaction() as h5:
+                for video_id in self._dropped:
+                    _drop(h5, video_id)
+            self._dropped.clear()
+        touched = {name: draft for name, draft in self._drafts.items() if draft.touched}
+        if not (touched or self._failure_changes):
+            return
+        with self._transaction() as h5:
+            for video_id, draft in touched.items():
+                self._write(h5, video_id, draft)
+            _write_failures(h5, self._failures, self._failure_changes)
+        for video_id, draft in touched.items():
+            draft.written()
+            if draft.finished:
+                del self._drafts[video_id]
+        self._failures = self.failures()
+        self._failure_changes.clear()
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _draft(self, video_id: str) -> Draft:
+        draft = self._drafts.get(video_id)
+        if draft is not None:
+            return draft
+        group = None if video_id in self._dropped else video_group(self._reading(), video_id)
+        if group is None or group.attrs["complete"]:
+            raise StoreError(f"{self.path}: {video_id} was not begun")
+        there = read_progress(group)
+        draft = Draft(
+            int(group.attrs["num_windows"]),
+            int(group.attrs["num_frames"]),
+            windows=there.windows,
+            frames=there.frames,
+            checksums={name: int(group[name].attrs["crc32"]) for name in self.specs},
+            clipped=int(group.attrs["clipped"]),
+        )
+        self._drafts[video_id] = draft
+        return draft
+
+    def _require_room(self, video_id: str) -> None:
+        """Raise VideoError where this id's group would be another video's array, or hold it."""
+        h5 = self._reading()
+        parts = video_id.split("/")
+        pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in OWN_NAMES]
+        for parent, name in pairs:
+            if parent in self._drafts or video_group(h5, parent) is not None:
+                raise unstorable(
+                    f"{video_id}: cannot be stored beside the video {parent}, which has an array "
+                    f"called {name}; rename one of the two"
+                )
+        for name in OWN_NAMES:
+            below = f"{video_id}/{name}"
+            folder = h5["videos"].get(below)
+            waiting = any(f"{other}/".startswith(f"{below}/") for other in self._drafts)
+            if waiting or isinstance(folder, h5py.Group):
+                raise unstorable(
+                    f"{video_id}: cannot be stored beside the videos in {below}, since it has an "
+                    f"array called {name}; rename one of the two"
+                )
+
+    def _reading(self) -> h5py.File:
+        if self._reader is None:
+            self._reader = h5py.File(self._file, "r")
+        return self._reader
+
+    def _end_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[h5py.File]:
+        self._end_reading()
+        try:
+            with self._file.transaction() as file, h5py.File(file, "r+") as h5:
+                yield h5
+        except OSError as error:
+            raise explain(error, self.path) from error
+
+    def _write(self, h5: h5py.File, video_id: str, draft: Draft) -> None:
+        """Write what waits of one video."""
+        group = h5["videos"].require_group(video_id)
+        new = draft.attributes is not None
+        whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
+        if new:
+            self._create(group, draft, whole=whole)
+        start = draft.windows - sum(map(len, draft.rows.get("frames", [])))
+        for name in self.specs:
+            array = group[name]
+            if array.maxshape[0] is None:
+                array.resize(draft.windows, 0)
+            at = start
+            for part in draft.rows.get(name, []):
+                array[at : at + len(part)] = part
+                at += len(part)
+            array.attrs.modify("crc32", np.uint32(draft.checksums.get(name, 0)))
+            self._file.check()
+        _append_tracks(group, draft, whole=whole)
+        group.attrs.modify("clipped", draft.clipped)
+        self._file.check()
+        if draft.finished:
+            for name in TRACKS:
+                group[name].attrs["crc32"] = np.uint32(checksum(group[name]))
+            person = group["person"][()]
+            group.attrs["person_share"] = float(person.mean()) if len(person) else 0.0
+            group.attrs.modify("complete", np.bool_(True))
+            self._file.check()
+
+    def _create(self, group: h5py.Group, draft: Draft, *, whole: bool) -> None:
+        """Attributes and empty arrays of a video."""
+        for name, value in {**(draft.attributes or {}), "clipped": 0, "complete": False}.items():
+            group.attrs.create(name, value)
+        rows = max(1, min(ROW_CHUNK, draft.num_windows))
+        for name, (shape, dtype) in self.specs.items():
+            if name in FULL_MAPS:
+                _grown(group, name, (0, *shape), dtype, (1, *shape), filters=self._filter)
+            elif whole:
+                group.create_dataset(name, (draft.num_windows, *shape), dtype, track_times=False)
+            else:
+                _grown(group, name, (0, *shape), dtype, (rows, *shape))
+            group[name].attrs.create("crc32", np.uint32(0))
+        if not whole:
+            frames = max(1, min(FRAME_CHUNK, draft.num_frames))
+            for name, (shape, dtype) in TRACKS.items():
+                _grown(group, name, (0, 0, *shape), dtype, (1, frames, *shape))
+
+
+class StoredVideos(Protocol):
+    """What a plan needs to know of the file."""
+
+    def progress(self, video_id: str) -> StoredProgress | None:
+        """How far the file has a video, None if it has nothing of it."""
+        ...
+
+    def failures(self) -> Mapping[str, StoredFailure]:
+        """Videos that failed, by id."""
+        ...
+
+
+def stored_states(path: Path) -> StoredVideos:
+    """What a file holds, without writing or locking it; nothing where there is no file.
+
+    Raises:
+        StoreError: it is no file of ours, of a newer schema, or damaged.
+    """
+    return _States(path)
+
+
+class _States:
+    def __init__(self, path: Path) -> None:
+        self._store = FeatureStore(path) if path.exists() else None
+
+    def progress(self, video_id: str) -> StoredProgress | None:
+        return None if self._store is None else self._store.progress(video_id)
+
+    def failures(self) -> Mapping[str, StoredFailure]:
+        return {} if self._store is None else self._store.failures
+
+
+def drop_videos(path: Path, video_ids: Sequence[str]) -> None:
+    """Take videos out of a file, damaged ones too, in one transaction.
+
+    Raises:
+        StoreError: the file cannot be written, or another process writes it.
+        MachineError: the disk is full or fails; the file stays as it was.
+    """
+    with FeatureStore(path) as store:
+        header = StoreHeader(store.config, store.weights, store.pose_source)
+    with StoreWriter(path, header) as writer:
+        for video_id in video_ids:
+            writer.drop(video_id)
+        writer.commit()
+
+
+def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
+    """Raise StoreError unless the file is ours, and StoreMismatch unless it can be gone on with."""
+    with FeatureStore(path) as store:
+        if not overwrite:
+            header.require_same({k: str(v) for k, v in store.attributes.items()}, path)
+
+
+def _empty_file(header: StoreHeader) -> bytes:
+    """The bytes of a file without videos."""
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as h5:
+        h5.attrs["schema_version"] = SCHEMA_VERSION
+        h5.attrs["tool"] = f"epam-extract {__version__}"
+        h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        for name, text in header.as_json().items():
+            h5.attrs[name] = text
+        h5.create_group("videos")
+        h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
+    return memory.getvalue()
+
+
+def _grown(
+    group: h5py.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    chunks: tuple[int, ...],
+    *,
+    filters: Mapping[str, object] | None = None,
+) -> None:
+    """Create an array whose zero-length axes can grow."""
+    maxshape = tuple(None if length == 0 else length for length in shape)
+    group.create_dataset(
+        name, shape, dtype, maxshape=maxshape, chunks=chunks, track_times=False, **(filters or {})
+    )
+
+
+def _append_tracks(group: h5py.Group, draft: Draft, *, whole: bool) -> None:
+    """Write the keypoints that wait, making room for more people where they come."""
+    if whole:
+        track = concatenate(draft.tracks)
+        for name, (_, dtype) in TRACKS.items():
+            data = getattr(track, name).astype(dtype)
+            group.create_dataset(name, data=data, track_times=False)
+        return
+    at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
+    for track in draft.tracks:
+        people, length = track.keypoints.shape[:2]
+        for name in TRACKS:
+            array = group[name]
+            array.resize((max(array.shape[0], people), at + length, *array.shape[2:]))
+            array[:people, at : at + length] = getattr(track, name)
+        at += length
+
+
+def _drop(h5: h5py.File, video_id: str) -> None:
+    """Remove a video, but not the videos whose ids begin with its own, and folders left empty."""
+    group = video_group(h5, video_id)
+    if group is None:
+        return
+    for name in OWN_NAMES.intersection(group):
+        del group[name]
+    for name in list(group.attrs):
+        del group.attrs[name]
+    parts = video_id.split("/")
+    while parts:
+        folder = h5["videos"]["/".join(parts)]
+        if len(folder) or len(folder.attrs):
+            return
+        del h5["videos"]["/".join(parts)]
+        parts.pop()
+
+
+def _write_failures(
+    h5: h5py.File,
+    old: Mapping[str, StoredFailure],
+    changes: Mapping[str, StoredFailure | None],
+) -> None:
+    """Append, or where something goes or changes, write the table afresh."""
+    if not changes:
+        return
+    table = h5["failures"]
+    rows = {**old, **changes}
+    start = len(old) if not old.keys() & changes.keys() else 0
+    left = [
+        (video_id, failure.stage, failure.message, failure.size, failure.mtime_ns)
+        for video_id, failure in list(rows.items())[start:]
+        if failure is not None
+    ]
+    table.resize(start + len(left), 0)
+    if left:
+        table[start:] = np.array(left, FAILURE)

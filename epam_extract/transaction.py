@@ -1,0 +1,431 @@
+"""Atomic commits to one growing file, through a redo journal and an ordinary file object.
+
+This module knows nothing of videos or HDF5 and can be lifted out: it needs the standard library
+and two exception classes. Anything that can read and write through a Python file object becomes
+transactional, for instance ``h5py.File(file, "r+")``::
+
+    with JournaledFile(Path("x.h5"), initial=empty_file_bytes, end_of_file=end_from_header) as file:
+        with file.transaction() as io:      # all of it, or nothing, for ever
+            with h5py.File(io, "r+") as h5:
+                h5["a"] = 1
+
+How it works
+------------
+Beside ``x.h5`` lie ``x.h5.lock`` and ``x.h5.journal``; neither is ever unlinked.
+
+1. One writer: ``flock(EX)`` on the lock file, which also holds the writer's process id. The main
+   file is held ``SH``, as HDF5 does itself, so readers come in and foreign writers do not.
+2. In a transaction, bytes past the committed end go straight to the main file, where no reader
+   looks; changes below it stay in memory as 4 KB pages laid over the file.
+3. Commit: fsync the main file; take it ``EX``; write base, size, a fingerprint of the main file,
+   the pages and their SHA-256 to the journal and fsync it. *That is the commit point.* Then copy
+   the pages into the main file, the first page last, fsync, empty the journal, go down to ``SH``.
+4. Abort: forget the pages, truncate. After the commit point there is no way back, only forward.
+5. Open: a whole journal whose fingerprint fits is replayed (doing it twice changes nothing), a
+   torn one never reached its commit point and is dropped; whatever lies past the end that the
+   main file's own header states is cut off.
+
+Three fsyncs a commit. A reader that takes ``SH`` sees the last commit. If it also finds a whole
+journal, its writer died after the commit point: :func:`committed_view` lays the journal's pages
+over the file in memory, so that nobody has to wait for the next writer.
+
+Every call that changes the disk goes through one :class:`Operations` object, so a test can fail,
+halve, forget or record any of them. POSIX only: it needs ``fcntl.flock``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+from .errors import StoreError, StoreLocked
+from .journal import (
+    PAGE,
+    CommittedView,
+    journal_path,
+    lock_path,
+    pack,
+    read_at,
+    read_journal,
+    require_match,
+    stated_size,
+)
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+FIRST_WARNING, NEXT_WARNING = 5.0, 60.0  # seconds a commit waits for readers before it says so
+
+log = logging.getLogger(__name__)
+
+
+class Operations:
+    """The calls that change a disk. Tests replace them; nothing else here touches one."""
+
+    def open(self, path: Path, flags: int) -> int:
+        """Open ``path``, creating it when ``flags`` says so."""
+        return os.open(path, flags, 0o644)
+
+    def pwrite(self, descriptor: int, data: memoryview, offset: int) -> int:
+        """Write some of ``data`` at ``offset``; return how many bytes."""
+        return os.pwrite(descriptor, data, offset)
+
+    def ftruncate(self, descriptor: int, length: int) -> None:
+        """Cut or extend to ``length`` bytes."""
+        os.ftruncate(descriptor, length)
+
+    def fsync(self, descriptor: int) -> None:
+        """Wait until the file, or the directory, is on the disk."""
+        os.fsync(descriptor)
+
+    def rename(self, source: Path, target: Path) -> None:
+        """Put ``source`` in the place of ``target``, atomically."""
+        source.replace(target)
+
+
+class JournaledFile(CommittedView):
+    """The one writer of a file, whose every commit is atomic. A context manager.
+
+    ``path`` is created with the bytes ``initial`` if it is not there. ``end_of_file`` gets the
+    first 64 bytes of the main file and returns the length they state, or raises StoreError.
+    ``patience`` is how many seconds a commit waits for readers that hold the file open.
+
+    Raises:
+        StoreLocked: another process writes it.
+        StoreError: the journal is of another file, or its file is gone, or the file is cut short.
+        OSError: the disk is full, read-only, ...; what was committed stays.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        initial: bytes,
+        end_of_file: Callable[[bytes], int],
+        operations: Operations | None = None,
+        patience: float = 600.0,
+    ) -> None:
+        super().__init__(-1, 0)
+        if fcntl is None:
+            raise StoreError(f"{path}: writing needs POSIX file locks; on Windows use WSL")
+        self.path = path.resolve()
+        self._ops = operations or Operations()
+        self._end_of_file = end_of_file
+        self._patience = patience
+        self._lock = self._journal = -1
+        self._error: BaseException | None = None
+        self._broken = False
+        _live.add(self)
+        try:
+            self._lock = self._take_lock()
+            self._journal = self._ops.open(journal_path(self.path), os.O_RDWR | os.O_CREAT)
+            if self.path.exists():
+                self._main = self._ops.open(self.path, os.O_RDWR)
+                self._sync_directory()  # the journal's name
+                self._share()
+                self._recover()
+            else:
+                if os.fstat(self._journal).st_size:
+                    raise StoreError(
+                        f"{journal_path(self.path)}: holds a commit to {self.path.name}, which "
+                        "is gone. Put that file back, or delete the journal to start afresh."
+                    )
+                self._install(initial)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> JournaledFile:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Drop what is not committed and let the locks go. Never raises, never writes."""
+        for name in ("_journal", "_main", "_lock"):
+            descriptor = getattr(self, name)
+            setattr(self, name, -1)
+            if descriptor >= 0:
+                with contextlib.suppress(OSError):
+                    os.close(descriptor)
+        self._pages.clear()
+        _live.discard(self)
+
+    # -- one transaction --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[JournaledFile]:
+        """Commit what the block writes, or, if it raises, leave the file as it was."""
+        if self._main < 0 or self._broken:
+            raise StoreError(f"{self.path}: closed by an earlier error; open it again to go on")
+        try:
+            yield self
+        except BaseException as error:
+            cause = self._error
+            self.abort()
+            if cause is not None and cause is not error:
+                raise cause from error
+            raise
+        self.commit()
+
+    def write(self, data: memoryview) -> int:
+        """Write at the position: below the committed end into memory, past it into the file.
+
+        Never raises: HDF5 breaks when a write does. The first error is kept, whatever follows it
+        is dropped, and :meth:`check` or the commit raises it.
+        """
+        view = memoryview(data).cast("B")
+        if self._error is None:
+            try:
+                self._write_at(view, self._position)
+            except BaseException as error:
+                self._error = error
+        self._position += len(view)
+        self.size = max(self.size, self._position)
+        return len(view)
+
+    def truncate(self, length: int | None = None) -> int:
+        """Set the size; the file itself is not cut below its committed end before the commit."""
+        length = self._position if length is None else length
+        if self._error is None:
+            try:
+                self._ops.ftruncate(self._main, max(length, self._base))
+            except BaseException as error:
+                self._error = error
+        self.size = length
+        return length
+
+    def check(self) -> None:
+        """Raise the first error that a write or truncate of this transaction met."""
+        if self._error is not None:
+            raise self._error
+
+    def commit(self) -> None:
+        """Make this transaction's bytes count. Use :meth:`transaction` rather than this."""
+        try:
+            self.check()
+            if not self._pages and self.size == self._base:
+                return
+            if self.size > self._base:
+                self._ops.ftruncate(self._main, self.size)
+            self._ops.fsync(self._main)
+            pages = {n: bytes(p) for n, p in self._pages.items() if n * PAGE < self.size}
+            record = pack(self._main, self._base, self.size, pages)
+            self._exclude()
+        except BaseException:
+            self.abort()
+            raise
+        try:
+            self._ops.ftruncate(self._journal, 0)
+            self._write_all(self._journal, record, 0)
+            self._ops.fsync(self._journal)  # the commit point
+        except BaseException:
+            self._withdraw()
+            raise
+        try:
+            self._apply(pages, self.size)
+            self._ops.ftruncate(self._journal, 0)  # unsynced: a second replay changes nothing
+        except BaseException:
+            self._broken = True  # committed; the next opening finishes the copy
+            raise
+        self._pages.clear()
+        self._base = self.size
+        self._share()
+
+    def abort(self) -> None:
+        """Go back to the last commit."""
+        if self._broken:
+            return
+        self._pages.clear()
+        self._error = None
+        self.size = self._base
+        self._ops.ftruncate(self._main, self._base)
+        self._share()
+
+    def replace(self, content: bytes) -> None:
+        """Put a new file of these bytes in the place of the old one, atomically.
+
+        Readers who have the old one open keep it until they close it.
+        """
+        if self._pages or self.size != self._base:
+            raise StoreError(f"{self.path}: cannot be replaced inside a transaction")
+        self._ops.ftruncate(self._journal, 0)
+        self._ops.fsync(self._journal)
+        self._install(content)
+
+    # -- opening ----------------------------------------------------------------------------
+
+    def _take_lock(self) -> int:
+        path = lock_path(self.path)
+        descriptor = self._ops.open(path, os.O_RDWR | os.O_CREAT)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(descriptor)
+            raise StoreLocked(
+                f"{self.path}: process {holder} is writing it. Wait until it ends, or stop it, or "
+                f"choose another output file."
+            ) from None
+        except OSError as error:
+            os.close(descriptor)
+            raise StoreError(
+                f"{path}: this file system has no file locks ({error.strerror}). Write the output "
+                "to a local disk, and copy it when it is done."
+            ) from error
+        with contextlib.suppress(OSError):  # only a courtesy to whoever is refused
+            self._ops.ftruncate(descriptor, 0)
+            self._ops.pwrite(descriptor, memoryview(f"{os.getpid()}\n".encode()), 0)
+        return descriptor
+
+    def _install(self, content: bytes) -> None:
+        temporary = self.path.with_name(self.path.name + ".new")
+        descriptor = self._ops.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        try:
+            self._write_all(descriptor, content, 0)
+            self._ops.fsync(descriptor)
+            self._ops.rename(temporary, self.path)
+            self._sync_directory()
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if self._main >= 0:
+            os.close(self._main)
+        self._main = descriptor
+        self._base = self.size = len(content)
+        self._share()
+
+    def _recover(self) -> None:
+        journal = read_journal(self._journal, self.path)
+        if journal is not None:
+            require_match(self._main, journal, self.path)
+            self._exclude()
+            self._apply(journal.pages, journal.size)
+            self._share()
+        if os.fstat(self._journal).st_size:
+            self._ops.ftruncate(self._journal, 0)
+            self._ops.fsync(self._journal)
+        self._base = self.size = stated_size(self._main, self._end_of_file, self.path)
+        if os.fstat(self._main).st_size > self.size:
+            self._ops.ftruncate(self._main, self.size)
+            self._ops.fsync(self._main)
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            self._ops.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def _write_at(self, view: memoryview, offset: int) -> None:
+        stop = min(offset + len(view), self._base)
+        at = offset
+        while at < stop:
+            number = at // PAGE
+            page = self._pages.get(number)
+            if page is None:
+                page = bytearray(min(PAGE, self._base - number * PAGE))
+                read_at(self._main, memoryview(page), number * PAGE)
+                self._pages[number] = page
+            end = min(stop, number * PAGE + len(page))
+            page[at - number * PAGE : end - number * PAGE] = view[at - offset : end - offset]
+            at = end
+        self._write_all(self._main, view[at - offset :], at)
+
+    def _write_all(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
+        view = memoryview(data)
+        while len(view):
+            done = self._ops.pwrite(descriptor, view, offset)
+            if done <= 0:
+                raise OSError(errno.EIO, "the disk took no bytes", str(self.path))
+            view = view[done:]
+            offset += done
+
+    def _apply(self, pages: Mapping[int, bytes], size: int) -> None:
+        for number in sorted(pages, reverse=True):
+            self._write_all(self._main, pages[number], number * PAGE)
+        if os.fstat(self._main).st_size > size:
+            self._ops.ftruncate(self._main, size)
+        self._ops.fsync(self._main)
+
+    def _withdraw(self) -> None:
+        """Take back a journal that may or may not be on the disk; if even that fails, give up."""
+        try:
+            self._ops.ftruncate(self._journal, 0)
+            self._ops.fsync(self._journal)
+        except BaseException:
+            self._broken = True
+            raise
+        self.abort()
+
+    # -- locks of the main file -------------------------------------------------------------
+
+    def _share(self) -> None:
+        try:
+            fcntl.flock(self._main, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreLocked(
+                f"{self.path}: another program has it open for writing{holders(self.path)}. "
+                "Close it there first."
+            ) from None
+
+    def _exclude(self) -> None:
+        """Take the main file alone, waiting for readers to let it go."""
+        start = time.monotonic()
+        warn_at = FIRST_WARNING
+        while True:
+            try:
+                return fcntl.flock(self._main, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                fcntl.flock(self._main, fcntl.LOCK_SH)  # a failed upgrade drops the old lock
+            waited = time.monotonic() - start
+            if waited > self._patience:
+                raise StoreLocked(
+                    f"{self.path}: another program has kept it open for {waited:.0f} s"
+                    f"{holders(self.path)}, so nothing could be committed. Close it there and run "
+                    "the same command again; everything committed before stays."
+                )
+            if waited > warn_at:
+                log.warning(
+                    "waiting to commit: another program has %s open%s",
+                    self.path,
+                    holders(self.path),
+                )
+                warn_at += NEXT_WARNING
+            time.sleep(0.002 if waited < 1 else 0.05)
+
+
+def holders(path: Path) -> str:
+    """The other processes that hold a lock on ``path``, as " (process 12)", or nothing."""
+    try:
+        inode = f":{path.stat().st_ino}"
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return ""
+    found = sorted({row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)})
+    others = [pid for pid in found if pid not in ("0", "-1", str(os.getpid()))]
+    return f" (process {', '.join(others)})" if others else ""
+
+
+_live: weakref.WeakSet[JournaledFile] = weakref.WeakSet()
+
+
+def _forget_in_child() -> None:
+    """A forked child must not keep its parent's locks alive after the parent is killed."""
+    for file in list(_live):
+        file.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_in_child)
