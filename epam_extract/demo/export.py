@@ -1,0 +1,169 @@
+"""From checkpoints to the two ONNX files that rtmlib reads. Needs the ``onnx`` package.
+
+``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 192,
+320) BGR 0-255, ``dets`` (N, 20, 5) x1, y1, x2, y2, score, best first, overlaps already removed.
+rtmlib keeps what scores over 0.3 there, so scores are shifted to make 0.3 the best place to cut.
+``pose.onnx`` has RTMPose's: ``input`` (N, 3, 128, 96), ``simcc_x`` (N, 17, 192), ``simcc_y``
+(N, 17, 256), here with peaks in (0, 1). Weights are stored as float16 and computed as float32.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from . import DETECTOR_SIZE, POSE_SIZE
+from .networks import CELLS, Detector, KeypointNet, cell_centres, decode_boxes
+
+CANDIDATES = 48  # cells looked at for each image
+PERSONS = 20  # rows of the answer
+OVERLAP = 0.5  # IoU over which the lower-scoring box goes
+RTMLIB_THRESHOLD = 0.3  # written into rtmlib.YOLOX for outputs of this format
+SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins of half a pixel
+SMALL = 256  # tensors up to this size stay float32
+
+
+def fold(network: nn.Module) -> nn.Module:
+    """Return a copy with every batch norm folded into the convolution before it."""
+    folded = copy.deepcopy(network).eval()
+    for module in list(folded.modules()):
+        if not isinstance(module, nn.Sequential):
+            continue
+        for place in range(len(module) - 1):
+            first, second = module[place], module[place + 1]
+            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                module[place] = torch.nn.utils.fusion.fuse_conv_bn_eval(first, second)
+                module[place + 1] = nn.Identity()
+    return folded
+
+
+class DetectorExport(nn.Module):
+    """The detector with its answer decoded, cleaned of overlaps and calibrated.
+
+    ``threshold`` is the network's own probability that is to become rtmlib's 0.3.
+    """
+
+    def __init__(self, detector: Detector, threshold: float) -> None:
+        super().__init__()
+        self.detector = detector
+        wanted, own = torch.tensor(RTMLIB_THRESHOLD), torch.tensor(threshold)
+        self.shift = float(torch.logit(wanted) - torch.logit(own))
+        self.register_buffer("cells", cell_centres(*CELLS))
+
+    def forward(self, images: Tensor) -> Tensor:
+        centres, sides, _ = self.detector(images)
+        scores, index = (centres.flatten(1) + self.shift).sigmoid().topk(CANDIDATES, dim=1)
+        chosen = sides.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
+        boxes = decode_boxes(chosen, self.cells[index])
+        height, width = DETECTOR_SIZE
+        low = boxes[..., :2].clamp(min=0.0)
+        high = torch.stack([boxes[..., 2].clamp(max=width), boxes[..., 3].clamp(max=height)], -1)
+        boxes = torch.cat([low, high], -1)
+        area = (high - low).clamp(min=0.0).prod(-1)
+        corner = torch.maximum(low[:, :, None], low[:, None])
+        shared = (torch.minimum(high[:, :, None], high[:, None]) - corner).clamp(min=0.0).prod(-1)
+        overlap = shared / (area[:, :, None] + area[:, None] - shared + 1e-6)
+        # row i is beaten by column j when j scores higher (comes earlier) and overlaps it
+        earlier = torch.tril(torch.ones(CANDIDATES, CANDIDATES), diagonal=-1)
+        beats = (overlap > OVERLAP).float() * earlier
+        alive = torch.ones_like(scores)
+        for _ in range(4):  # greedy suppression, settled after as many rounds as chains are long
+            alive = ((beats @ alive[..., None])[..., 0] < 0.5).float()
+        scores, order = (scores * alive).topk(PERSONS, dim=1)
+        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        return torch.cat([boxes, scores[..., None]], -1)
+
+
+class PoseExport(nn.Module):
+    """The keypoint network with its logits turned into peaks between 0 and 1."""
+
+    def __init__(self, network: KeypointNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        along_x, along_y = self.network(crops)
+        return self.peak(along_x), self.peak(along_y)
+
+    @staticmethod
+    def peak(logits: Tensor) -> Tensor:
+        """Probability of each bin over that of a perfectly sure one, bent to stay under 1."""
+        return torch.tanh(1.2 * logits.softmax(-1) / SHARPEST)
+
+
+def store_half(path: Path) -> None:
+    """Rewrite the file with its large weights as float16 and a Cast before each use."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    model = onnx.load(str(path))
+    graph = model.graph
+    casts = []
+    for tensor in list(graph.initializer):
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == "float32" and values.size > SMALL:
+            graph.initializer.remove(tensor)
+            half = f"{tensor.name}_half"
+            graph.initializer.append(numpy_helper.from_array(values.astype("float16"), half))
+            casts.append(helper.make_node("Cast", [half], [tensor.name], to=TensorProto.FLOAT))
+    for node in reversed(casts):
+        graph.node.insert(0, node)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def export(network: nn.Module, path: Path, *, size: tuple[int, int], outputs: list[str]) -> None:
+    """Write one network to ``path``; ``size`` is its input's (height, width)."""
+    example = torch.rand(2, 3, *size)
+    axes = {name: {0: "batch"} for name in ("input", *outputs)}
+    draft = path.with_suffix(".draft")
+    torch.onnx.export(
+        network.eval(),
+        (example,),
+        str(draft),
+        input_names=["input"],
+        output_names=outputs,
+        dynamic_axes=axes,
+        opset_version=17,
+        dynamo=False,
+    )
+    store_half(draft)
+    draft.rename(path)
+
+
+def load_mean(network: nn.Module, path: Path) -> nn.Module:
+    """Load the averaged weights of a checkpoint of :mod:`epam_extract.demo.train`."""
+    network.load_state_dict(torch.load(path, weights_only=True)["mean"])
+    return network.eval()
+
+
+def export_detector(folder: Path, path: Path, *, threshold: float) -> None:
+    """Export the detector; ``threshold`` as in :class:`DetectorExport`."""
+    detector = Detector()
+    load_mean(detector, folder / "detector.pt")
+    folded = fold(detector)
+    with torch.no_grad():
+        export(DetectorExport(folded, threshold), path, size=DETECTOR_SIZE, outputs=["dets"])
+
+
+def export_pose(folder: Path, path: Path) -> None:
+    """Export the keypoint network."""
+    network = KeypointNet()
+    load_mean(network, folder / "pose.pt")
+    width, height = POSE_SIZE
+    with torch.no_grad():
+        export(
+            PoseExport(fold(network)),
+            path,
+            size=(height, width),
+            outputs=["simcc_x", "simcc_y"],
+        )
+
+
+def export_both(folder: Path, detector: Path, pose: Path, *, threshold: float = 0.3) -> None:
+    """Export both networks of a training folder."""
+    export_detector(folder, detector, threshold=threshold)
+    export_pose(folder, pose)

@@ -1,0 +1,103 @@
+"""What the two networks are trained to minimise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .dataset import IGNORE, USABLE
+from .networks import CELLS, KEYPOINTS, SPLIT, STRIDE, Detector, KeypointNet, decode_boxes
+
+BIN_SIGMA = 1.5  # pixels: how wide the SimCC targets are
+OFFSET = (STRIDE - 1) / 2  # from a cell's corner to its middle, pixels
+
+
+def focal(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tensor:
+    """CornerNet's focal loss on maps whose peaks are exactly 1, divided by their number."""
+    chance = logits.sigmoid()
+    peak = (target > 0.999).float()
+    log_yes = functional.logsigmoid(logits)
+    log_no = log_yes - logits
+    loss = -(peak * (1 - chance) ** 2 * log_yes)
+    loss = loss - (1 - peak) * (1 - target) ** 4 * chance**2 * log_no
+    if weight is not None:
+        loss = loss * weight
+    return loss.sum() / peak.sum().clamp(min=1)
+
+
+def bumps(at: Tensor, sigma: Tensor, shown: Tensor) -> Tensor:
+    """Return maps (..., h, w) with a Gaussian of ``sigma`` (..., 2) cells at ``at`` (..., 2)."""
+    height, width = CELLS
+    x = at[..., 0:1].round().clamp(0, width - 1)
+    y = at[..., 1:2].round().clamp(0, height - 1)
+    gx = torch.exp(-0.5 * ((torch.arange(width) - x) / sigma[..., 0:1]) ** 2)
+    gy = torch.exp(-0.5 * ((torch.arange(height) - y) / sigma[..., 1:2]) ** 2)
+    return gx[..., None, :] * gy[..., :, None] * shown[..., None, None]
+
+
+def detector_loss(network: Detector, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Losses of centres, boxes and (only to teach the body) keypoints of a batch."""
+    images, keypoints, boxes, state = batch
+    centres, sides, joints = network(images.permute(0, 3, 1, 2).float())
+    height, width = CELLS
+    usable, ignored = (state == USABLE).float(), (state == IGNORE).float()
+    size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=4)
+    middle = ((boxes[..., :2] + boxes[..., 2:]) / 2 - OFFSET) / STRIDE  # (B, P, 2) cells
+    wanted = bumps(middle, (size * 0.08 / STRIDE).clamp(0.4, 2.0), usable).amax(1, keepdim=True)
+    x, y = torch.arange(width) * STRIDE + OFFSET, torch.arange(height) * STRIDE + OFFSET
+    in_x = (x >= boxes[..., 0:1]) & (x <= boxes[..., 2:3])
+    in_y = (y >= boxes[..., 1:2]) & (y <= boxes[..., 3:4])
+    covered = (in_x[..., None, :] & in_y[..., :, None]) * ignored[..., None, None]
+    weight = 1 - covered.amax(1, keepdim=True) * (wanted < 0.3)
+    losses = {"centre": focal(centres, wanted, weight)}
+    shown = (keypoints[..., 2] > 0).float() * (state > 0).float()[..., None]
+    where = (keypoints[..., :2] - OFFSET) / STRIDE
+    blur = torch.full_like(where, 0.7)
+    losses["joints"] = 0.3 * focal(joints, bumps(where, blur, shown).amax(1))
+    image, person = torch.nonzero(state == USABLE, as_tuple=True)
+    if len(image) == 0:
+        return losses
+    ring = torch.tensor([[dx, dy] for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
+    cells = middle[image, person].round()[:, None] + ring  # (M, 9, 2)
+    cells[..., 0].clamp_(0, width - 1)
+    cells[..., 1].clamp_(0, height - 1)
+    index = cells.long()
+    guess = decode_boxes(
+        sides[image[:, None], :, index[..., 1], index[..., 0]], cells * STRIDE + OFFSET
+    )
+    truth = boxes[image, person][:, None]
+    losses["box"] = 2 * giou_loss(guess, truth).mean()
+    scale = size[image, person].prod(-1).sqrt()[:, None]
+    losses["sides"] = ((guess - truth).abs().sum(-1) / scale).mean()
+    return losses
+
+
+def giou_loss(guess: Tensor, truth: Tensor) -> Tensor:
+    """1 - generalised IoU of boxes (..., 4)."""
+    low = torch.maximum(guess[..., :2], truth[..., :2])
+    high = torch.minimum(guess[..., 2:], truth[..., 2:])
+    shared = (high - low).clamp(min=0).prod(-1)
+    area = (guess[..., 2:] - guess[..., :2]).prod(-1) + (truth[..., 2:] - truth[..., :2]).prod(-1)
+    union = area - shared
+    hull = (
+        torch.maximum(guess[..., 2:], truth[..., 2:])
+        - torch.minimum(guess[..., :2], truth[..., :2])
+    ).prod(-1)
+    return 1 - shared / union + (hull - union) / hull
+
+
+def pose_loss(network: KeypointNet, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
+    """Cross-entropy of the SimCC bins; hidden keypoints count three quarters."""
+    crops, keypoints = batch
+    along_x, along_y = network(crops.permute(0, 3, 1, 2))
+    weight = (keypoints[..., 2] > 0) * (0.5 + 0.25 * keypoints[..., 2])  # (B, 17)
+    total = torch.zeros(())
+    for logits, truth in ((along_x, keypoints[..., 0:1]), (along_y, keypoints[..., 1:2])):
+        bins = torch.arange(logits.shape[-1]) / SPLIT
+        target = (-0.5 * ((bins - truth) / BIN_SIGMA) ** 2).softmax(-1)
+        total = total - ((target * logits.log_softmax(-1)).sum(-1) * weight).sum()
+    return {"simcc": total / weight.sum().clamp(min=1)}
+
+
+__all__ = ["KEYPOINTS", "detector_loss", "pose_loss"]

@@ -1,0 +1,130 @@
+"""The two small networks: a one-class detector and an RTMPose-format keypoint network."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from . import DETECTOR_SIZE, POSE_SIZE
+
+STRIDE = 8  # of the detector's cells, pixels
+REACH = 24.0  # pixels that a box side of log-distance 0 lies from its cell
+KEYPOINTS = 17
+SPLIT = 2  # SimCC bins a pixel, fixed by rtmlib.RTMPose
+
+
+def convolution(inputs: int, outputs: int, kernel: int = 3, stride: int = 1) -> nn.Sequential:
+    """Return convolution, batch norm, ReLU."""
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
+    )
+
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = convolution(channels, channels)
+        self.second = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(x + self.second(self.first(x)))
+
+
+class Pyramid(nn.Module):
+    """(N, 3, H, W) -> (N, ``out``, H/8, W/8): down to 1/32 and back up.
+
+    ``stem`` takes the picture to 1/4 with ``widths[0]`` channels.
+    """
+
+    def __init__(self, stem: nn.Module, widths: tuple[int, int, int, int], out: int) -> None:
+        super().__init__()
+        c4, c8, c16, c32 = widths
+        self.down4 = nn.Sequential(stem, Residual(c4))
+        self.down8 = nn.Sequential(convolution(c4, c8, 3, 2), Residual(c8))
+        self.down16 = nn.Sequential(convolution(c8, c16, 3, 2), Residual(c16), Residual(c16))
+        self.down32 = nn.Sequential(convolution(c16, c32, 3, 2), Residual(c32))
+        self.top32 = convolution(c32, c16, 1)
+        self.side16 = convolution(c16, c16, 1)
+        self.mix16 = convolution(c16, c16)
+        self.top16 = convolution(c16, out, 1)
+        self.side8 = convolution(c8, out, 1)
+        self.mix8 = convolution(out, out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        at8 = self.down8(self.down4(x))
+        at16 = self.down16(at8)
+        at32 = self.down32(at16)
+        up = functional.interpolate(self.top32(at32), scale_factor=2.0, mode="nearest")
+        at16 = self.mix16(self.side16(at16) + up)
+        up = functional.interpolate(self.top16(at16), scale_factor=2.0, mode="nearest")
+        return self.mix8(self.side8(at8) + up)
+
+
+class Detector(nn.Module):
+    """Finds persons by their box's centre. BGR 0-255 in, (N, 3, *DETECTOR_SIZE).
+
+    Returns, on cells of ``STRIDE`` pixels: centre logits (N, 1, h, w), the box's log distances
+    (N, 4, h, w), and keypoint logits (N, 17, h, w), which only help training.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = nn.Sequential(  # one step of 4 is a quarter faster here than two of 2
+            nn.Conv2d(3, 24, 6, 4, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
+        )
+        self.body = Pyramid(stem, (24, 48, 80, 112), 56)
+        self.shared = convolution(56, 56)
+        self.centre = nn.Sequential(convolution(56, 48), nn.Conv2d(48, 1, 1))
+        self.sides = nn.Sequential(convolution(56, 48), nn.Conv2d(48, 4, 1))
+        self.joints = nn.Conv2d(56, KEYPOINTS, 1)
+        nn.init.constant_(self.centre[1].bias, -4.0)
+        nn.init.constant_(self.joints.bias, -4.0)
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        features = self.shared(self.body((images - 114.0) / 64.0))
+        return self.centre(features), self.sides(features), self.joints(features)
+
+
+def cell_centres(height: int, width: int) -> Tensor:
+    """Return (height * width, 2): x, y in pixels of each cell's middle."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([x, y], -1).reshape(-1, 2) * float(STRIDE) + (STRIDE - 1) / 2
+
+
+def decode_boxes(sides: Tensor, cells: Tensor) -> Tensor:
+    """Turn log distances (..., 4) at cell middles (..., 2) into x1, y1, x2, y2 (..., 4)."""
+    distance = torch.exp(sides.clamp(-4, 3)) * REACH
+    return torch.cat([cells - distance[..., :2], cells + distance[..., 2:]], -1)
+
+
+class KeypointNet(nn.Module):
+    """Finds 17 keypoints in a person's crop: (N, 3, 128, 96) normalised as rtmlib.RTMPose does.
+
+    Returns SimCC logits over x (N, 17, 192) and over y (N, 17, 256), ``SPLIT`` bins a pixel.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        width, height = POSE_SIZE
+        cells = (width // STRIDE) * (height // STRIDE)  # 192
+        stem = nn.Sequential(convolution(3, 16, 3, 2), convolution(16, 32, 3, 2))
+        self.body = Pyramid(stem, (32, 64, 96, 128), 64)
+        self.per_joint = nn.Conv2d(64, 2 * KEYPOINTS, 1)
+        self.hidden = nn.Sequential(nn.Linear(2 * cells, 160), nn.ReLU(inplace=True))
+        self.along_x = nn.Linear(160, width * SPLIT)
+        self.along_y = nn.Linear(160, height * SPLIT)
+
+    def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.per_joint(self.body(crops))
+        hidden = self.hidden(maps.reshape(maps.shape[0], KEYPOINTS, -1))
+        return self.along_x(hidden), self.along_y(hidden)
+
+
+CELLS = (DETECTOR_SIZE[0] // STRIDE, DETECTOR_SIZE[1] // STRIDE)  # 24, 40

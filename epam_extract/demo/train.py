@@ -1,0 +1,177 @@
+"""``python -m epam_extract.demo.train``: render the data, train both networks, export them.
+
+One command from a clone to the two ONNX files. Everything it makes lies in one folder, and a
+second call goes on where the first one stopped. Time, not steps, is the budget: the learning
+rate follows the share of the minutes that training itself has taken, over all calls together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from . import DETECTOR_ONNX, POSE_ONNX
+from .dataset import render
+from .loader import Batch, DetectorBatches, PoseBatches
+from .losses import detector_loss, pose_loss
+from .networks import Detector, KeypointNet
+
+CHECKPOINT_SECONDS = 60.0
+PAUSE_SECONDS = 10.0  # a step that took longer was interrupted and counts this much
+WARM_UP = 150  # steps
+REPORT = 50  # steps between two lines of progress
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one network is trained."""
+
+    network: Callable[[], nn.Module]
+    batches: type[DetectorBatches] | type[PoseBatches]
+    loss: Callable[..., dict[str, Tensor]]
+    batch: int
+    rate: float
+
+
+RECIPES = {
+    "detector": Recipe(Detector, DetectorBatches, detector_loss, 32, 2.5e-3),
+    "pose": Recipe(KeypointNet, PoseBatches, pose_loss, 64, 2.5e-3),
+}
+
+
+def learning_rate(peak: float, step: int, share: float) -> float:
+    """Warm up, then fall along a cosine with the ``share`` (0-1) of the time."""
+    warm = min(1.0, (step + 1) / WARM_UP)
+    return peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))) + 1e-5
+
+
+def average(mean: nn.Module, network: nn.Module, step: int) -> None:
+    """Move the running mean of the weights, which is what gets exported."""
+    keep = min(0.998, (1 + step) / (10 + step))
+    with torch.no_grad():
+        pairs = zip(mean.state_dict().values(), network.state_dict().values(), strict=True)
+        for old, new in pairs:
+            if old.dtype.is_floating_point:
+                old.mul_(keep).add_(new, alpha=1 - keep)
+            else:
+                old.copy_(new)
+
+
+def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -> Path:
+    """Train one network of ``RECIPES`` and return its checkpoint; go on from an earlier one."""
+    recipe, path = RECIPES[name], folder / f"{name}.pt"
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+    network = recipe.network().to(memory_format=torch.channels_last)
+    mean = copy.deepcopy(network)
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.rate)
+    step, spent = 0, 0.0
+    if path.exists():
+        saved = torch.load(path, weights_only=True)
+        network.load_state_dict(saved["network"])
+        mean.load_state_dict(saved["mean"])
+        optimiser.load_state_dict(saved["optimiser"])
+        step, spent = saved["step"], saved["seconds"]
+    data = recipe.batches(folder / "frames", batch=recipe.batch, seed=seed * 1_000_003 + step)
+    batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
+    saved_at, totals = spent, {}
+    network.train()
+    while spent < 60 * minutes:
+        begun = time.monotonic()
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(recipe.rate, step, spent / (60 * minutes))
+        losses = recipe.loss(network, next(batches))
+        optimiser.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 10.0)
+        optimiser.step()
+        step += 1
+        average(mean, network, step)
+        for key, value in losses.items():
+            totals[key] = totals.get(key, 0.0) + float(value.detach())
+        spent += min(time.monotonic() - begun, PAUSE_SECONDS)
+        if step % REPORT == 0:
+            report(name, step, step * recipe.batch, spent / (60 * minutes), totals)
+            totals = {}
+        if spent - saved_at > CHECKPOINT_SECONDS or spent >= 60 * minutes:
+            saved_at = spent
+            save(path, network, mean, optimiser, step, spent)
+    return path
+
+
+def report(name: str, step: int, images: int, share: float, totals: dict[str, float]) -> None:
+    """Print one line of progress."""
+    parts = "  ".join(f"{key} {value / REPORT:.3f}" for key, value in totals.items())
+    print(f"{name} {share:4.0%}  step {step}  {images} images  {parts}", flush=True)
+
+
+def save(
+    path: Path,
+    network: nn.Module,
+    mean: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    step: int,
+    seconds: float,
+) -> None:
+    """Write a checkpoint beside the old one, then put it in its place."""
+    draft = path.with_suffix(".draft")
+    state = {
+        "network": network.state_dict(),
+        "mean": mean.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "step": step,
+        "seconds": seconds,
+    }
+    torch.save(state, draft)
+    draft.rename(path)
+
+
+def main() -> None:
+    """Parse the options and run the stages that were asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
+    )
+    parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
+    parser.add_argument("--frames", type=int, default=16_000, help="frames to render")
+    parser.add_argument("--minutes", type=float, default=40.0, help="for each of the two networks")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2, help="of torch, and render processes")
+    parser.add_argument(
+        "--only", choices=["render", "detector", "pose", "export"], action="append", default=None
+    )
+    options = parser.parse_args()
+    stages = options.only or ["render", "detector", "pose", "export"]
+    if "render" in stages:
+        folder = options.out / "frames"
+        for done in render(folder, options.frames, seed=options.seed, processes=options.threads):
+            print(f"rendered {done} of {options.frames} frames", flush=True)
+    for name in RECIPES:
+        if name in stages:
+            train(
+                name,
+                options.out,
+                minutes=options.minutes,
+                seed=options.seed,
+                threads=options.threads,
+            )
+    if "export" in stages:
+        from .export import export_both  # needs onnx: pip install 'epam-extract[train]'
+
+        export_both(options.out, DETECTOR_ONNX, POSE_ONNX)
+        print(f"wrote {DETECTOR_ONNX} and {POSE_ONNX}")
+
+
+if __name__ == "__main__":
+    main()
