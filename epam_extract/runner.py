@@ -45,16 +45,18 @@ def run_extraction(
     check_writable(summary_to)
     display = open_progress(progress, quiet=quiet, verbose=verbose)
     with Stopper() as stopper, logging_to(display, verbose=verbose, log_file=log_file), display:
-        weights, said_by = resolve(config.weights)
-        if weights.file is not None:
-            display.message(f"weights: {weights.file} ({said_by})")
+        if not dry_run:  # a plan needs no weights
+            weights, said_by = resolve(config.weights)
+            config = replace(config, weights=weights)
+            if weights.file is not None:
+                display.message(f"weights: {weights.file} ({said_by})")
         from .pipeline import extract_features  # torch and the decoders load here
 
         stopper.running(display.warning)
         summary = extract_features(
-            [Path(source) for source in sources],
+            sources,
             out,
-            replace(config, weights=weights),
+            config,
             list_file=list_file,
             overwrite=overwrite,
             retry_failed=retry_failed,
@@ -64,7 +66,7 @@ def run_extraction(
         )
     status = exit_status(summary)
     if dry_run:
-        display.message("dry run: nothing was read further, nothing was written")
+        display.message("dry run: nothing was written")
     elif progress != "json":
         _report(summary, config, display)
     write_json(summary_to, summary_json(summary, status=status))

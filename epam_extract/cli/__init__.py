@@ -35,6 +35,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    subcommand_metavar="VIDEOS... --out FILE | COMMAND ...",
+    options_metavar="",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(extract)
@@ -57,8 +59,11 @@ def everything(
 ) -> None:
     """From a folder of videos to EPAM-Net features, in one resumable HDF5 file.
 
-    [bold]epam-extract videos/ --out feats.h5[/] is all there is to type once weights are installed
-    with [bold]epam-extract weights add FILE[/]; add [bold]--demo[/] to try the tool without any.
+    [bold]epam-extract videos/ --out feats.h5[/] is all there is to type, once weights are
+    installed with [bold]epam-extract weights add FILE[/].
+
+    [bold]epam-extract videos/ --out feats.h5 --demo[/] tries the tool without any weights.
+
     [bold]epam-extract extract --help[/] lists the options.
     """
 

@@ -23,9 +23,14 @@ def option(panel: str, help: str, *names: str, metavar: str | None = None) -> An
     return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
 
 
+def flag(panel: str, help: str, *names: str) -> Any:
+    """An option without a value."""
+    return typer.Option(*names, help=help, metavar=" ", rich_help_panel=panel)
+
+
 def choice(panel: str, values: tuple[str, ...], help: str = "") -> Any:
     """An option that takes one of ``values``, which the config dataclasses check."""
-    text = f"{'|'.join(values)}{': ' if help else ''}{help}"
+    text = f"{', '.join(values)}{'; ' if help else ''}{help}."
     return typer.Option(help=text, metavar="NAME", rich_help_panel=panel)
 
 
@@ -37,7 +42,7 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     except EpamExtractError as error:
         from ..runner import status_of, write_json
 
-        if verbose:
+        if verbose and not isinstance(error, ConfigError):
             traceback.print_exc()
         message = " ".join(str(error).splitlines())
         typer.secho(f"error: {message}", fg="red", err=True)

@@ -33,6 +33,7 @@ from .common import (
     File,
     Number,
     choice,
+    flag,
     one_line_errors,
     option,
 )
@@ -67,7 +68,7 @@ def extract(
         Number, option(WEIGHTS, "Random weights from this seed, to try the tool.", metavar="SEED")
     ] = None,
     demo: Annotated[
-        bool, option(WEIGHTS, "Random weights, bundled pose model: needs no download.", "--demo")
+        bool, flag(WEIGHTS, "Random weights, bundled pose model: needs no download.", "--demo")
     ] = False,
     pose: Annotated[str, choice(POSE, POSE_MODES)] = PoseConfig.mode,
     det_model: Annotated[File, option(POSE, "Local ONNX person detector: YOLOX, RTMDet.")] = None,
@@ -97,7 +98,7 @@ def extract(
     features: Annotated[
         str, option(STORED, f"Any of {','.join(FEATURES)}.", metavar="NAMES")
     ] = ",".join(ExtractConfig.features),
-    no_full: Annotated[bool, option(STORED, "No full feature maps.", "--no-full")] = False,
+    no_full: Annotated[bool, flag(STORED, "No full feature maps.", "--no-full")] = False,
     dtype: Annotated[str, choice(STORED, STORED_DTYPES, "of full feature maps")] = (
         ExtractConfig.stored_dtype
     ),
@@ -105,7 +106,7 @@ def extract(
         ExtractConfig.compression
     ),
     precision: Annotated[str, choice(SPEED, PRECISIONS)] = ExtractConfig.precision,
-    device: Annotated[str, option(SPEED, "auto|cpu|cuda|cuda:N", metavar="NAME")] = (
+    device: Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME")] = (
         ExtractConfig.device
     ),
     batch_size: Annotated[
@@ -115,21 +116,19 @@ def extract(
         Number, option(SPEED, "Videos read at the same time; else by device.")
     ] = ExtractConfig.workers,
     compile_network: Annotated[
-        str, option(SPEED, "auto|on|off: torch.compile the network.", "--compile", metavar="NAME")
+        str, option(SPEED, "auto, on, off: torch.compile the network.", "--compile", metavar="NAME")
     ] = ExtractConfig.compile,
     decoder: Annotated[str, choice(SPEED, DECODERS)] = ExtractConfig.decoder,
-    overwrite: Annotated[bool, option(AGAIN, "Start the file anew.", "--overwrite")] = False,
+    overwrite: Annotated[bool, flag(AGAIN, "Start the file anew.", "--overwrite")] = False,
     retry_failed: Annotated[
-        bool, option(AGAIN, "Do the videos that failed before, and only those.", "--retry-failed")
+        bool, flag(AGAIN, "Do the videos that failed before, and only those.", "--retry-failed")
     ] = False,
-    dry_run: Annotated[
-        bool, option(AGAIN, "Say what would be done, and stop.", "--dry-run")
-    ] = False,
+    dry_run: Annotated[bool, flag(AGAIN, "Say what would be done, and stop.", "--dry-run")] = False,
     progress: Annotated[
-        str, option(SCREEN, "auto|rich|plain|tqdm|json|none", metavar="NAME")
+        str, option(SCREEN, "auto, rich, plain, tqdm, json, none.", metavar="NAME")
     ] = "auto",
-    quiet: Annotated[bool, option(SCREEN, "Warnings and failures only.", "--quiet", "-q")] = False,
-    verbose: Annotated[bool, option(SCREEN, "Say more.", "--verbose", "-v")] = False,
+    quiet: Annotated[bool, flag(SCREEN, "Warnings and failures only.", "--quiet", "-q")] = False,
+    verbose: Annotated[bool, flag(SCREEN, "Say more.", "--verbose", "-v")] = False,
     log_file: Annotated[File, option(SCREEN, "Append all there is to say to this file.")] = None,
     summary_json: Annotated[
         str | None, option(SCREEN, "Write the outcome as JSON; - is stdout.", metavar="FILE")
