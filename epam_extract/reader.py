@@ -50,7 +50,7 @@ SLOWEST_DISK = 20e6  # bytes a second: decord reads a whole file before it says 
 
 _log = logging.getLogger(__name__)
 _ids = itertools.count(1)
-_BOOT = "import sys; sys.path[0] = sys.argv[4]; from epam_extract.decode import serve; serve()"
+BOOT = "import sys; sys.path[0] = sys.argv[4]; from epam_extract.decode import serve; serve()"
 
 
 class ReaderLost(Exception):
@@ -60,7 +60,7 @@ class ReaderLost(Exception):
 class Reader:
     """One reader process. Used by one thread at a time."""
 
-    def __init__(self, *, boot: str = _BOOT) -> None:
+    def __init__(self) -> None:
         self._connection, theirs = Pipe()
         beats = new_memory(8)
         self._beats = np.frombuffer(mmap.mmap(beats, 8), np.uint64)
@@ -72,7 +72,7 @@ class Reader:
                 [
                     sys.executable,
                     "-c",
-                    boot,
+                    BOOT,
                     str(theirs.fileno()),
                     str(beats),
                     str(os.getpid()),

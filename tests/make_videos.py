@@ -133,7 +133,9 @@ def rotate(source: Path, target: Path, degrees: int) -> Path:
     return target
 
 
-def damage(source: Path, target: Path, *, keep: float = 1.0, wipe: tuple[float, float] | None = None) -> Path:
+def damage(
+    source: Path, target: Path, *, keep: float = 1.0, wipe: tuple[float, float] | None = None
+) -> Path:
     """Copy a file cut off at a share of its length, or with a share of it set to zero."""
     data = bytearray(source.read_bytes())
     if wipe is not None:
