@@ -51,9 +51,9 @@ def open_progress(
     console = Console(
         file=stream or sys.stderr,
         highlight=False,
-        soft_wrap=True,
         force_terminal=True if kind == "rich" else None,
     )
+    console.soft_wrap = not console.is_terminal  # a log's lines are not broken, a terminal's are
     if kind == "json":
         return JsonLines(console, quiet=quiet, verbose=verbose)
     if kind == "auto" and not quiet:

@@ -53,6 +53,11 @@ class Display(Tally):
         if not self.quiet:
             self.line(text)
 
+    def notice(self, text: str) -> None:
+        """Print one line that ``quiet`` does not leave out."""
+        log.info("%s", text)
+        self.line(text, style="bold yellow")
+
     def warning(self, text: str) -> None:
         log.info("warning: %s", text)  # no louder: it is on the screen already
         self.line(f"warning: {text}", style="yellow")
@@ -227,6 +232,10 @@ class JsonLines(Display):
         super().message(text)
         if not self.quiet:
             self._event("message", {"text": text})
+
+    def notice(self, text: str) -> None:
+        super().notice(text)
+        self._event("message", {"text": text})
 
     def warning(self, text: str) -> None:
         super().warning(text)

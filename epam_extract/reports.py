@@ -51,7 +51,7 @@ def summary_report(
     """
     parts: list[RenderableType] = [_headline(summary), _figures(summary)]
     if summary.failures:
-        parts.append(failure_table(summary.failures))
+        parts.extend([Text(), failure_table(summary.failures)])
     if example is not None:
         parts.extend([_contents(config), _snippet(summary, example, datasets(config)[0][0])])
     if summary.interrupted:
@@ -106,7 +106,7 @@ def datasets(config: ExtractConfig) -> list[tuple[str, str, str, str]]:
         ("person", "(W,)", "float32", "share of its frames with a person"),
         ("box", "(W, 4)", "int32", "crop in pixels: x1, y1, x2, y2"),
         ("keypoints", "(M, T, 17, 2)", "float32", "of M people in T frames, in pixels"),
-        ("keypoint_scores", "(M, T, 17)", "float16", ""),
+        ("keypoint_scores", "(M, T, 17)", "float16", "of each keypoint, 0 where there is none"),
     ]
 
 
@@ -149,8 +149,9 @@ def _figures(summary: Summary) -> RenderableType:
 
 def _contents(config: ExtractConfig) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for style in ("cyan", "", "", "dim"):
+    for style in ("cyan", "", ""):
         table.add_column(style=style, no_wrap=True)
+    table.add_column(style="dim")
     for name, shape, dtype, meaning in datasets(config):
         table.add_row(f"  {name}", shape, dtype, meaning)
     title = Text("\nIn it, under /videos/<video>/ for each video of W windows:", style="bold")

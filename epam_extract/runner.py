@@ -52,7 +52,7 @@ def run_extraction(
                 display.message(f"weights: {weights.file} ({said_by})")
         from .pipeline import extract_features  # torch and the decoders load here
 
-        stopper.running(display.warning)
+        stopper.running(display.notice)
         summary = extract_features(
             sources,
             out,
@@ -128,7 +128,7 @@ def _example(summary: Summary) -> str | None:
     """The id of a video to read from the file, None where there is none."""
     if not summary.done:
         return None
-    from .store import FeatureStore
+    from .stored import FeatureStore
 
     with FeatureStore(summary.out) as store:
         return next(iter(store.ids), None)
