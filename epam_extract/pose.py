@@ -36,7 +36,13 @@ from .pose_networks import (
 )
 from .records import FramePiece, PoseTrack
 
-__all__ = ["PoseEstimator", "download_models", "list_models", "open_pose_model"]
+__all__ = [
+    "PoseEstimator",
+    "download_models",
+    "draw_skeletons",
+    "list_models",
+    "open_pose_model",
+]
 
 log = logging.getLogger(__name__)
 
@@ -283,7 +289,7 @@ class PoseEstimator:
 
     def boxes(self, piece: FramePiece) -> list[Boxes]:
         """The detector's boxes for each frame of a piece; none at all with a one-stage network."""
-        if self._detector is None:
+        if self._detector is None or not len(piece.frames):
             return [Boxes(np.zeros((0, 4)), np.zeros(0))] * len(piece.frames)
         last = len(piece.frames) - 1
         looked = sorted({*range(0, last + 1, self._config.det_every), last})
@@ -370,3 +376,23 @@ def open_pose_model(
             f"{pose.path.name} finds people and keypoints in one"
         )
     return PoseEstimator(config, detector=detector, pose=pose, mode=mode)
+
+
+def draw_skeletons(
+    picture: np.ndarray,
+    keypoints: np.ndarray,
+    scores: np.ndarray,
+    *,
+    least: float,
+    width: int = 2,
+) -> np.ndarray:
+    """A copy of an RGB picture with rtmlib's skeleton of everybody in it.
+
+    ``keypoints`` (M, 17, 2) in pixels of the picture, ``scores`` (M, 17): joints under ``least``
+    and bones that lack an end are left out. ``width`` is a bone's, and a joint's radius.
+    """
+    from rtmlib.visualization import draw_skeleton
+
+    return draw_skeleton(
+        picture.copy(), keypoints, scores, kpt_thr=least, radius=width, line_width=width
+    )
