@@ -125,9 +125,7 @@ def read_journal(descriptor: int, path: Path) -> Journal | None:
 
 def stated_size(descriptor: int, end_of_file: Callable[[bytes], int], path: Path) -> int:
     """Length that the file's own header states. Raises StoreError if the file is shorter."""
-    head = bytearray(HEAD)
-    read_at(descriptor, memoryview(head), 0)
-    size, there = end_of_file(bytes(head)), os.fstat(descriptor).st_size
+    size, there = _stated(descriptor, end_of_file), os.fstat(descriptor).st_size
     if there < size:
         raise StoreError(
             f"{path}: is cut short: {there} bytes of {size}, so it was damaged outside this "
@@ -152,7 +150,7 @@ def committed_view(
             os.close(beside)
     if journal is None:
         return CommittedView(descriptor, stated_size(descriptor, end_of_file, path))
-    require_match(descriptor, journal, path)
+    require_match(descriptor, journal, path, end_of_file=end_of_file)
     return CommittedView(descriptor, journal.size, pages=journal.pages)
 
 
@@ -184,15 +182,24 @@ def _crc(descriptor: int, start: int, stop: int, mark: int) -> int:
     return zlib.crc32(data, mark)
 
 
-def require_match(descriptor: int, journal: Journal, path: Path) -> None:
+def require_match(
+    descriptor: int, journal: Journal, path: Path, *, end_of_file: Callable[[bytes], int]
+) -> None:
+    """Raise StoreError unless this journal's commit is the file's next one, or its last."""
     fits = os.fstat(descriptor).st_size >= journal.size and (
         _fingerprint(descriptor, journal.base, journal.size, journal.pages) == journal.fingerprint
     )
-    if not fits:
+    if not fits or _stated(descriptor, end_of_file) not in (journal.base, journal.size):
         raise StoreError(
             f"{journal_path(path)}: holds a commit to another version of {path.name}. Put that "
             f"version back, or delete the journal to keep {path.name} as it is now."
         )
+
+
+def _stated(descriptor: int, end_of_file: Callable[[bytes], int]) -> int:
+    head = bytearray(HEAD)
+    read_at(descriptor, memoryview(head), 0)
+    return end_of_file(bytes(head))
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> None:

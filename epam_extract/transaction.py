@@ -125,7 +125,7 @@ class JournaledFile(CommittedView):
         self._broken = False
         _live.add(self)
         try:
-            self._lock = self._take_lock()
+            self._take_lock()
             self._journal = self._ops.open(journal_path(self.path), os.O_RDWR | os.O_CREAT)
             if self.path.exists():
                 self._main = self._ops.open(self.path, os.O_RDWR)
@@ -264,28 +264,25 @@ class JournaledFile(CommittedView):
 
     # -- opening ----------------------------------------------------------------------------
 
-    def _take_lock(self) -> int:
+    def _take_lock(self) -> None:
         path = lock_path(self.path)
-        descriptor = self._ops.open(path, os.O_RDWR | os.O_CREAT)
+        self._lock = self._ops.open(path, os.O_RDWR | os.O_CREAT)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(descriptor)
+            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
             raise StoreLocked(
                 f"{self.path}: process {holder} is writing it. Wait until it ends, or stop it, or "
-                f"choose another output file."
+                "choose another output file."
             ) from None
         except OSError as error:
-            os.close(descriptor)
             raise StoreError(
                 f"{path}: this file system has no file locks ({error.strerror}). Write the output "
                 "to a local disk, and copy it when it is done."
             ) from error
         with contextlib.suppress(OSError):  # only a courtesy to whoever is refused
-            self._ops.ftruncate(descriptor, 0)
-            self._ops.pwrite(descriptor, memoryview(f"{os.getpid()}\n".encode()), 0)
-        return descriptor
+            self._ops.ftruncate(self._lock, 0)
+            self._ops.pwrite(self._lock, memoryview(f"{os.getpid()}\n".encode()), 0)
 
     def _install(self, content: bytes) -> None:
         temporary = self.path.with_name(self.path.name + ".new")
@@ -307,7 +304,7 @@ class JournaledFile(CommittedView):
     def _recover(self) -> None:
         journal = read_journal(self._journal, self.path)
         if journal is not None:
-            require_match(self._main, journal, self.path)
+            require_match(self._main, journal, self.path, end_of_file=self._end_of_file)
             self._exclude()
             self._apply(journal.pages, journal.size)
             self._share()

@@ -1,0 +1,472 @@
+"""Atomic commits of a plain file, whatever fails, at every single operation."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from faulty_disk import (
+    FAULTS,
+    FaultyDisk,
+    Killed,
+    RecordingDisk,
+    folder_in_memory,
+    fresh_folders,
+    spread,
+)
+
+from epam_extract.errors import StoreError, StoreLocked
+from epam_extract.journal import committed_view, journal_path, lock_path
+from epam_extract.transaction import JournaledFile, Operations
+
+# A toy format: its length in bytes 8 to 16, a table of 3 pages, then whatever was appended.
+TABLE = 3 * 4096
+EMPTY = b"TOYFILE!" + TABLE.to_bytes(8, "little") + bytes(TABLE - 16)
+COMMITS = 6
+
+
+def end_of_file(head: bytes) -> int:
+    if head[:8] != b"TOYFILE!":
+        raise StoreError("not a toy")
+    return int.from_bytes(head[8:16], "little")
+
+
+def change(file: JournaledFile, number: int) -> None:
+    """The ``number``-th transaction's writes: some below the old end, some past it, one shrinks."""
+    rng = random.Random(number)
+    size = file.size
+    if number == 4:
+        size -= 3000
+        file.truncate(size)
+    else:
+        for length in (900, 70_000 if number % 2 else 5000, 1):
+            file.seek(size)
+            file.write(memoryview(rng.randbytes(length)))
+            size += length
+    for _ in range(4):
+        file.seek(rng.randrange(64, TABLE - 200))
+        file.write(memoryview(rng.randbytes(150)))
+    file.seek(20)
+    file.write(memoryview(bytes([number + 1])))
+    file.seek(8)
+    file.write(memoryview(size.to_bytes(8, "little")))
+    file.check()
+
+
+def open_toy(path: Path, disk: Operations | None = None, patience: float = 5.0) -> JournaledFile:
+    return JournaledFile(
+        path, initial=EMPTY, end_of_file=end_of_file, operations=disk, patience=patience
+    )
+
+
+def run(path: Path, disk: Operations | None, reported: list[int]) -> None:
+    """Do the commits that are missing, noting each one once it is reported as done."""
+    with open_toy(path, disk) as file:
+        file.seek(20)
+        for number in range(file.read(1)[0], COMMITS):
+            with file.transaction():
+                change(file, number)
+            reported.append(number + 1)
+
+
+@pytest.fixture(scope="module")
+def states(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """The file's bytes after 0, 1, 2, ... commits."""
+    path = tmp_path_factory.mktemp("states") / "toy"
+    found = [EMPTY]
+    with open_toy(path) as file:
+        for number in range(COMMITS):
+            with file.transaction():
+                change(file, number)
+            found.append(path.read_bytes())
+    return found
+
+
+def read_committed(path: Path) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return committed_view(descriptor, path, end_of_file=end_of_file).read()
+    finally:
+        os.close(descriptor)
+
+
+def require_intact(path: Path, states: list[bytes], reported: list[int]) -> None:
+    """A reader, then recovery, then the rest of the run all see what was reported."""
+    least = max(reported, default=0)
+    if path.exists():
+        assert states.index(read_committed(path)) >= least
+        with open_toy(path, FaultyDisk()):
+            pass
+        assert states.index(path.read_bytes()) >= least
+    else:
+        assert least == 0
+    run(path, FaultyDisk(), [])  # without faults: only its syncs cost no time
+    assert path.read_bytes() == states[-1]
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    with folder_in_memory(tmp_path) as folder:
+        yield folder
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_any_operation_loses_nothing(
+    memory: Path, states: list[bytes], fault: str
+) -> None:
+    counting = FaultyDisk()
+    run(memory / "toy", counting, [])
+    assert counting.count > 80
+    for at, folder in zip(range(counting.count), fresh_folders(memory), strict=False):
+        reported: list[int] = []
+        with pytest.raises((Killed, OSError)) if fault != "full once" else _maybe(OSError):
+            run(folder / "toy", FaultyDisk(at=at, fault=fault), reported)
+        require_intact(folder / "toy", states, reported)
+
+
+class _maybe:
+    """Swallows an error if there is one: a courtesy like the lock's process id may fail unseen."""
+
+    def __init__(self, kind: type[BaseException]) -> None:
+        self._kind = kind
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> bool:
+        return kind is not None and issubclass(kind, self._kind)
+
+
+def test_a_run_goes_on_after_the_disk_was_full_once(memory: Path, states: list[bytes]) -> None:
+    """In the same process, with the same file object, up to the commit point."""
+    path = memory / "toy"
+    counting = FaultyDisk()
+    with open_toy(path, counting) as file:
+        opening = counting.count
+        with file.transaction():
+            change(file, 0)
+        full = counting.count
+        journal_synced = full - 6  # then come 3 pages, the fsync and the emptying
+    for at, folder in zip(range(opening, journal_synced), fresh_folders(memory), strict=False):
+        path = folder / "toy"
+        with open_toy(path, FaultyDisk(at=at, fault="full once")) as file:
+            with pytest.raises(OSError, match="No space"), file.transaction():
+                change(file, 0)
+            assert path.read_bytes() == EMPTY
+            with file.transaction():
+                change(file, 0)
+        assert path.read_bytes() == states[1]
+
+
+@pytest.mark.parametrize("fault", ["before", "half", "after"])
+def test_a_kill_during_recovery_loses_nothing(
+    memory: Path, states: list[bytes], fault: str
+) -> None:
+    counting = FaultyDisk()
+    run(memory / "toy", counting, [])
+    trials = 0
+    fresh = fresh_folders(memory)
+    for first in range(0, counting.count, 6):
+        for second in range(12):
+            folder = next(fresh)
+            path = folder / "toy"
+            reported: list[int] = []
+            with pytest.raises(Killed):
+                run(path, FaultyDisk(at=first, fault="after"), reported)
+            disk = FaultyDisk(at=second, fault=fault)
+            with _maybe(Killed), open_toy(path, disk):
+                pass
+            require_intact(path, states, reported)
+            trials += 1
+            if disk.count <= second:
+                break
+    assert trials > 80
+
+
+def test_a_power_cut_loses_nothing(memory: Path, states: list[bytes]) -> None:
+    disk = RecordingDisk()
+    path = memory / "recorded" / "toy"
+    path.parent.mkdir()
+    reports: list[tuple[int, int]] = []
+    with open_toy(path, disk) as file:
+        for number in range(COMMITS):
+            with file.transaction():
+                change(file, number)
+            reports.append((len(disk.log), number + 1))
+    rng = random.Random(0)
+    for _, folder in zip(range(400), fresh_folders(memory), strict=False):
+        after = rng.randint(1, len(disk.log))
+        disk.cut(folder, after=after, rng=rng)
+        reported = [number for length, number in reports if length <= after]
+        require_intact(folder / "toy", states, reported)
+
+
+def test_forgetting_a_sync_is_noticed(memory: Path, states: list[bytes]) -> None:
+    """The power cuts above can fail: without the first fsync of a commit they do."""
+
+    class Forgetful(RecordingDisk):
+        def fsync(self, descriptor: int) -> None:
+            if os.fstat(descriptor).st_size >= len(EMPTY):  # the main file's
+                return
+            super().fsync(descriptor)
+
+    disk = Forgetful()
+    path = memory / "recorded" / "toy"
+    path.parent.mkdir()
+    run(path, disk, [])
+    rng = random.Random(0)
+    broken = 0
+    for _, folder in zip(range(60), fresh_folders(memory), strict=False):
+        disk.cut(folder, after=len(disk.log), rng=rng)
+        try:
+            require_intact(folder / "toy", states, [COMMITS])
+        except (AssertionError, ValueError, StoreError):
+            broken += 1
+    assert broken > 10
+
+
+def test_an_abort_leaves_identical_bytes(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    run(path, None, [])
+    with open_toy(path) as file:
+        for number in (0, 3, 4):
+            with pytest.raises(ZeroDivisionError), file.transaction():
+                change(file, number)
+                raise ZeroDivisionError
+            assert path.read_bytes() == states[-1]
+        with file.transaction():
+            pass
+    assert path.read_bytes() == states[-1]
+    assert journal_path(path).read_bytes() == b""
+
+
+def test_a_reader_sees_old_bytes_until_the_commit(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    seen: list[int] = []
+
+    class Watched(Operations):
+        def fsync(self, descriptor: int) -> None:
+            if path.exists():
+                seen.append(states.index(read_committed(path)))
+
+    run(path, Watched(), [])
+    assert seen == sorted(seen)
+    assert set(seen) == set(range(COMMITS + 1))
+
+
+def test_a_reader_holds_a_commit_up_and_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "toy"
+    script = "import fcntl,sys;f=open(sys.argv[1]);fcntl.flock(f,fcntl.LOCK_SH);print(1,flush=True)"
+    with open_toy(path, patience=0.2) as file:
+        reader = subprocess.Popen(
+            [sys.executable, "-c", f"{script};sys.stdin.read()", path],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert reader.stdout is not None and reader.stdin is not None
+        reader.stdout.readline()
+        with pytest.raises(StoreLocked, match="kept it open") as refusal, file.transaction():
+            change(file, 0)
+        if Path("/proc/locks").exists():
+            assert f"process {reader.pid}" in str(refusal.value)
+        assert path.read_bytes() == EMPTY
+        timer = threading.Timer(0.1, reader.communicate)
+        timer.start()
+        with file.transaction():  # waits until the reader is gone
+            change(file, 0)
+        timer.join()
+
+
+def test_a_second_writer_is_refused_with_the_process_id(tmp_path: Path) -> None:
+    path = tmp_path / "toy"
+    with (
+        open_toy(path),
+        pytest.raises(StoreLocked, match=f"process {os.getpid()} is writing"),
+    ):
+        open_toy(path)
+    with open_toy(path):
+        pass
+
+
+def test_a_foreign_writer_is_kept_out(tmp_path: Path) -> None:
+    path = tmp_path / "toy"
+    with open_toy(path), path.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with path.open() as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(StoreLocked, match="open for writing"):
+            open_toy(path)
+
+
+def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "toy"
+    file = open_toy(path)
+    child = os.fork()
+    if child == 0:
+        time.sleep(30)
+        os._exit(0)
+    try:
+        file.close()
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                open_toy(path).close()
+                break
+            except StoreLocked:  # the child has not got that far yet
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def half_applied(path: Path) -> None:
+    """Leave a whole journal and a main file into which half of it was copied."""
+    counting = FaultyDisk()
+    with open_toy(path.with_name("counting"), counting) as file, file.transaction():
+        change(file, 0)
+    with pytest.raises(Killed):
+        run(path, FaultyDisk(at=counting.count - 4, fault="half"), [])
+    assert journal_path(path).stat().st_size
+
+
+def test_readers_need_no_recovery(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    half_applied(path)
+    assert path.read_bytes() not in states
+    assert read_committed(path) == states[1]
+
+
+def test_a_journal_of_another_file_is_refused(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    half_applied(path)
+    path.write_bytes(states[3])
+    with pytest.raises(StoreError, match="another version of toy"):
+        open_toy(path)
+    with pytest.raises(StoreError, match="another version of toy"):
+        read_committed(path)
+    assert path.read_bytes() == states[3]
+    journal_path(path).unlink()
+    run(path, None, [])
+    assert path.read_bytes() == states[-1]
+
+
+def test_a_journal_without_its_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "toy"
+    half_applied(path)
+    path.unlink()
+    with pytest.raises(StoreError, match="which is gone"):
+        open_toy(path)
+    assert not path.exists()
+
+
+def test_something_else_in_the_journals_place_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "toy"
+    run(path, None, [])
+    journal_path(path).write_text("my notes")
+    with pytest.raises(StoreError, match="is in the way"):
+        open_toy(path)
+    assert journal_path(path).read_text() == "my notes"
+
+
+def test_a_torn_journal_never_happened(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    half_applied(path)
+    whole = journal_path(path).read_bytes()
+    for length in spread(len(whole), 40):
+        if length < len(whole):
+            path.write_bytes(states[0])
+            journal_path(path).write_bytes(whole[:length])
+            with open_toy(path):
+                pass
+            assert path.read_bytes() == states[0]
+
+
+def test_a_file_cut_short_is_refused(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    path.write_bytes(states[3][:-10])
+    with pytest.raises(StoreError, match=r"cut short: \d+ bytes of \d+"):
+        open_toy(path)
+    assert path.read_bytes() == states[3][:-10]
+
+
+def test_what_lies_past_the_stated_end_is_cut_off(tmp_path: Path, states: list[bytes]) -> None:
+    path = tmp_path / "toy"
+    path.write_bytes(states[3] + b"left by a killed run")
+    with open_toy(path):
+        assert path.read_bytes() == states[3]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_replacing_the_file_is_atomic(memory: Path, states: list[bytes], fault: str) -> None:
+    counting = FaultyDisk()
+    path = memory / "toy"
+    path.write_bytes(states[3])
+    with open_toy(path, counting) as file:
+        opening = counting.count
+        file.replace(EMPTY)
+    assert path.read_bytes() == EMPTY
+    for at, folder in zip(range(opening, counting.count), fresh_folders(memory), strict=False):
+        path = folder / "toy"
+        path.write_bytes(states[3])
+        with (
+            pytest.raises((Killed, OSError)),
+            open_toy(path, FaultyDisk(at=at, fault=fault)) as file,
+        ):
+            file.replace(EMPTY)
+        assert path.read_bytes() in (states[3], EMPTY)
+        with open_toy(path) as file:
+            file.replace(EMPTY)
+            with file.transaction():
+                change(file, 0)
+        assert path.read_bytes() == states[1]
+
+
+def test_writing_through_a_link_keeps_the_link(tmp_path: Path, states: list[bytes]) -> None:
+    (tmp_path / "disk").mkdir()
+    path = tmp_path / "toy"
+    path.symlink_to(tmp_path / "disk" / "big")
+    run(path, None, [])
+    with open_toy(path) as file:
+        file.replace(EMPTY)
+    assert path.is_symlink()
+    assert (tmp_path / "disk" / "big").read_bytes() == EMPTY
+    assert lock_path(tmp_path / "disk" / "big").exists()
+
+
+def test_a_file_system_without_locks_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def flock(descriptor: object, operation: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(StoreError, match="has no file locks"):
+        open_toy(tmp_path / "toy")
+
+
+def test_a_broken_file_takes_no_more_transactions(tmp_path: Path, states: list[bytes]) -> None:
+    counting = FaultyDisk()
+    with open_toy(tmp_path / "counting", counting) as file, file.transaction():
+        change(file, 0)
+    path = tmp_path / "toy"
+    disk = FaultyDisk(at=counting.count - 3, fault="full once")  # while pages are copied
+    with open_toy(path, disk) as file:
+        with pytest.raises(OSError, match="No space"), file.transaction():
+            change(file, 0)
+        with pytest.raises(StoreError, match="open it again"), file.transaction():
+            change(file, 1)
+    with open_toy(path):
+        assert path.read_bytes() == states[1]
