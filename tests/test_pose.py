@@ -134,6 +134,31 @@ def test_equal_to_rtmlib_called_by_hand(name: str, detector: Path, pose: Path) -
     assert people
 
 
+def test_one_stage_equal_to_rtmlib_called_by_hand() -> None:
+    import rtmlib
+
+    path = SHARED / "models" / "onestage_prototype_192x256.onnx"
+    if not path.is_file():
+        pytest.skip("the one-stage network is not in the clone")
+    estimator = open_pose_model(PoseConfig(pose_model=path), threads=2)
+    frames = moving_frames()
+    track = estimator.estimate(FramePiece(0, frames))
+    with contextlib.redirect_stdout(io.StringIO()):
+        by_hand = rtmlib.RTMO(str(path), model_input_size=(192, 256), backend="onnxruntime")
+    for index, frame in enumerate(frames):
+        keypoints, scores = by_hand(np.ascontiguousarray(frame[..., ::-1]))
+        seen = scores.any(1)  # with nobody, rtmlib gives one person of zeros
+        people = (track.keypoint_scores[:, index] > 0).any(1)
+        assert people.sum() == seen.sum()
+        there = scores[seen] > 0
+        np.testing.assert_allclose(
+            track.keypoints[people, index],
+            np.where(there[..., None], keypoints[seen], 0),
+            atol=1e-3,
+            rtol=0,
+        )
+
+
 @pytest.mark.parametrize(("name", "detector", "pose"), real_models()[:1])
 def test_pieces_at_the_same_time_give_the_same_numbers(name, detector, pose) -> None:
     estimator = open_pose_model(PoseConfig(det_model=detector, pose_model=pose))
