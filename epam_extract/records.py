@@ -239,6 +239,36 @@ class Summary:
         return len(self.failures)
 
 
+@dataclass(frozen=True)
+class BenchRow:
+    """One measured figure of ``epam-extract bench``."""
+
+    part: str
+    """``decode``, ``pose``, ``network``, ``writing``, ``overlap``, ``end to end``."""
+    name: str
+    value: float | None
+    """None where it was skipped; ``note`` says why."""
+    unit: str
+    ratio: float | None = None
+    """How many times as fast as the part's first row."""
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class BenchReport:
+    """What ``epam-extract bench`` found."""
+
+    machine: str
+    """Processor, cores and GPU, and the versions that matter."""
+    videos: str
+    """What it was measured on."""
+    rows: tuple[BenchRow, ...]
+    limits: str
+    """What holds a run up on this machine, in a sentence."""
+    seconds: float
+    """That measuring took."""
+
+
 def concatenate(tracks: Sequence[PoseTrack]) -> PoseTrack:
     """Join tracks along time, zero-padding people to the largest M."""
     people = max((len(track.keypoints) for track in tracks), default=0)

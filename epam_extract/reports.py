@@ -14,7 +14,7 @@ from rich.text import Text
 from .config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
 from .installed import InstalledWeights
 from .progress import counted, in_bytes, in_rate, in_time
-from .records import Summary, VideoFailure
+from .records import BenchReport, Summary, VideoFailure
 
 WIDTH = 120  # of a log or a pipe, which have none of their own
 
@@ -187,3 +187,35 @@ def models_table(models: Sequence[tuple[str, str, Path, bool]]) -> RenderableTyp
         table.add_row("" if mode == before else mode, role, Text(path.name), here)
         before = mode
     return table
+
+
+def bench_report(report: BenchReport) -> RenderableType:
+    """What ``epam-extract bench`` prints: a table of figures, and what limits this machine."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("part", style="bold", no_wrap=True)
+    table.add_column("what", overflow="fold")
+    table.add_column("figure", justify="right", no_wrap=True)
+    table.add_column("ratio", justify="right", no_wrap=True)
+    table.add_column("note", style="dim", overflow="fold")
+    before = ""
+    for row in report.rows:
+        figure = "-" if row.value is None else f"{row.value:,.{_places(row.value)}f} {row.unit}"
+        ratio = "" if row.ratio is None else f"{row.ratio:.2f}x"
+        if before and row.part != before:
+            table.add_section()
+        part = "" if row.part == before else row.part
+        table.add_row(part, Text(row.name), figure, ratio, Text(row.note))
+        before = row.part
+    lines = [("machine", report.machine), ("videos", report.videos), ("limit", report.limits)]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in lines:
+        grid.add_row(name, Text(value))
+    grid.add_row("measured", f"in {in_time(report.seconds)}; a ratio is how many times as fast")
+    return Group(table, grid)
+
+
+def _places(value: float) -> int:
+    """Decimals that show three digits or so."""
+    return 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2

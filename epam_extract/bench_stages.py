@@ -1,0 +1,304 @@
+"""What ``bench`` measures of single stages: each alone, beside the plain way to do the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .baseline import PlainPose, read_with_decord, read_with_pyav, stacked
+from .config import (
+    HEATMAP_SIZE,
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    NUM_KEYPOINTS,
+    PIECE_FRAMES,
+    POSE_FRAMES,
+    RGB_FRAMES,
+    RGB_SIZE,
+    ExtractConfig,
+)
+from .errors import DecodeError
+from .heatmaps import render_heatmaps
+from .measuring import Timing, in_turns
+from .model import EPAMBackbone
+from .model.fast import fuse, supports
+from .network import DTYPES
+from .pipeline import single_threaded_ops
+from .pose import PoseEstimator
+from .records import BenchRow, FramePiece, PoseTrack, Video
+from .video import read_frames
+
+BATCHES = {"cpu": (1, 4, 8), "cuda": (1, 16, 64)}
+PLAIN_BATCH = {"cpu": 4, "cuda": 64}  # of the network everything is compared with
+COMPILE_SECONDS = {"cpu": 90.0, "cuda": 150.0}  # that compiling may take
+MAX_PIECES = 16
+NO_TIME = "skipped: no time left, raise --seconds"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every part measures with."""
+
+    config: ExtractConfig
+    device: torch.device
+    cores: int
+    video: Video
+    """The one that stages are measured on alone; short."""
+    backbone: EPAMBackbone
+    pose: PoseEstimator
+    sparse_pose: PoseEstimator | None
+    """The same with ``--det-every 5``; None with a one-stage network."""
+    plain: Mapping[str, tuple[str, Path, tuple[int, int]]]
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of a part, and its cost."""
+
+    rows: list[BenchRow]
+    cpu: float = 0.0
+    """CPU seconds an item (frame, clip) of the way runs work; 0 where it was not measured."""
+    plain: float = 0.0
+    """Seconds an item of the plain way."""
+
+
+def per_item(
+    part: str, names: Iterable[str], timings: Mapping[str, Timing], items: Mapping[str, int]
+) -> list[BenchRow]:
+    """Rows of milliseconds an item, the first of them what the others are compared with."""
+    rows: list[BenchRow] = []
+    base: float | None = None
+    for name in names:
+        timing = timings.get(name)
+        if timing is None:
+            rows.append(BenchRow(part, name, None, "", note=NO_TIME))
+            continue
+        seconds = timing.median / items[name]
+        base = base or seconds
+        note = f"{timing.cpu / items[name] * 1e3:.1f} ms of CPU; {timing.note}"
+        rows.append(BenchRow(part, name, seconds * 1e3, "ms/frame", base / seconds, note))
+    return rows
+
+
+# ---------------------------------------------------------------- decode
+
+
+def decode(bench: Bench, seconds: float) -> Part:
+    """Frames as the plain loops get them, and as a run gets them."""
+    video = bench.video
+
+    def drain(read: Callable[[Path], Iterator[np.ndarray]]) -> None:
+        for _ in read(video.path):
+            pass
+
+    def ours() -> None:
+        with closing(read_frames(video, decoder=bench.config.decoder)) as pieces:
+            for _ in pieces:
+                pass
+
+    ways: dict[str, Callable[[], object]] = {}
+    rows: list[BenchRow] = []
+    readers = {
+        "decord, frame by frame": read_with_decord,
+        "PyAV, frame by frame": read_with_pyav,
+    }
+    for name, read in readers.items():
+        try:
+            next(read(video.path))
+            ways[name] = partial(drain, read)
+        except (ImportError, OSError, RuntimeError, ValueError, StopIteration) as error:
+            why = f"skipped: {type(error).__name__}: {' '.join(str(error).split())[:80]}"
+            rows.append(BenchRow("decode", name, None, "", note=why))
+    name = "epam-extract"
+    ways[name] = ours
+    try:
+        timings = in_turns(ways, seconds)
+    except DecodeError as error:
+        return Part([BenchRow("decode", name, None, "", note=f"skipped: {error}")])
+    rows += per_item("decode", ways, timings, dict.fromkeys(ways, video.num_frames))
+    cpu = timings[name].cpu if name in timings else 0.0
+    return Part(rows, cpu / video.num_frames)
+
+
+# ---------------------------------------------------------------- pose
+
+
+def pose(bench: Bench, seconds: float) -> Part:
+    """rtmlib's own classes in a plain loop, and the pose stage, on the same frames."""
+    pieces = list(islice(_pieces_for_ever(bench.video), min(bench.cores, MAX_PIECES)))
+    count = sum(len(piece.frames) for piece in pieces)
+    plain = PlainPose(dict(bench.plain), str(bench.device))
+    found: dict[str, list[PoseTrack]] = {}
+
+    def loop() -> list[PoseTrack]:
+        return [PoseTrack(*stacked([plain(frame) for frame in piece.frames])) for piece in pieces]
+
+    def ours(estimator: PoseEstimator) -> list[PoseTrack]:
+        with single_threaded_ops(), ThreadPoolExecutor(bench.cores) as pool:
+            return list(pool.map(estimator.estimate, pieces))
+
+    names = {"rtmlib, frame by frame": loop, "epam-extract": partial(ours, bench.pose)}
+    if bench.sparse_pose is not None:
+        names["epam-extract --det-every 5"] = partial(ours, bench.sparse_pose)
+
+    def kept(name: str) -> Callable[[], object]:
+        def way() -> None:
+            found[name] = names[name]()
+
+        return way
+
+    timings = in_turns({name: kept(name) for name in names}, seconds)
+    rows = per_item("pose", names, timings, dict.fromkeys(names, count))
+    first, second = list(names)[:2]
+    if first in found and second in found:
+        row = next(row for row in rows if row.name == second)
+        note = f"{row.note}; {_difference(found[first], found[second])}"
+        rows[rows.index(row)] = BenchRow(row.part, row.name, row.value, row.unit, row.ratio, note)
+    cpu = timings[second].cpu / count if second in timings else 0.0
+    return Part(rows, cpu, timings[first].median / count)
+
+
+def _pieces_for_ever(video: Video) -> Iterator[FramePiece]:
+    """The video's pieces, again and again where it is short; full ones only if there are any."""
+    with closing(read_frames(video)) as pieces:
+        some = list(islice(pieces, MAX_PIECES))
+    full = [piece for piece in some if len(piece.frames) == PIECE_FRAMES]
+    return cycle(full or some)
+
+
+def _difference(first: list[PoseTrack], second: list[PoseTrack]) -> str:
+    """How far apart the two ways' keypoints are, in words."""
+    most = 0.0
+    for one, other in zip(first, second, strict=True):
+        a, b = (
+            np.sort(track.keypoints.reshape(len(track.keypoints), -1), 0) for track in (one, other)
+        )
+        if a.shape != b.shape:
+            return "another number of people than rtmlib's"
+        most = max(most, float(np.abs(a - b).max(initial=0)))
+    return f"keypoints within {most:.1g} px of rtmlib's"
+
+
+# ---------------------------------------------------------------- network
+
+
+def network(bench: Bench, seconds: float) -> Part:
+    """Clips through the plain 5-D module and the fused copies, inputs on the device already."""
+    kind = bench.device.type
+    most = max(*BATCHES[kind], PLAIN_BATCH[kind])
+    rgb, frames, heatmaps = _inputs(most, bench.device)
+    threads = bench.cores if kind == "cpu" else 1
+    fused = {}
+    rows = []
+    for precision, dtype in DTYPES.items():
+        if supports(dtype, bench.device):
+            fused[precision] = fuse(bench.backbone, dtype=dtype)
+        else:
+            why = f"skipped: this {kind.upper()} has no {precision} of its own"
+            rows.append(BenchRow("network", f"fused, {precision}", None, "", note=why))
+    default = PLAIN_BATCH[kind]
+    best = "bf16" if kind == "cuda" and "bf16" in fused else "float32"
+    ways: dict[str, tuple[int, Callable[[], object]]] = {}
+    plain = f"5-D module, float32, batch {default}"
+    ways[plain] = default, partial(_call, bench.backbone, rgb, heatmaps, default)
+    names = [(best, default), *((best, size) for size in BATCHES[kind] if size != default)]
+    names[1:1] = [(precision, default) for precision in fused if precision != best]
+    for precision, size in names:
+        name = f"fused, {precision}, batch {size}"
+        ways[name] = size, partial(_call, fused[precision], frames, heatmaps, size)
+    as_run = f"fused, {best}, batch {default} in each of {threads} threads"
+    if kind == "cpu":
+        way = partial(_in_threads, fused[best], frames, heatmaps, default, threads)
+        ways[as_run] = default * threads, way
+        ways = {name: ways[name] for name in dict.fromkeys([plain, as_run, *ways])}
+    compiled = f"fused, {best}, batch {default}, compiled"
+    note = ""
+    if seconds < 2 * COMPILE_SECONDS[kind]:
+        why = f"skipped: compiling may take {COMPILE_SECONDS[kind]:.0f} s, raise --seconds"
+        rows.append(BenchRow("network", compiled, None, "", note=why))
+    else:
+        started = time.monotonic()
+        try:
+            network = fuse(bench.backbone, dtype=DTYPES[best], compile=True)
+            _call(network, frames, heatmaps, default)
+            ways[compiled] = default, partial(_call, network, frames, heatmaps, default)
+            note = f"; compiling took {time.monotonic() - started:.0f} s"
+        except (RuntimeError, OSError) as error:
+            why = f"skipped: {' '.join(str(error).split())[:100]}"
+            rows.append(BenchRow("network", compiled, None, "", note=why))
+        seconds -= time.monotonic() - started
+    with torch_threads(threads):
+        timings = in_turns({name: way for name, (_, way) in ways.items()}, seconds)
+    measured = _clip_rows(ways, timings, compiled, note)
+    name = as_run if as_run in timings else plain
+    cpu = timings[name].cpu / ways[name][0] if name in timings else 0.0
+    return Part([*measured, *rows], cpu, timings[plain].median / default)
+
+
+def _clip_rows(
+    ways: Mapping[str, tuple[int, Callable[[], object]]],
+    timings: Mapping[str, Timing],
+    compiled: str,
+    compile_note: str,
+) -> list[BenchRow]:
+    rows: list[BenchRow] = []
+    base = 0.0
+    for name, (size, _) in ways.items():
+        timing = timings.get(name)
+        if timing is None:
+            rows.append(BenchRow("network", name, None, "", note=NO_TIME))
+            continue
+        rate = size / timing.median
+        base = base or rate
+        note = timing.note + (compile_note if name == compiled else "")
+        rows.append(BenchRow("network", name, rate, "clips/s", rate / base, note))
+    return rows
+
+
+def _inputs(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalised RGB, the same as u8 frames, and heatmaps of ``size`` made-up clips."""
+    rng = np.random.default_rng(0)
+    shape = (size, RGB_FRAMES, RGB_SIZE, RGB_SIZE, 3)
+    frames = torch.from_numpy(rng.integers(0, 256, shape, np.uint8)).to(device)
+    joints = rng.uniform(5, HEATMAP_SIZE - 5, (size, 1, POSE_FRAMES, NUM_KEYPOINTS, 2))
+    points = torch.from_numpy(joints.astype(np.float32)).to(device)
+    heatmaps = render_heatmaps(points, torch.full_like(points[..., 0], 0.8))
+    mean, std = (torch.tensor(v, device=device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return ((frames - mean) / std).permute(0, 4, 1, 2, 3).contiguous(), frames, heatmaps
+
+
+def _call(network: nn.Module, rgb: Tensor, heatmaps: Tensor, size: int) -> None:
+    with torch.inference_mode():
+        network(rgb[:size], heatmaps[:size])
+    if rgb.is_cuda:
+        torch.cuda.synchronize(rgb.device)
+
+
+def _in_threads(network: nn.Module, rgb: Tensor, heatmaps: Tensor, size: int, threads: int) -> None:
+    """The way a run does it on a CPU: every call on one core."""
+    with ThreadPoolExecutor(threads, "network", torch.set_num_threads, (1,)) as pool:
+        calls = [pool.submit(_call, network, rgb, heatmaps, size) for _ in range(threads)]
+        for call in calls:
+            call.result()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """This many threads for torch's operations."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
