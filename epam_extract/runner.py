@@ -128,7 +128,7 @@ def _example(summary: Summary) -> str | None:
     """The id of a video to read from the file, None where there is none."""
     if not summary.done:
         return None
-    from .stored import FeatureStore
+    from .store import FeatureStore
 
     with FeatureStore(summary.out) as store:
         return next(iter(store.ids), None)

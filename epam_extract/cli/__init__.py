@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from .extract import extract
-from .tools import models_app, weights_app
+from .tools import bench, models_app, weights_app
 
 __all__ = ["app", "main"]
 
@@ -35,11 +35,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
-    subcommand_metavar="VIDEOS... --out FILE | COMMAND ...",
-    options_metavar="",
+    subcommand_metavar="VIDEOS... --out FILE | COMMAND",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(extract)
+app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 

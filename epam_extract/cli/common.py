@@ -1,4 +1,4 @@
-"""What the commands share: how options look, and how errors end a command."""
+"""What the commands share: options that several have, and how errors end a command."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from ..config import CROPS, DECODERS, GRIDS, POSE_MODES, PRECISIONS
 from ..errors import ConfigError, EpamExtractError
 
 WEIGHTS, POSE, WINDOWS = "Weights", "Pose", "Windows"
@@ -34,6 +35,30 @@ def choice(panel: str, values: tuple[str, ...], help: str = "") -> Any:
     return typer.Option(help=text, metavar="NAME", rich_help_panel=panel)
 
 
+Demo = Annotated[
+    bool, flag(WEIGHTS, "Random weights, bundled pose model: needs no download.", "--demo")
+]
+Pose = Annotated[str, choice(POSE, POSE_MODES)]
+DetModel = Annotated[File, option(POSE, "Local ONNX person detector: YOLOX, RTMDet.")]
+PoseModel = Annotated[File, option(POSE, "Local ONNX pose network: RTMPose, or RTMO alone.")]
+DetScore = Annotated[float | None, option(POSE, "Least score of a person; else the model's own.")]
+KeypointScore = Annotated[float, option(POSE, "Least score of a keypoint.")]
+MaxPersons = Annotated[
+    Number, option(POSE, "Keep this many of a frame, the best-scored; else all.")
+]
+DetEvery = Annotated[
+    int, option(POSE, "Detect people on every K-th frame, interpolate between.", metavar="K")
+]
+Grid = Annotated[str, choice(WINDOWS, GRIDS)]
+Stride = Annotated[int, option(WINDOWS, "Frames between windows.")]
+FrameInterval = Annotated[int, option(WINDOWS, "Frames between the frames of a window.")]
+Crop = Annotated[str, choice(WINDOWS, CROPS, "whose people the box is around")]
+NoFull = Annotated[bool, flag(STORED, "No full feature maps.", "--no-full")]
+Precision = Annotated[str, choice(SPEED, PRECISIONS)]
+Device = Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
+Decoder = Annotated[str, choice(SPEED, DECODERS)]
+
+
 @contextmanager
 def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> Iterator[None]:
     """Turn what goes wrong on purpose into a line on stderr and an exit status."""
@@ -54,3 +79,41 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     except KeyboardInterrupt:
         typer.secho("interrupted", fg="yellow", err=True)
         raise typer.Exit(130) from None
+
+
+CONTRADICTIONS = {
+    ("demo", "pose_model"): "--demo brings its own pose model",
+    ("demo", "det_model"): "--demo brings its own pose model",
+    ("pose", "pose_model"): "--pose names a pair of models, --pose-model a file of your own",
+    ("pose", "det_model"): "--pose names a pair of models, --det-model a file of your own",
+    ("overwrite", "retry_failed"): "a file started anew has no failed videos to try again",
+    ("quiet", "verbose"): "one says less, the other more",
+}
+
+
+def refuse_contradictions(context: typer.Context) -> None:
+    """Raise :class:`ConfigError` where options given on the command line exclude each other."""
+
+    def given(name: str) -> bool:
+        source = context.get_parameter_source(name)
+        return source is not None and source.name == "COMMANDLINE"
+
+    values = context.params
+    for (one, other), why in CONTRADICTIONS.items():
+        if given(one) and given(other):
+            names = [f"--{name.replace('_', '-')}" for name in (one, other)]
+            raise ConfigError(f"{' and '.join(names)} contradict each other: {why}")
+    if values.get("demo") and given("pose") and values["pose"] != "bundled":
+        raise ConfigError(
+            f"--demo and --pose {values['pose']} contradict each other: the demo's is "
+            "--pose bundled; use --random-weights SEED for other pose models"
+        )
+    if values.get("grid") == "single" and (given("stride") or given("frame_interval")):
+        raise ConfigError(
+            "--grid single makes one window of the whole video: leave out --stride and "
+            "--frame-interval"
+        )
+    if values.get("no_full") and given("features") and "full" in values["features"].split(","):
+        raise ConfigError("--no-full and --features with full contradict each other: choose one")
+    if values.get("quiet") and values["progress"] in ("rich", "plain", "tqdm"):
+        raise ConfigError(f"--quiet and --progress {values['progress']} contradict each other")

@@ -9,12 +9,7 @@ import typer
 
 from ..config import (
     COMPRESSIONS,
-    CROPS,
-    DECODERS,
     FEATURES,
-    GRIDS,
-    POSE_MODES,
-    PRECISIONS,
     STORED_DTYPES,
     ExtractConfig,
     PoseConfig,
@@ -24,18 +19,33 @@ from ..config import (
 from ..errors import ConfigError
 from .common import (
     AGAIN,
-    POSE,
     SCREEN,
     SPEED,
     STORED,
     WEIGHTS,
-    WINDOWS,
+    Crop,
+    Decoder,
+    Demo,
+    DetEvery,
+    DetModel,
+    DetScore,
+    Device,
     File,
+    FrameInterval,
+    Grid,
+    KeypointScore,
+    MaxPersons,
+    NoFull,
     Number,
+    Pose,
+    PoseModel,
+    Precision,
+    Stride,
     choice,
     flag,
     one_line_errors,
     option,
+    refuse_contradictions,
 )
 
 
@@ -45,7 +55,7 @@ def extract(
     sources: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="VIDEOS...",
+            metavar="VIDEOS",
             show_default=False,
             help="Files, directories (searched recursively) or quoted globs.",
         ),
@@ -67,48 +77,30 @@ def extract(
     random_weights: Annotated[
         Number, option(WEIGHTS, "Random weights from this seed, to try the tool.", metavar="SEED")
     ] = None,
-    demo: Annotated[
-        bool, flag(WEIGHTS, "Random weights, bundled pose model: needs no download.", "--demo")
-    ] = False,
-    pose: Annotated[str, choice(POSE, POSE_MODES)] = PoseConfig.mode,
-    det_model: Annotated[File, option(POSE, "Local ONNX person detector: YOLOX, RTMDet.")] = None,
-    pose_model: Annotated[
-        File, option(POSE, "Local ONNX pose network: RTMPose, or RTMO alone.")
-    ] = None,
-    det_score: Annotated[
-        float | None, option(POSE, "Least score of a person; else the model's own.")
-    ] = PoseConfig.det_score,
-    keypoint_score: Annotated[
-        float, option(POSE, "Least score of a keypoint.")
-    ] = PoseConfig.keypoint_score,
-    max_persons: Annotated[
-        Number, option(POSE, "Keep this many of a frame, the best-scored; else all.")
-    ] = PoseConfig.max_persons,
-    det_every: Annotated[
-        int, option(POSE, "Detect people on every K-th frame, interpolate between.", metavar="K")
-    ] = PoseConfig.det_every,
-    grid: Annotated[str, choice(WINDOWS, GRIDS)] = WindowConfig.grid,
-    stride: Annotated[int, option(WINDOWS, "Frames between windows.")] = WindowConfig.stride,
-    frame_interval: Annotated[
-        int, option(WINDOWS, "Frames between the frames of a window.")
-    ] = WindowConfig.frame_interval,
-    crop: Annotated[str, choice(WINDOWS, CROPS, "whose people the box is around")] = (
-        ExtractConfig.crop
-    ),
+    demo: Demo = False,
+    pose: Pose = PoseConfig.mode,
+    det_model: DetModel = None,
+    pose_model: PoseModel = None,
+    det_score: DetScore = PoseConfig.det_score,
+    keypoint_score: KeypointScore = PoseConfig.keypoint_score,
+    max_persons: MaxPersons = PoseConfig.max_persons,
+    det_every: DetEvery = PoseConfig.det_every,
+    grid: Grid = WindowConfig.grid,
+    stride: Stride = WindowConfig.stride,
+    frame_interval: FrameInterval = WindowConfig.frame_interval,
+    crop: Crop = ExtractConfig.crop,
     features: Annotated[
         str, option(STORED, f"Any of {','.join(FEATURES)}.", metavar="NAMES")
     ] = ",".join(ExtractConfig.features),
-    no_full: Annotated[bool, flag(STORED, "No full feature maps.", "--no-full")] = False,
+    no_full: NoFull = False,
     dtype: Annotated[str, choice(STORED, STORED_DTYPES, "of full feature maps")] = (
         ExtractConfig.stored_dtype
     ),
     compression: Annotated[str, choice(STORED, COMPRESSIONS, "of full feature maps")] = (
         ExtractConfig.compression
     ),
-    precision: Annotated[str, choice(SPEED, PRECISIONS)] = ExtractConfig.precision,
-    device: Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME")] = (
-        ExtractConfig.device
-    ),
+    precision: Precision = ExtractConfig.precision,
+    device: Device = ExtractConfig.device,
     batch_size: Annotated[
         Number, option(SPEED, "Clips per network call; else by device.")
     ] = ExtractConfig.batch_size,
@@ -118,7 +110,7 @@ def extract(
     compile_network: Annotated[
         str, option(SPEED, "auto, on, off: torch.compile the network.", "--compile", metavar="NAME")
     ] = ExtractConfig.compile,
-    decoder: Annotated[str, choice(SPEED, DECODERS)] = ExtractConfig.decoder,
+    decoder: Decoder = ExtractConfig.decoder,
     overwrite: Annotated[bool, flag(AGAIN, "Start the file anew.", "--overwrite")] = False,
     retry_failed: Annotated[
         bool, flag(AGAIN, "Do the videos that failed before, and only those.", "--retry-failed")
@@ -187,44 +179,6 @@ def extract(
             summary_to=summary_json,
         )
     raise typer.Exit(status)
-
-
-CONTRADICTIONS = {
-    ("demo", "pose_model"): "--demo brings its own pose model",
-    ("demo", "det_model"): "--demo brings its own pose model",
-    ("pose", "pose_model"): "--pose names a pair of models, --pose-model a file of your own",
-    ("pose", "det_model"): "--pose names a pair of models, --det-model a file of your own",
-    ("overwrite", "retry_failed"): "a file started anew has no failed videos to try again",
-    ("quiet", "verbose"): "one says less, the other more",
-}
-
-
-def refuse_contradictions(context: typer.Context) -> None:
-    """Raise :class:`ConfigError` where options given on the command line exclude each other."""
-
-    def given(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name == "COMMANDLINE"
-
-    values = context.params
-    for (one, other), why in CONTRADICTIONS.items():
-        if given(one) and given(other):
-            names = [f"--{name.replace('_', '-')}" for name in (one, other)]
-            raise ConfigError(f"{' and '.join(names)} contradict each other: {why}")
-    if values["demo"] and given("pose") and values["pose"] != "bundled":
-        raise ConfigError(
-            f"--demo and --pose {values['pose']} contradict each other: the demo's is "
-            "--pose bundled; use --random-weights SEED for other pose models"
-        )
-    if values["grid"] == "single" and (given("stride") or given("frame_interval")):
-        raise ConfigError(
-            "--grid single makes one window of the whole video: leave out --stride and "
-            "--frame-interval"
-        )
-    if values["no_full"] and given("features") and "full" in values["features"].split(","):
-        raise ConfigError("--no-full and --features with full contradict each other: choose one")
-    if values["quiet"] and values["progress"] in ("rich", "plain", "tqdm"):
-        raise ConfigError(f"--quiet and --progress {values['progress']} contradict each other")
 
 
 def chosen_features(names: str, *, no_full: bool) -> tuple[str, ...]:

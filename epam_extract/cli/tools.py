@@ -1,4 +1,4 @@
-"""The commands beside ``extract``: what is installed, and what is in a file."""
+"""What a machine has and can: installed weights, pose models, the benchmark."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, PoseConfig
-from .common import one_line_errors
+from ..config import POSE_MODES, ExtractConfig, PoseConfig, WeightsConfig
+from .common import (
+    Demo,
+    DetModel,
+    Device,
+    Pose,
+    PoseModel,
+    Precision,
+    one_line_errors,
+    refuse_contradictions,
+)
 
 weights_app = typer.Typer(help="List the installed weights, or install some.")
 models_app = typer.Typer(help="List the pose models, or download them.", no_args_is_help=True)
@@ -63,7 +72,7 @@ def models_list() -> None:
 def models_download(
     modes: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODES...", show_default=False, help=", ".join(POSE_MODES)),
+        typer.Argument(metavar="MODES", show_default=False, help=", ".join(POSE_MODES)),
     ] = None,
 ) -> None:
     """Download the models of these modes, balanced unless named, into rtmlib's cache.
@@ -78,3 +87,47 @@ def models_download(
             paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
         for path in paths:
             typer.echo(path)
+
+
+def bench(
+    context: typer.Context,
+    *,
+    videos: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Videos to measure on; else the samples."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Time to spend, about.")] = 60.0,
+    demo: Demo = False,
+    pose: Pose = PoseConfig.mode,
+    det_model: DetModel = None,
+    pose_model: PoseModel = None,
+    precision: Precision = ExtractConfig.precision,
+    device: Device = ExtractConfig.device,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Measure this machine: decoding, pose, network, writing and the whole, beside the plain way.
+
+    No weights are needed: no figure depends on them.
+    """
+    with one_line_errors():
+        refuse_contradictions(context)
+        mode = "bundled" if demo else pose
+        config = ExtractConfig(
+            pose=PoseConfig(mode=mode, det_model=det_model, pose_model=pose_model),
+            weights=WeightsConfig(demo=demo),
+            precision=precision,
+            device=device,
+        )
+        from ..bench import report_json, run_bench
+        from ..reports import bench_report, open_console
+
+        report = run_bench(
+            videos or [],
+            config,
+            seconds=seconds,
+            on_part=lambda part: typer.echo(f"measuring: {part}", err=True),
+        )
+        if as_json:
+            typer.echo(report_json(report))
+        else:
+            open_console().print(bench_report(report))
