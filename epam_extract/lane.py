@@ -160,6 +160,8 @@ class Lane:
 
     def _clips(self, cuts: list[Cut]) -> Iterator[Clip]:
         for cut in cuts:
+            if self.stop.is_set():
+                return
             with self.meter.measure("clips"):
                 clip = cut.clip()
             yield clip

@@ -31,7 +31,7 @@ from .planning import SortedVideos, check_disk, make_plan, sort_videos
 from .pose import PoseEstimator, open_pose_model
 from .progress import SILENT, Progress
 from .records import Clip, FeatureBatch, StageLoad, Summary
-from .store import StoreHeader, StoreWriter
+from .store import StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
 from .writing import Output
 

@@ -1,4 +1,4 @@
-"""What a run has to do: which videos, how many windows, how many bytes, whether the disk holds it."""
+"""What a run has to do: which videos, how many windows and bytes, whether the disk holds them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,114 @@
+"""The import rule, checked: a module imports only from lower levels, a third party has one home."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import epam_extract
+
+PACKAGE = Path(epam_extract.__file__).parent
+LEVELS = [
+    {"errors": "errors"},
+    {"config": "config"},
+    {"records": "records"},
+    # Stages: modules of one stage may import each other, stages may not.
+    {
+        "video": "video reader decode",
+        "pose": "pose pose_models pose_networks",
+        "windows": "windows",
+        "clips": "clips",
+        "heatmaps": "heatmaps",
+        "model": "model",
+        "store": "store stored layout transaction journal",
+        "concurrency": "concurrency",
+        "progress": "progress displays lines reports",
+        "installed": "installed",
+        "interrupt": "interrupt",
+        "demo": "demo",
+    },
+    {"network": "network", "lane": "lane", "verify": "verify"},
+    {"planning": "planning", "writing": "writing", "preview": "preview"},
+    {"pipeline": "pipeline"},
+    {"bench": "bench bench_stages bench_whole bench_child baseline measuring", "runner": "runner"},
+    {"cli": "cli"},
+]
+PLACES = {
+    module: (level, group)
+    for level, groups in enumerate(LEVELS)
+    for group, modules in groups.items()
+    for module in modules.split()
+}
+HOMES = {
+    "av": {"video"},
+    "decord": {"video", "bench"},  # the baseline that bench compares with uses it bare
+    "rtmlib": {"pose", "bench"},
+    "onnxruntime": {"pose"},
+    "h5py": {"store", "bench"},
+    "typer": {"cli"},
+    "rich": {"progress"},
+    "tqdm": {"progress"},
+    "onnx": {"demo"},
+}
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def top(path: Path) -> str:
+    """The module or subpackage of epam_extract that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> tuple[set[str], set[str]]:
+    """(modules of ours, third-party packages) imported anywhere in a file."""
+    ours: set[str] = set()
+    others: set[str] = set()
+    inside = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            if node.level == inside:  # reaches the package itself
+                ours.update(name.split(".")[0] for name in names if name)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            others.add(node.module.split(".")[0])
+        elif isinstance(node, ast.Import):
+            others.update(alias.name.split(".")[0] for alias in node.names)
+    return ours - {"__version__"}, others
+
+
+def test_every_module_has_its_place() -> None:
+    assert {top(path) for path in FILES} == set(PLACES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path: Path) -> None:
+    level, group = PLACES[top(path)]
+    ours, others = imports(path)
+    for name in ours:
+        below, other = PLACES[name]
+        assert below < level or other == group, f"{path.name} imports {name}"
+    for package in others & set(HOMES):
+        assert group in HOMES[package], f"{package} is imported in {path.name}"
+
+
+def test_the_network_needs_torch_alone() -> None:
+    ours, others = set(), set()
+    for path in (PACKAGE / "model").glob("*.py"):
+        mine, theirs = imports(path)
+        ours |= mine
+        others |= theirs
+    assert ours <= {"errors"}
+    assert others - set(sys.stdlib_module_names) <= {"torch", "safetensors"}
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, epam_extract.cli\n"
+        "print([name for name in ('torch', 'cv2', 'av', 'decord', 'rtmlib', 'onnxruntime', 'h5py')"
+        " if name in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert loaded.stdout.strip() == "[]"

@@ -1,0 +1,469 @@
+"""The stages together: what ends up in the file, whatever happened on the way.
+
+Decoding, cutting, batching and writing are real. The pose models and the network are stand-ins
+whose numbers depend on every pixel and keypoint they are given, except where a test says so.
+"""
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from make_videos import number_of, write_video
+
+from epam_extract import config as settings
+from epam_extract import lane, network, pipeline, planning
+from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
+from epam_extract.errors import ConfigError, MachineError, StoreMismatch
+from epam_extract.network import Network, load_backbone
+from epam_extract.pipeline import extract_features
+from epam_extract.progress import Progress
+from epam_extract.records import ClipBatch, FeatureBatch, FramePiece, PoseTrack, Video
+from epam_extract.store import FeatureStore
+from epam_extract.windows import plan_windows
+
+CONFIG = ExtractConfig(weights=WeightsConfig(random_seed=0), windows=WindowConfig(stride=8))
+POOLED = replace(CONFIG, features=("pooled",))
+
+
+def people(piece: FramePiece) -> PoseTrack:
+    """Two people whose joints follow the frame's number; one of them in every other frame."""
+    numbers = np.float32([number_of(frame) for frame in piece.frames])
+    joints = np.arange(17, dtype=np.float32)
+    x = 20 + joints * 2 + numbers[:, None] % 9
+    y = 10 + joints + numbers[:, None] % 7
+    one = np.stack([x, y], axis=-1)  # (F, 17, 2)
+    keypoints = np.stack([one, one * np.float32(0.5)])
+    scores = np.full((2, len(numbers), 17), 0.75, np.float32)
+    scores[1, numbers % 2 == 1] = 0
+    keypoints[1, numbers % 2 == 1] = 0
+    return PoseTrack(keypoints, scores)
+
+
+class StandInPose:
+    announcement = None
+
+    def __init__(self) -> None:
+        self.source = {"stand_in": True}
+        self.pieces: list[int] = []
+
+    def estimate(self, piece: FramePiece) -> PoseTrack:
+        self.pieces.append(piece.start)
+        return people(piece)
+
+
+class StandInNetwork:
+    """Cheap, and a pure function of each row."""
+
+    calls: ClassVar[list[int]] = []
+
+    def __init__(self, backbone, config, *, device, compile=False, on_halved=None) -> None:
+        self.config = config
+        self.calls.clear()
+
+    def __call__(self, batch: ClipBatch) -> FeatureBatch:
+        self.calls.append(len(batch.clips))
+        rows: dict[str, list[np.ndarray]] = {}
+        for clip in batch.clips:
+            seen = clip.rgb.mean((1, 2, 3), dtype=np.float64) + clip.keypoints.sum() / 1000
+            row = {
+                "rgb_pooled": np.resize(seen, 432).astype(np.float32),
+                "pose_pooled": np.resize(seen * 2, 216).astype(np.float32),
+            }
+            if "full" in self.config.features:
+                row["rgb"] = np.resize(seen, (432, 16, 7, 7)).astype(np.float16)
+                row["pose"] = np.resize(seen, (216, 48, 7, 7)).astype(np.float16)
+            for name, value in row.items():
+                rows.setdefault(name, []).append(value)
+        return FeatureBatch(batch.clips, {name: np.stack(values) for name, values in rows.items()})
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of 90, 20 and 1 frames."""
+    root = tmp_path_factory.mktemp("pipeline videos")
+    (root / "sub").mkdir()
+    write_video(root / "long.mp4", frames=90)
+    write_video(root / "sub" / "short.mp4", frames=20)
+    write_video(root / "sub" / "one.mp4", frames=1)
+    return root
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> StandInPose:
+    pose = StandInPose()
+    monkeypatch.setattr(pipeline, "open_pose_model", lambda *_, **__: pose)
+    monkeypatch.setattr(pipeline, "Network", StandInNetwork)
+    return pose
+
+
+def contents(path: Path) -> dict[str, np.ndarray | bytes]:
+    """Every dataset and attribute under /videos, by name."""
+    found: dict[str, np.ndarray | bytes] = {}
+
+    def visit(name: str, item: h5py.HLObject) -> None:
+        if isinstance(item, h5py.Dataset):
+            found[name] = item[()]
+        for key, value in item.attrs.items():
+            found[f"{name}@{key}"] = np.asarray(value)
+
+    with h5py.File(path, "r") as file:
+        file["videos"].visititems(visit)
+    return found
+
+
+def assert_same(one: Path, other: Path) -> None:
+    mine, theirs = contents(one), contents(other)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
+
+
+def test_the_file_holds_every_row_with_its_time_box_and_people(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path
+) -> None:
+    summary = extract_features(videos, tmp_path / "f.h5", CONFIG)
+    assert (summary.videos, summary.done, summary.failed) == (3, 3, 0)
+    assert summary.frames == 111 == summary.frames_with_person
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert list(store) == ["long", "sub/one", "sub/short"]
+        video = store["long"]
+        windows = plan_windows(90, CONFIG.windows)
+        np.testing.assert_array_equal(video["frames"], windows)
+        assert video["rgb"].shape == (12, 432, 16, 7, 7) and video["rgb"].dtype == np.float16
+        assert video["times"][0].tolist() == pytest.approx([0.0, 4 / 25, 28 / 25])
+        assert (video["person"] == 1).all()
+        assert video["valid"][0] == pytest.approx(28 / 48)
+        assert video["keypoints"].shape == (2, 90, 17, 2)
+        assert video["keypoint_scores"][1, :4, 0].tolist() == [0.75, 0, 0.75, 0]
+        assert store["sub/one"]["frames"].tolist() == [[0] * 48]
+        assert video.attrs["offset_frames"] == 4 and video.attrs["feat_stride"] == 8
+
+
+@pytest.mark.parametrize("changes", [{"workers": 3}, {"batch_size": 1}, {"batch_size": 7}])
+def test_numbers_do_not_depend_on_workers_or_batches(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, changes: dict[str, int]
+) -> None:
+    extract_features(videos, tmp_path / "one.h5", replace(CONFIG, workers=1))
+    extract_features(videos, tmp_path / "other.h5", replace(CONFIG, **changes))
+    assert_same(tmp_path / "one.h5", tmp_path / "other.h5")
+
+
+def test_clips_of_different_videos_fill_one_batch(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path
+) -> None:
+    extract_features(videos, tmp_path / "f.h5", replace(CONFIG, batch_size=16))
+    assert StandInNetwork.calls == [16]  # 12 + 3 + 1 windows
+
+
+class StopAfter(Progress):
+    """Asks the run to stop once this many frames are through."""
+
+    def __init__(self, frames: int) -> None:
+        self.left, self.stop = frames, threading.Event()
+
+    def advance(self, frames: int) -> None:
+        self.left -= frames
+        if self.left <= 0:
+            self.stop.set()
+
+
+@pytest.mark.parametrize("crop", ["window", "video"])
+def test_an_interrupted_run_goes_on_inside_the_video(
+    stand_ins: StandInPose, tmp_path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "v.mp4", frames=400)
+    config = replace(POOLED, crop=crop, batch_size=1)
+    extract_features(tmp_path / "v.mp4", tmp_path / "whole.h5", config)
+    rows = len(contents(tmp_path / "whole.h5")["v/frames"])
+    progress = StopAfter(100)
+    first = extract_features(
+        tmp_path / "v.mp4", tmp_path / "f.h5", config, progress=progress, stop=progress.stop
+    )
+    assert first.interrupted and first.done == 0
+    assert 0 < first.windows < rows
+    stand_ins.pieces.clear()
+    second = extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
+    assert second.done == 1 and second.windows == rows - first.windows
+    if crop == "window":
+        assert min(stand_ins.pieces) > 0
+    assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
+
+
+def test_a_failure_of_the_machine_stops_the_run_and_keeps_what_is_committed(
+    stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_video(tmp_path / "v.mp4", frames=300)
+    config = replace(POOLED, batch_size=1)
+    extract_features(tmp_path / "v.mp4", tmp_path / "whole.h5", config)
+
+    class Broken(StandInNetwork):
+        def __call__(self, batch: ClipBatch) -> FeatureBatch:
+            if batch.clips[0].window == 20:
+                raise MachineError("the GPU is lost")
+            return super().__call__(batch)
+
+    monkeypatch.setattr(pipeline, "Network", Broken)
+    monkeypatch.setattr("epam_extract.writing.COMMIT_SECONDS", 0.0)
+    with pytest.raises(MachineError, match="GPU is lost"):
+        extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
+    monkeypatch.setattr(pipeline, "Network", StandInNetwork)
+    summary = extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
+    assert 0 < summary.windows < 38 and summary.failed == 0
+    assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
+
+
+def test_done_videos_are_not_opened_again_and_changed_ones_are_redone(
+    stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        write_video(tmp_path / f"{name}.mp4", frames=30)
+    out = tmp_path / "f.h5"
+    extract_features(tmp_path, out, POOLED)
+    opened: list[str] = []
+    real = lane.probe
+
+    def probe(path: Path, video_id: str, **options: str) -> Video:
+        opened.append(video_id)
+        return real(path, video_id, **options)
+
+    monkeypatch.setattr(lane, "probe", probe)
+    monkeypatch.setattr(planning, "probe", probe)
+    summary = extract_features(tmp_path, out, POOLED)
+    assert summary.skipped == 2 and opened == []
+    write_video(tmp_path / "b.mp4", frames=50)
+    summary = extract_features(tmp_path, out, POOLED)
+    assert summary.skipped == 1 and set(opened) == {"b"}
+    with FeatureStore(out) as store:
+        assert store["b"]["keypoints"].shape[1] == 50
+
+
+def test_a_bad_video_is_recorded_and_tried_again_only_on_request(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path
+) -> None:
+    write_video(tmp_path / "good.mp4", frames=20)
+    (tmp_path / "text.mp4").write_text("this is no video")
+    (tmp_path / "empty.mkv").touch()
+    out = tmp_path / "f.h5"
+    summary = extract_features(tmp_path, out, POOLED)
+    assert summary.done == 1
+    assert [(f.video_id, f.stage) for f in summary.failures] == [
+        ("empty", "probe"),
+        ("text", "probe"),
+    ]
+    again = extract_features(tmp_path, out, POOLED)
+    assert again.failed == 2 and again.skipped == 1 and again.frames == 0
+    (tmp_path / "text.mp4").write_bytes((videos / "sub" / "short.mp4").read_bytes())
+    third = extract_features(tmp_path, out, POOLED, retry_failed=True)
+    assert third.done == 2 and [f.video_id for f in third.failures] == ["empty"]
+    with FeatureStore(out) as store:
+        assert list(store) == ["good", "text"] and list(store.failures) == ["empty"]
+
+
+def test_an_unexpected_error_in_a_stage_fails_that_video_only(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def estimate(piece: FramePiece) -> PoseTrack:
+        if len(piece.frames) == 1:
+            raise ZeroDivisionError("no good")
+        return people(piece)
+
+    monkeypatch.setattr(stand_ins, "estimate", estimate)
+    summary = extract_features(videos, tmp_path / "f.h5", POOLED)
+    assert summary.done == 2
+    (failure,) = summary.failures
+    assert failure.video_id == "sub/one" and "no good" in failure.message
+
+
+def test_features_that_are_no_numbers_fail_the_video(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Bad(StandInNetwork):
+        def __call__(self, batch: ClipBatch) -> FeatureBatch:
+            features = super().__call__(batch)
+            for i, clip in enumerate(batch.clips):
+                if clip.video_id == "long" and clip.window == 5:
+                    features.arrays["rgb_pooled"][i, 7] = np.nan
+            return features
+
+    monkeypatch.setattr(pipeline, "Network", Bad)
+    summary = extract_features(videos, tmp_path / "f.h5", POOLED)
+    assert [(f.video_id, f.stage) for f in summary.failures] == [("long", "write")]
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert list(store) == ["sub/one", "sub/short"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        ({"windows": WindowConfig(stride=4)}, "stride"),
+        ({"crop": "video"}, "crop"),
+        ({"weights": WeightsConfig(random_seed=1)}, "seed"),
+        ({"pose": PoseConfig(det_every=5)}, "det_every"),
+    ],
+)
+def test_other_options_than_the_files_are_refused_by_name(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, changed: dict[str, object], field: str
+) -> None:
+    out = tmp_path / "f.h5"
+    extract_features(videos / "sub", out, POOLED)
+    before = contents(out)
+    other = replace(POOLED, **changed)
+    with pytest.raises(StoreMismatch, match=field):
+        extract_features(videos / "sub", out, other)
+    assert contents(out).keys() == before.keys()
+    assert extract_features(videos / "sub", out, other, overwrite=True).windows > 0
+
+
+def test_a_dry_run_plans_and_writes_nothing(videos: Path, tmp_path: Path) -> None:
+    plans = []
+
+    class Listen(Progress):
+        def plan(self, plan: object) -> None:
+            plans.append(plan)
+
+    summary = extract_features(videos, tmp_path / "f.h5", CONFIG, dry_run=True, progress=Listen())
+    assert not (tmp_path / "f.h5").exists() and summary.windows == 0
+    (plan,) = plans
+    assert (plan.to_do, plan.frames, plan.windows) == (3, 111, 16)
+    assert plan.bytes > 16 * 1.6e6
+
+
+def test_a_disk_too_small_is_refused_with_the_ways_out(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 1_000_000
+
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: Usage)
+    with pytest.raises(MachineError, match=r"--no-full.*--compression.*--stride"):
+        extract_features(videos, tmp_path / "f.h5", CONFIG)
+
+
+def test_a_long_video_stays_in_bounded_memory(
+    stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = 12_000  # 8 minutes at 25/s; nothing grows with it but time stamps and row indices
+    most_alive = 0
+    alive = 0
+
+    def probe(path: Path, video_id: str, **_: str) -> Video:
+        stamps = np.arange(frames) / 25.0
+        return Video(video_id, path, frames, 25, 64, 96, stamps, *path.stat()[6:7], 0)
+
+    class Counted(np.ndarray):
+        def __del__(self) -> None:
+            nonlocal alive
+            if self.base is None:
+                alive -= len(self)
+
+    def read_frames(video: Video, *, start: int = 0, **_: str):
+        nonlocal alive, most_alive
+        for at in range(start, frames, 16):
+            piece = np.zeros((16, 64, 96, 3), np.uint8).view(Counted).copy()
+            alive += 16
+            most_alive = max(most_alive, alive)
+            yield FramePiece(at, piece)
+
+    pending: list[int] = []
+    commit = pipeline.StoreWriter.commit
+
+    def watched(store: pipeline.StoreWriter) -> None:
+        pending.append(store.pending_bytes)
+        commit(store)
+
+    monkeypatch.setattr(lane, "probe", probe)
+    monkeypatch.setattr(planning, "probe", probe)
+    monkeypatch.setattr(lane, "read_frames", read_frames)
+    monkeypatch.setattr(pipeline.StoreWriter, "commit", watched)
+    monkeypatch.setattr("epam_extract.writing.COMMIT_BYTES", 1 << 20)
+    (tmp_path / "v.mp4").write_bytes(b"stand-in")
+    config = replace(POOLED, windows=WindowConfig(stride=16))
+    summary = extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
+    assert summary.windows == 750 and summary.done == 1
+    assert most_alive <= 48 + 16 * 12
+    assert len(pending) > 3 and max(pending) < 2 << 20
+
+
+def real_batch() -> ClipBatch:
+    rng = np.random.default_rng(0)
+    rgb = rng.integers(0, 255, (3, 16, 224, 224, 3), np.uint8)
+    keypoints = rng.uniform(0, 56, (3, 1, 48, 17, 2)).astype(np.float32)
+    return ClipBatch((), rgb, keypoints, np.full((3, 1, 48, 17), 0.9, np.float32))
+
+
+def make_network(**changes: object) -> Network:
+    config = replace(CONFIG, precision="float32", **changes)
+    return Network(load_backbone(config.weights).backbone, config, device=torch.device("cpu"))
+
+
+def test_the_network_stage_gives_what_the_module_gives() -> None:
+    from epam_extract.heatmaps import render_heatmaps
+
+    loaded = load_backbone(CONFIG.weights)
+    batch = replace(real_batch(), clips=(None,) * 2)  # two real rows and one of padding
+    stage = make_network(features=("pooled", "full", "tokens"))
+    arrays = stage(batch).arrays
+    mean = torch.tensor(settings.IMAGENET_MEAN).view(3, 1, 1, 1)
+    std = torch.tensor(settings.IMAGENET_STD).view(3, 1, 1, 1)
+    rgb = (torch.from_numpy(batch.rgb[:2]).permute(0, 4, 1, 2, 3) - mean) / std
+    heatmaps = render_heatmaps(
+        torch.from_numpy(batch.keypoints[:2]), torch.from_numpy(batch.keypoint_scores[:2])
+    )
+    with torch.inference_mode():
+        expected = loaded.backbone(rgb, heatmaps)
+    for name, want in zip(("rgb", "pose"), expected, strict=True):
+        spread = float(want.std())
+        np.testing.assert_allclose(
+            arrays[f"{name}_pooled"], want.mean((2, 3, 4)), atol=1e-4 * spread
+        )
+        tokens = want.mean((3, 4)).transpose(1, 2)
+        np.testing.assert_allclose(arrays[f"{name}_tokens"], tokens, atol=1e-4 * spread)
+        assert arrays[name].dtype == np.float16 and arrays[name].shape == tuple(want.shape)
+        np.testing.assert_allclose(arrays[name], want, atol=2e-3 * float(want.abs().max()))
+
+
+def test_a_full_gpu_halves_the_batch_and_says_so() -> None:
+    stage = make_network(features=("pooled",))
+    told: list[int] = []
+    stage._on_halved = told.append
+
+    def forward(rgb: torch.Tensor, heatmaps: torch.Tensor):
+        if len(rgb) > 1:
+            raise torch.cuda.OutOfMemoryError("out of memory")
+        return rgb.float().mean((2, 3, 4))[:, :, None, None, None], heatmaps[:, :, :1, :1, :1]
+
+    stage._fused = forward
+    batch = replace(real_batch(), clips=(None,) * 3)
+    assert stage(batch).arrays["rgb_pooled"].shape == (3, 16)
+    assert told == [1]
+
+    def never(rgb: torch.Tensor, heatmaps: torch.Tensor):
+        raise torch.cuda.OutOfMemoryError("out of memory")
+
+    stage._fused = never
+    with pytest.raises(MachineError, match="even one clip"):
+        stage(batch)
+
+
+def test_values_beyond_f16_are_clipped_and_counted() -> None:
+    stage = make_network(features=("full",))
+    big = torch.full((1, 2, 3, 7, 7), 1e6)
+    stage._fused = lambda rgb, heatmaps: (big, -big)
+    features = stage(replace(real_batch(), rgb=real_batch().rgb[:1], clips=(None,)))
+    assert features.clipped == 2 * big.numel()
+    assert features.arrays["rgb"].max() == 65504 and features.arrays["pose"].min() == -65504
+
+
+def test_a_missing_gpu_and_missing_weights_are_clear() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="--device cuda cannot be used"):
+            network.pick_device("cuda")
+    with pytest.raises(ConfigError, match="auto, cpu, cuda"):
+        network.pick_device("tpu")
+    with pytest.raises(ConfigError, match="--random-weights"):
+        load_backbone(WeightsConfig())
