@@ -67,6 +67,7 @@ from .stored import (
     load_blosc2,
     read_failures,
     read_progress,
+    set_attribute,
     video_group,
 )
 from .transaction import JournaledFile, Operations
@@ -375,46 +376,40 @@ class StoreWriter:
         new = draft.attributes is not None
         whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
         if new:
-            self._create(group, draft, whole=whole)
-        start = draft.windows - sum(map(len, draft.rows.get("frames", [])))
+            for name, value in (draft.attributes or {}).items():
+                set_attribute(group, name, value)
         for name in self.specs:
-            array = group[name]
+            array = self._create(group, name, draft, whole=whole) if new else group[name]
             if array.maxshape[0] is None:
                 array.resize(draft.windows, 0)
-            at = start
-            for part in draft.rows.get(name, []):
+            parts = draft.rows.get(name, [])
+            at = draft.windows - sum(map(len, parts))
+            for part in parts:
                 array[at : at + len(part)] = part
                 at += len(part)
-            array.attrs.modify("crc32", np.uint32(draft.checksums.get(name, 0)))
+            set_attribute(array, "crc32", np.uint32(draft.checksums.get(name, 0)))
             self._file.check()
-        _append_tracks(group, draft, whole=whole)
-        group.attrs.modify("clipped", draft.clipped)
+        if whole:
+            _write_tracks(group, draft)
+        else:
+            _append_tracks(group, draft, new=new)
+        set_attribute(group, "clipped", draft.clipped)
         self._file.check()
         if draft.finished:
-            for name in TRACKS:
-                group[name].attrs["crc32"] = np.uint32(checksum(group[name]))
             person = group["person"][()]
-            group.attrs["person_share"] = float(person.mean()) if len(person) else 0.0
-            group.attrs.modify("complete", np.bool_(True))
-            self._file.check()
+            set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
+        set_attribute(group, "complete", np.bool_(draft.finished))
+        self._file.check()
 
-    def _create(self, group: h5py.Group, draft: Draft, *, whole: bool) -> None:
-        """Attributes and empty arrays of a video."""
-        for name, value in {**(draft.attributes or {}), "clipped": 0, "complete": False}.items():
-            group.attrs.create(name, value)
+    def _create(self, group: h5py.Group, name: str, draft: Draft, *, whole: bool) -> h5py.Dataset:
+        """An array of rows, of its final length if it is ``whole``."""
+        shape, dtype = self.specs[name]
+        if name in FULL_MAPS:
+            return _grown(group, name, (0, *shape), dtype, (1, *shape), filters=self._filter)
+        if whole:
+            return group.create_dataset(name, (draft.num_windows, *shape), dtype, track_times=False)
         rows = max(1, min(ROW_CHUNK, draft.num_windows))
-        for name, (shape, dtype) in self.specs.items():
-            if name in FULL_MAPS:
-                _grown(group, name, (0, *shape), dtype, (1, *shape), filters=self._filter)
-            elif whole:
-                group.create_dataset(name, (draft.num_windows, *shape), dtype, track_times=False)
-            else:
-                _grown(group, name, (0, *shape), dtype, (rows, *shape))
-            group[name].attrs.create("crc32", np.uint32(0))
-        if not whole:
-            frames = max(1, min(FRAME_CHUNK, draft.num_frames))
-            for name, (shape, dtype) in TRACKS.items():
-                _grown(group, name, (0, 0, *shape), dtype, (1, frames, *shape))
+        return _grown(group, name, (0, *shape), dtype, (rows, *shape))
 
 
 class StoredVideos(Protocol):
@@ -493,30 +488,39 @@ def _grown(
     chunks: tuple[int, ...],
     *,
     filters: Mapping[str, object] | None = None,
-) -> None:
+) -> h5py.Dataset:
     """Create an array whose zero-length axes can grow."""
     maxshape = tuple(None if length == 0 else length for length in shape)
-    group.create_dataset(
+    return group.create_dataset(
         name, shape, dtype, maxshape=maxshape, chunks=chunks, track_times=False, **(filters or {})
     )
 
 
-def _append_tracks(group: h5py.Group, draft: Draft, *, whole: bool) -> None:
-    """Write the keypoints that wait, making room for more people where they come."""
-    if whole:
-        track = concatenate(draft.tracks)
-        for name, (_, dtype) in TRACKS.items():
-            data = getattr(track, name).astype(dtype)
-            group.create_dataset(name, data=data, track_times=False)
-        return
-    at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
-    for track in draft.tracks:
-        people, length = track.keypoints.shape[:2]
-        for name in TRACKS:
+def _write_tracks(group: h5py.Group, draft: Draft) -> None:
+    """All keypoints of a video at once."""
+    track = concatenate(draft.tracks)
+    for name, (_, dtype) in TRACKS.items():
+        data = np.ascontiguousarray(getattr(track, name), dtype)
+        array = group.create_dataset(name, data=data, track_times=False)
+        set_attribute(array, "crc32", np.uint32(zlib.crc32(data.data)))
+
+
+def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
+    """The keypoints that wait, making room for more people where they come."""
+    frames = max(1, min(FRAME_CHUNK, draft.num_frames))
+    for name, (shape, dtype) in TRACKS.items():
+        if new:
+            array = _grown(group, name, (0, 0, *shape), dtype, (1, frames, *shape))
+        else:
             array = group[name]
-            array.resize((max(array.shape[0], people), at + length, *array.shape[2:]))
+        at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
+        for track in draft.tracks:
+            people, length = track.keypoints.shape[:2]
+            array.resize((max(array.shape[0], people), at + length, *shape))
             array[:people, at : at + length] = getattr(track, name)
-        at += length
+            at += length
+        if draft.finished:
+            set_attribute(array, "crc32", np.uint32(checksum(array)))
 
 
 def _drop(h5: h5py.File, video_id: str) -> None:

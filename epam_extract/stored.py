@@ -44,6 +44,7 @@ class FeatureStore:
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
+        self._real = self.path.resolve()  # of a link: the journal lies beside its target
         self._mutex = threading.RLock()
         self._descriptor = -1
         self._h5: h5py.File | None = None
@@ -146,7 +147,7 @@ class FeatureStore:
             self._open_if_needed()
             _share(self._descriptor, self.path)
             try:
-                stamp = _stamp(self._descriptor, self.path)
+                stamp = _stamp(self._descriptor, self._real)
                 if self._h5 is None or stamp != self._stamp:
                     self._refresh(stamp)
                 yield self._h5
@@ -173,8 +174,8 @@ class FeatureStore:
             self._h5.close()
             self._h5 = None
         self._ids = None
-        path = self.path.resolve()
-        view = committed_view(self._descriptor, path, end_of_file=end_of_file_in(self.path))
+        end_of_file = end_of_file_in(self.path)
+        view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
         try:
             self._h5 = h5py.File(view, "r")
         except BROKEN as error:
@@ -269,10 +270,40 @@ class EndOfFile:
 def video_group(h5: h5py.File, video_id: str) -> h5py.Group | None:
     """The group of a video, complete or not; None if there is none."""
     try:
-        group = h5["videos"][video_id]
+        group = h5[f"videos/{video_id}"]
     except (KeyError, UnicodeEncodeError):
         return None
-    return group if isinstance(group, h5py.Group) and "complete" in group.attrs else None
+    return group if isinstance(group, h5py.Group) and is_video(group) else None
+
+
+def is_video(group: h5py.Group) -> bool:
+    """Whether this is a video's group, and no mere folder of videos."""
+    return h5py.h5a.exists(group.id, b"complete")
+
+
+def get_attribute(holder: h5py.Group | h5py.Dataset, name: str) -> np.ndarray:
+    """A number among the attributes; 10 times as fast as ``attrs``, which tells with 10000 videos.
+
+    Raises KeyError if it is not there.
+    """
+    attribute = h5py.h5a.open(holder.id, name.encode())
+    value = np.empty((), attribute.dtype)
+    attribute.read(value)
+    return value
+
+
+def set_attribute(holder: h5py.Group | h5py.Dataset, name: str, value: object) -> None:
+    """Set an attribute, fast where it is a number."""
+    if isinstance(value, str):
+        holder.attrs[name] = value
+        return
+    array, key = np.array(value), name.encode()
+    if h5py.h5a.exists(holder.id, key):
+        attribute = h5py.h5a.open(holder.id, key)
+    else:
+        kind = h5py.h5t.py_create(array.dtype, logical=True)
+        attribute = h5py.h5a.create(holder.id, key, kind, h5py.h5s.create(h5py.h5s.SCALAR))
+    attribute.write(array)
 
 
 def walk(h5: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
@@ -280,31 +311,30 @@ def walk(h5: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
     folders = [("", h5["videos"])]
     while folders:
         prefix, folder = folders.pop()
-        own = OWN_NAMES if "complete" in folder.attrs else frozenset()
+        own = OWN_NAMES if is_video(folder) else frozenset()
         for name in folder:
             if name in own:
                 continue
             group = folder[name]
-            if "complete" in group.attrs:
+            if is_video(group):
                 yield prefix + name, group
             folders.append((f"{prefix}{name}/", group))
 
 
 def is_complete(group: h5py.Group) -> bool:
     """Whether a video counts."""
-    return bool(group.attrs["complete"])
+    return bool(get_attribute(group, "complete"))
 
 
 def read_progress(group: h5py.Group) -> StoredProgress:
     """How far a video is."""
-    attributes = group.attrs
-    complete = bool(attributes["complete"])
+    complete = is_complete(group)
     return StoredProgress(
         complete=complete,
-        windows=int(attributes["num_windows"]) if complete else len(group["frames"]),
-        frames=int(attributes["num_frames"]) if complete else group["keypoints"].shape[1],
-        size=int(attributes["source_size"]),
-        mtime_ns=int(attributes["source_mtime_ns"]),
+        windows=int(get_attribute(group, "num_windows")) if complete else len(group["frames"]),
+        frames=int(get_attribute(group, "num_frames")) if complete else group["keypoints"].shape[1],
+        size=int(get_attribute(group, "source_size")),
+        mtime_ns=int(get_attribute(group, "source_mtime_ns")),
     )
 
 
@@ -409,7 +439,7 @@ def _stamp(descriptor: int, path: Path) -> tuple[int, ...]:
     """Changes with every commit, and with a journal that waits to be replayed."""
     main = os.fstat(descriptor)
     try:
-        beside = journal_path(path.resolve()).stat()
+        beside = journal_path(path).stat()
         journal = (beside.st_size, beside.st_mtime_ns if beside.st_size else 0)
     except OSError:
         journal = (0, 0)
