@@ -20,7 +20,7 @@ from .windows import grid_attributes, valid_share, window_times
 log = logging.getLogger(__name__)
 
 COMMIT_BYTES = 64 << 20  # rows waiting for a commit, at most
-COMMIT_SECONDS = 5.0  # and how long they wait
+COMMIT_SECONDS = 2.0  # and how long they wait
 
 
 @dataclass
