@@ -1,8 +1,7 @@
-"""What runs in a reader process: probe a file, decode its frames into shared memory.
+"""Probe one file, decode its frames: decord and PyAV live here and nowhere else.
 
-decord and PyAV live here and nowhere else, and only ever run in a process of their own: a file
-that makes FFmpeg hang or crash takes that process with it and nothing more. :mod:`.reader` is the
-other end of the connection.
+This only ever runs in a process of its own (:mod:`.reader_process`): a file that makes FFmpeg hang
+or crash takes that process with it and nothing more.
 
 Measured on 110 files (decord 0.6.0, PyAV 18.1): read in order with one thread, decord is right on
 clean mp4, mkv, webm and avi; it silently repeats or shifts frames of MPEG-TS and MPEG-PS, of edit
@@ -14,20 +13,10 @@ too, so that a video's numbers never depend on which of the two read it.
 
 from __future__ import annotations
 
-import mmap
-import os
 import re
-import signal
-import sys
-import tempfile
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from multiprocessing.connection import Connection
-from multiprocessing.reduction import send_handle
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +29,6 @@ Tick = Callable[[], None]
 
 class Unreadable(Exception):
     """The file is no video, or a reader cannot read it; the message says why."""
-
-
-@dataclass(frozen=True)
-class ProbeRequest:
-    """Find out what :class:`Probed` holds."""
-
-    path: str
 
 
 @dataclass(frozen=True)
@@ -66,68 +48,15 @@ class Probed:
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class ReadRequest:
-    """Decode frames ``start`` .. ``num_frames`` into slots of shared memory."""
-
-    id: int
-    path: str
-    reader: str
-    """``decord`` or ``pyav``."""
-    start: int
-    num_frames: int
-    height: int
-    width: int
-    piece_frames: int
-    slots: int
-    fresh: bool
-    """Map new memory: somebody still looks at the old one."""
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """New shared memory of ``size`` bytes; its descriptor follows."""
-
-    size: int
-
-
-@dataclass(frozen=True)
-class Piece:
-    """``count`` frames lie in slot ``slot``."""
-
-    slot: int
-    count: int
-
-
-@dataclass(frozen=True)
-class Done:
-    """Every frame asked for was delivered (or: the process is ready, the file is open)."""
-
-
-@dataclass(frozen=True)
-class Trouble:
-    """A request failed with a sentence that is fit for the user."""
-
-    message: str
-    decoded: int = 0
-    """Frames of the video, from its first, that were decoded before."""
-
-
-@dataclass(frozen=True)
-class Free:
-    """The receiver is done with a slot of read ``id``."""
-
-    id: int
-    slot: int
-
-
 # ---------------------------------------------------------------------------------------- PyAV
 
 
 def _video_stream(container: Any) -> Any:
     """The stream that is the video; raises Unreadable where there is none."""
+    from av.stream import Disposition
+
     pictures = list(container.streams.video)
-    videos = [s for s in pictures if not int(s.disposition) & 0x400]  # attached picture
+    videos = [s for s in pictures if Disposition.attached_pic not in s.disposition]
     if not videos:
         if pictures:
             raise Unreadable("it has sound and a cover picture, but no video")
@@ -137,7 +66,7 @@ def _video_stream(container: Any) -> Any:
     best = container.streams.best("video")  # the one decord takes
     stream = best if best in videos else videos[0]
     if stream.codec_context is None:
-        raise Unreadable("its codec is unknown to this build of PyAV; convert it to H.264 first")
+        raise Unreadable("its codec is unknown to this build of PyAV, or its beginning is damaged")
     stream.codec_context.thread_count = 1
     return stream
 
@@ -182,8 +111,10 @@ def _decoded(container: Any, stream: Any, tick: Tick) -> Iterator[Any]:
         tick()
         try:
             packet = next(packets, None)
-        except av.error.FFmpegError:  # the file breaks off here: give out what is buffered
-            packet = None
+        except (av.error.FFmpegError, IndexError):  # IndexError: a stream appears in mid-file
+            packet = None  # the file breaks off here: give out what is buffered
+        if packet is not None and packet.size == 0 and packet.dts is not None:
+            continue  # "the last picture again": decoding it would end the stream
         try:
             yield from packet.decode() if packet is not None else stream.codec_context.decode(None)
         except av.error.FFmpegError:
@@ -233,12 +164,12 @@ def probe(path: str, tick: Tick) -> Probed:
     doubts += _doubts(packets, form)
     if announced > len(packets):
         doubts.append("cut short")
-    if doubts:
+    first, times = _count(path, tick, only_first=not doubts)
+    if not doubts and times != pts[:1]:
+        doubts.append("its first packet is not its first picture")
         first, times = _count(path, tick)
-        if len(pts) == len(times) == len(packets):
-            times = list(pts)
-    else:
-        first, times = _count(path, tick, only_first=True)[0], list(pts)
+    if not doubts or len(pts) == len(times) == len(packets):
+        times = list(pts)
     if first is None:
         raise Unreadable("not one frame of it can be decoded")
 
@@ -257,11 +188,11 @@ def probe(path: str, tick: Tick) -> Probed:
     bits = max(c.bits for c in first.format.components)
     odd = (first.width % 2 or first.height % 2) and "420" in first.format.name
     wrong = list(doubts)
-    if codec in ("libdav1d", "av1", "libaom-av1") or "av1" in codec:
+    if "av1" in codec:  # av1, libdav1d
         wrong.append("AV1")
     if form == "gif":
         wrong.append("GIF")
-    differs = [f"{bits} bits a colour"] if bits > 8 and codec != "gif" else []
+    differs = [f"{bits} bits a colour"] if bits > 8 else []
     differs += ["odd picture size"] if odd else []
     height, width = first.height, first.width
     if _turns(first) % 2:
@@ -284,7 +215,7 @@ def _packets(container: Any, stream: Any, tick: Tick) -> tuple[Packets, str]:
             if packet.size:
                 flags = (packet.is_keyframe, packet.is_discard, packet.is_corrupt)
                 found.append((packet.pts, *flags))
-    except av.error.FFmpegError:
+    except (av.error.FFmpegError, IndexError):
         return found, "damaged"
     return found, ""
 
@@ -389,117 +320,3 @@ def _agree(frame: np.ndarray, reference: np.ndarray) -> None:
     off = float(np.abs(frame.astype(np.int16) - reference).mean())
     if off > AGREEMENT:
         raise Unreadable(f"decord's first frame is {off:.1f} grey levels off PyAV's")
-
-
-# ------------------------------------------------------------------------------------- process
-
-
-class _Slots:
-    """Shared memory cut into slots of one piece each; the child's side."""
-
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self.memory: mmap.mmap | None = None
-
-    def arrays(self, request: ReadRequest) -> np.ndarray:
-        """(slots, piece_frames, H, W, 3) uint8 in memory that the parent sees too."""
-        frame = request.height * request.width * 3
-        size = max(request.slots * request.piece_frames * frame, 1)
-        if request.fresh or self.memory is None or not size <= len(self.memory) <= 4 * size:
-            self.memory = None
-            fd = new_memory(size)
-            self.memory = mmap.mmap(fd, size)
-            self.connection.send(Mapped(size))
-            send_handle(self.connection, fd, os.getppid())
-            os.close(fd)
-        shape = (request.slots, request.piece_frames, request.height, request.width, 3)
-        return np.frombuffer(self.memory, np.uint8, size).reshape(shape)
-
-
-def new_memory(size: int) -> int:
-    """A descriptor of ``size`` bytes of memory that vanishes with its last user."""
-    if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("epam_extract")
-    else:  # macOS
-        with tempfile.TemporaryFile() as file:
-            fd = os.dup(file.fileno())
-    os.ftruncate(fd, size)
-    return fd
-
-
-def _read(request: ReadRequest, connection: Connection, slots: _Slots, tick: Tick) -> None:
-    """Serve one :class:`ReadRequest`: pieces, then Done; raises Unreadable."""
-    arrays = slots.arrays(request)
-    free = deque(range(request.slots))
-
-    def next_slot() -> int:
-        while not free:
-            message = connection.recv()
-            if isinstance(message, Free) and message.id == request.id:
-                free.append(message.slot)
-        return free.popleft()
-
-    def opened() -> None:
-        connection.send(Done())
-
-    if request.reader == "decord":
-        frames = decord_frames(request.path, request.start, request.num_frames, opened, tick)
-    else:
-        opened()
-        frames = pyav_frames(request.path, request.start, tick)
-    index, slot, filled = request.start, -1, 0
-    for frame in frames:
-        if index == request.num_frames:
-            raise Unreadable(f"more than the {index} frames that were counted decode")
-        if filled == 0:
-            slot = next_slot()
-        if frame.shape != arrays.shape[2:]:
-            raise Unreadable(f"frame {index} is {frame.shape[1]}x{frame.shape[0]}")
-        arrays[slot, filled] = frame
-        index, filled = index + 1, filled + 1
-        if filled == request.piece_frames:
-            connection.send(Piece(slot, filled))
-            filled = 0
-    if index < request.num_frames:
-        raise Unreadable(
-            f"only {index} of {request.num_frames} frames decode: the file is damaged, or it "
-            "changed since it was probed"
-        )
-    if filled:
-        connection.send(Piece(slot, filled))
-    connection.send(Done())
-
-
-def _leave_with(parent: int) -> None:
-    """End this process once its parent is gone, whatever C code is doing meanwhile."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
-
-
-def serve() -> None:
-    """Answer requests until the parent closes the connection. ``argv``: two descriptors, a pid."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):  # the parent decides when to end
-        signal.signal(getattr(signal, name), signal.SIG_IGN)
-    connection, beats = Connection(int(sys.argv[1])), mmap.mmap(int(sys.argv[2]), 8)
-    threading.Thread(target=_leave_with, args=(int(sys.argv[3]),), daemon=True).start()
-    counter, slots = np.frombuffer(beats, np.uint64), _Slots(connection)
-
-    def tick() -> None:
-        counter[0] += np.uint64(1)
-
-    try:
-        import av  # noqa: F401  # slow to load: not on the first video's account
-
-        connection.send(Done())
-        while True:
-            request = connection.recv()
-            try:
-                if isinstance(request, ProbeRequest):
-                    connection.send(probe(request.path, tick))
-                elif isinstance(request, ReadRequest):
-                    _read(request, connection, slots, tick)
-            except Unreadable as error:
-                connection.send(Trouble(str(error)))
-    except (EOFError, OSError):  # the parent closed its end
-        return

@@ -17,7 +17,6 @@ import mmap
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import weakref
 from collections.abc import Iterator
@@ -30,27 +29,29 @@ from typing import Any
 
 import numpy as np
 
-from .decode import (
+from .decode import Probed, Unreadable
+from .errors import MachineError
+from .reader_process import (
     Done,
     Free,
     Mapped,
     Piece,
-    Probed,
     ProbeRequest,
     ReadRequest,
     Trouble,
-    Unreadable,
     new_memory,
 )
-from .errors import MachineError
 
 SLOTS = 3  # pieces a reader may be ahead of, and lent to, its receiver
+LARGE_PIECE = 200 << 20  # bytes: of larger pieces (over 1080p) there are two only
 START_SECONDS = 120.0  # importing PyAV from a slow disk
 SLOWEST_DISK = 20e6  # bytes a second: decord reads a whole file before it says anything
 
 _log = logging.getLogger(__name__)
 _ids = itertools.count(1)
-BOOT = "import sys; sys.path[0] = sys.argv[4]; from epam_extract.decode import serve; serve()"
+BOOT = (
+    "import sys; sys.path[0] = sys.argv[4]; from epam_extract.reader_process import serve; serve()"
+)
 
 
 class ReaderLost(Exception):
@@ -64,7 +65,7 @@ class Reader:
         self._connection, theirs = Pipe()
         beats = new_memory(8)
         self._beats = np.frombuffer(mmap.mmap(beats, 8), np.uint64)
-        self._words = tempfile.TemporaryFile()  # noqa: SIM115  # its stderr, for a crash's log line
+        self._words = os.fdopen(new_memory(0), "w+b")  # its stderr, for a crash's log line
         self._memory: mmap.mmap | None = None
         self._lent: set[int] = set()  # ids of arrays that look at the present memory
         try:
@@ -123,7 +124,8 @@ class Reader:
         """
         left, patience = num_frames - start, stall_seconds
         piece_frames = min(piece_frames, left)
-        slots = min(SLOTS, math.ceil(left / piece_frames))
+        size = piece_frames * height * width * 3
+        slots = min(SLOTS if size <= LARGE_PIECE else 2, math.ceil(left / piece_frames))
         number = next(_ids)
         request = ReadRequest(
             id=number,
@@ -141,7 +143,6 @@ class Reader:
         with suppress(OSError):
             patience += path.stat().st_size / SLOWEST_DISK
         self._wait_open(patience)
-        size = piece_frames * height * width * 3
         while True:
             reply = self._wait(stall_seconds)
             if isinstance(reply, Done):

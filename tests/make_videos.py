@@ -89,7 +89,7 @@ def write_cover_only(path: Path) -> Path:
         sound = out.add_stream("aac", rate=8000, layout="mono")
         cover = out.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
+        cover.disposition = av.stream.Disposition.attached_pic.value
         frame = av.VideoFrame.from_ndarray(picture(0), "rgb24")
         out.mux(cover.encode(frame))
         out.mux(cover.encode(None))

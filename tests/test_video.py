@@ -462,20 +462,21 @@ def broken_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, st
 
     def install(function: str, trouble: str) -> None:
         close_readers()
+        module = "decode" if function.startswith("_") else "reader_process"
         monkeypatch.setattr(
             reader,
             "BOOT",
             f"""
 import sys; sys.path[0] = sys.argv[4]
-from epam_extract import decode
-real = decode.{function}
+from epam_extract import {module} as module, reader_process
+real = module.{function}
 def broken(*arguments):
     for index, frame in enumerate(real(*arguments)):
         if index == 20:
             {trouble}
         yield frame
-decode.{function} = broken
-decode.serve()
+module.{function} = broken
+reader_process.serve()
 """,
         )
 
@@ -575,15 +576,15 @@ from pathlib import Path
 from epam_extract import reader, video
 reader.BOOT = '''
 import sys; sys.path[0] = sys.argv[4]
-from epam_extract import decode
-real = decode.pyav_frames
+from epam_extract import reader_process
+real = reader_process.pyav_frames
 def stuck(*arguments):
     for index, frame in enumerate(real(*arguments)):
         if index == 40:
             {trouble}
         yield frame
-decode.pyav_frames = stuck
-decode.serve()
+reader_process.pyav_frames = stuck
+reader_process.serve()
 '''
 found = video.probe(Path(sys.argv[1]), "x")
 print(reader._idle[0].pid, flush=True)
