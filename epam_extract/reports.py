@@ -19,10 +19,17 @@ from .records import BenchReport, Summary, VideoFailure
 WIDTH = 120  # of a log or a pipe, which have none of their own
 
 
-def open_console(*, stderr: bool = False) -> Console:
-    """A console that keeps its colours to terminals and breaks no line of a pipe early."""
+def show(report: RenderableType, *, stderr: bool = False) -> None:
+    """Print a report; into a log or a pipe without colours, early line breaks, or padding."""
     console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, highlight=False, width=WIDTH)
+    if console.is_terminal:
+        console.print(report)
+        return
+    plain = Console(stderr=stderr, highlight=False, width=WIDTH)
+    with plain.capture() as capture:
+        plain.print(report)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    console.file.write("\n".join(lines) + "\n")
 
 
 def summary_json(summary: Summary, *, status: int) -> dict[str, object]:
@@ -111,11 +118,14 @@ def datasets(config: ExtractConfig) -> list[tuple[str, str, str, str]]:
 
 
 def _headline(summary: Summary) -> Text:
-    done = f"{summary.done:,} of {counted(summary.videos, 'video')}"
+    done = f"{summary.done:,}" if summary.done else "None"
     good = summary.done == summary.videos and not summary.interrupted
-    verb = "is" if summary.done == 1 else "are"
+    verb = "are" if summary.done > 1 else "is"
     text = Text()
-    text.append(f"\n{done} {verb} in ", style="bold green" if good else "bold yellow")
+    text.append(
+        f"\n{done} of {counted(summary.videos, 'video')} {verb} in ",
+        style="bold green" if good else "bold yellow",
+    )
     return text.append(str(summary.out), style="bold").append(f" ({in_bytes(summary.size)})")
 
 

@@ -17,7 +17,7 @@ from .interrupt import EXIT_STATUS as INTERRUPTED
 from .interrupt import Stopper
 from .lines import Display
 from .records import Summary
-from .reports import failure_table, open_console, summary_json, summary_report
+from .reports import failure_table, show, summary_json, summary_report
 
 DONE, NOTHING_RAN, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -64,7 +64,7 @@ def run_extraction(
             progress=display,
             stop=stopper.event,
         )
-    status = exit_status(summary)
+    status = DONE if dry_run else exit_status(summary)
     if dry_run:
         display.message("dry run: nothing was written")
     elif progress != "json":
@@ -117,11 +117,10 @@ def write_json(target: str | None, values: Mapping[str, object]) -> None:
 
 
 def _report(summary: Summary, config: ExtractConfig, display: Display) -> None:
-    console = open_console(stderr=True)
     if not display.quiet:
-        console.print(summary_report(summary, config, example=_example(summary)))
+        show(summary_report(summary, config, example=_example(summary)), stderr=True)
     elif summary.failures:
-        console.print(failure_table(summary.failures))
+        show(failure_table(summary.failures), stderr=True)
 
 
 def _example(summary: Summary) -> str | None:

@@ -31,11 +31,11 @@ def weights(context: typer.Context) -> None:
         return
     with one_line_errors():
         from ..installed import VARIABLE, WHERE_FROM, folder, installed
-        from ..reports import open_console, weights_table
+        from ..reports import show, weights_table
 
         found = installed()
         if found:
-            open_console().print(weights_table(found))
+            show(weights_table(found))
         else:
             typer.echo(f"no weights are installed. {WHERE_FROM}.")
             typer.echo("Install them with: epam-extract weights add FILE")
@@ -62,10 +62,10 @@ def models_list() -> None:
     """List the pose models of every mode, and which of them are on this machine."""
     with one_line_errors():
         from ..pose_models import list_models
-        from ..reports import models_table, open_console
+        from ..reports import models_table, show
 
         rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
-        open_console().print(models_table(rows))
+        show(models_table(rows))
 
 
 @models_app.command("download")
@@ -119,7 +119,7 @@ def bench(
             device=device,
         )
         from ..bench import report_json, run_bench
-        from ..reports import bench_report, open_console
+        from ..reports import bench_report, show
 
         report = run_bench(
             videos or [],
@@ -130,4 +130,4 @@ def bench(
         if as_json:
             typer.echo(report_json(report))
         else:
-            open_console().print(bench_report(report))
+            show(bench_report(report))
