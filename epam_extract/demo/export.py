@@ -1,7 +1,7 @@
 """From checkpoints to the two ONNX files that rtmlib reads. Needs the ``onnx`` package.
 
-``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 192,
-320) BGR 0-255, ``dets`` (N, 20, 5) x1, y1, x2, y2, score, best first, overlaps already removed.
+``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 160,
+256) BGR 0-255, ``dets`` (N, 20, 5) x1, y1, x2, y2, score, best first, overlaps already removed.
 rtmlib keeps what scores over 0.3 there, so scores are shifted to make 0.3 the best place to cut.
 ``pose.onnx`` has RTMPose's: ``input`` (N, 3, 128, 96), ``simcc_x`` (N, 17, 192), ``simcc_y``
 (N, 17, 256), here with peaks in (0, 1). Weights are stored as float16 and computed as float32.
@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from . import DETECTOR_SIZE, POSE_SIZE
-from .networks import CELLS, Detector, KeypointNet, cell_centres, decode_boxes
+from .networks import STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
 
 CANDIDATES = 48  # cells looked at for each image
 PERSONS = 20  # rows of the answer
@@ -26,7 +27,10 @@ SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins o
 SMALL = 256  # tensors up to this size stay float32
 
 
-def fold(network: nn.Module) -> nn.Module:
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def fold(network: Network) -> Network:
     """Return a copy with every batch norm folded into the convolution before it."""
     folded = copy.deepcopy(network).eval()
     for module in list(folded.modules()):
@@ -51,7 +55,9 @@ class DetectorExport(nn.Module):
         self.detector = detector
         wanted, own = torch.tensor(RTMLIB_THRESHOLD), torch.tensor(threshold)
         self.shift = float(torch.logit(wanted) - torch.logit(own))
-        self.register_buffer("cells", cell_centres(*CELLS))
+        self.register_buffer(
+            "cells", cell_centres(DETECTOR_SIZE[0] // STRIDE, DETECTOR_SIZE[1] // STRIDE)
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         centres, sides, _ = self.detector(images)

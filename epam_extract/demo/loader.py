@@ -20,6 +20,7 @@ MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left <-> 
 RTMPOSE_MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # as rtmlib applies them, to BGR
 RTMPOSE_STD = np.array([58.395, 57.12, 57.375], np.float32)
 PADDING = (114, 114, 114)  # rtmlib.YOLOX's, below and to the right
+SMALL_SIZE = (96, 160)  # height, width of the pictures that the detector starts with
 UPPER_BODY = slice(0, 13)
 Batch = tuple[torch.Tensor, ...]
 
@@ -58,8 +59,9 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
 class DetectorBatches(IterableDataset[Batch]):
     """Endless batches: images (B, H, W, 3) u8 BGR, keypoints, boxes and states of ``PEOPLE``."""
 
-    def __init__(self, folder: Path, *, batch: int, seed: int) -> None:
+    def __init__(self, folder: Path, *, batch: int, seed: int, small: bool = False) -> None:
         self.folder, self.batch, self.seed = folder, batch, seed
+        self.size = SMALL_SIZE if small else DETECTOR_SIZE
 
     def __iter__(self) -> Iterator[Batch]:
         cv2.setNumThreads(1)
@@ -77,7 +79,7 @@ class DetectorBatches(IterableDataset[Batch]):
         row = int(rng.integers(len(shard.frames)))
         keypoints, boxes = shard.keypoints[row].copy(), shard.boxes[row].copy()
         state = shard.state[row].astype(np.int64)
-        height, width = DETECTOR_SIZE
+        height, width = self.size
         fit = height / HEIGHT
         if rng.random() < 0.3:  # the whole frame, as rtmlib would letterbox it
             scale, x, y = fit, 0.0, 0.0
@@ -111,16 +113,19 @@ class DetectorBatches(IterableDataset[Batch]):
         share = sides.prod(1) / whole
         inside = (keypoints[..., :2] >= 0) & (keypoints[..., :2] <= [width - 1, height - 1])
         keypoints[..., 2] *= inside.all(-1)
-        poor = (share < 0.35) | ((keypoints[..., 2] > 1).sum(1) < 5) | (sides[:, 1] < 16)
+        poor = (share < 0.35) | ((keypoints[..., 2] > 1).sum(1) < 5) | (sides[:, 1] < height / 12)
         state[(state == USABLE) & poor] = IGNORE
         state[(share <= 0.02) | (sides.min(1) < 2)] = NONE
         return image, keypoints.astype(np.float32), boxes.astype(np.float32), state
 
 
 class PoseBatches(IterableDataset[Batch]):
-    """Endless batches: crops (B, 128, 96, 3) float32 normalised, keypoints (B, 17, 3) in them."""
+    """Endless batches: crops (B, 128, 96, 3) float32 normalised, keypoints (B, 17, 3) in them.
 
-    def __init__(self, folder: Path, *, batch: int, seed: int) -> None:
+    ``small`` is not for crops, and does nothing.
+    """
+
+    def __init__(self, folder: Path, *, batch: int, seed: int, small: bool = False) -> None:
         self.folder, self.batch, self.seed = folder, batch, seed
 
     def __iter__(self) -> Iterator[Batch]:

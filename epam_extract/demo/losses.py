@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .dataset import IGNORE, USABLE
-from .networks import CELLS, KEYPOINTS, SPLIT, STRIDE, Detector, KeypointNet, decode_boxes
+from .networks import SPLIT, STRIDE, Detector, KeypointNet, decode_boxes
 
 BIN_SIGMA = 1.5  # pixels: how wide the SimCC targets are
 OFFSET = (STRIDE - 1) / 2  # from a cell's corner to its middle, pixels
@@ -26,9 +26,9 @@ def focal(logits: Tensor, target: Tensor, weight: Tensor | None = None) -> Tenso
     return loss.sum() / peak.sum().clamp(min=1)
 
 
-def bumps(at: Tensor, sigma: Tensor, shown: Tensor) -> Tensor:
+def bumps(at: Tensor, sigma: Tensor, shown: Tensor, *, cells: tuple[int, int]) -> Tensor:
     """Return maps (..., h, w) with a Gaussian of ``sigma`` (..., 2) cells at ``at`` (..., 2)."""
-    height, width = CELLS
+    height, width = cells
     x = at[..., 0:1].round().clamp(0, width - 1)
     y = at[..., 1:2].round().clamp(0, height - 1)
     gx = torch.exp(-0.5 * ((torch.arange(width) - x) / sigma[..., 0:1]) ** 2)
@@ -40,11 +40,13 @@ def detector_loss(network: Detector, batch: tuple[Tensor, ...]) -> dict[str, Ten
     """Losses of centres, boxes and (only to teach the body) keypoints of a batch."""
     images, keypoints, boxes, state = batch
     centres, sides, joints = network(images.permute(0, 3, 1, 2).float())
-    height, width = CELLS
+    height, width = centres.shape[-2:]
     usable, ignored = (state == USABLE).float(), (state == IGNORE).float()
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=4)
     middle = ((boxes[..., :2] + boxes[..., 2:]) / 2 - OFFSET) / STRIDE  # (B, P, 2) cells
-    wanted = bumps(middle, (size * 0.08 / STRIDE).clamp(0.4, 2.0), usable).amax(1, keepdim=True)
+    wanted = bumps(
+        middle, (size * 0.08 / STRIDE).clamp(0.4, 2.0), usable, cells=(height, width)
+    ).amax(1, keepdim=True)
     x, y = torch.arange(width) * STRIDE + OFFSET, torch.arange(height) * STRIDE + OFFSET
     in_x = (x >= boxes[..., 0:1]) & (x <= boxes[..., 2:3])
     in_y = (y >= boxes[..., 1:2]) & (y <= boxes[..., 3:4])
@@ -54,7 +56,7 @@ def detector_loss(network: Detector, batch: tuple[Tensor, ...]) -> dict[str, Ten
     shown = (keypoints[..., 2] > 0).float() * (state > 0).float()[..., None]
     where = (keypoints[..., :2] - OFFSET) / STRIDE
     blur = torch.full_like(where, 0.7)
-    losses["joints"] = 0.3 * focal(joints, bumps(where, blur, shown).amax(1))
+    losses["joints"] = 0.3 * focal(joints, bumps(where, blur, shown, cells=(height, width)).amax(1))
     image, person = torch.nonzero(state == USABLE, as_tuple=True)
     if len(image) == 0:
         return losses
@@ -98,6 +100,3 @@ def pose_loss(network: KeypointNet, batch: tuple[Tensor, ...]) -> dict[str, Tens
         target = (-0.5 * ((bins - truth) / BIN_SIGMA) ** 2).softmax(-1)
         total = total - ((target * logits.log_softmax(-1)).sum(-1) * weight).sum()
     return {"simcc": total / weight.sum().clamp(min=1)}
-
-
-__all__ = ["KEYPOINTS", "detector_loss", "pose_loss"]

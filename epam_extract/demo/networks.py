@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import DETECTOR_SIZE, POSE_SIZE
+from . import POSE_SIZE
 
 STRIDE = 8  # of the detector's cells, pixels
 REACH = 24.0  # pixels that a box side of log-distance 0 lies from its cell
@@ -46,7 +46,7 @@ class Pyramid(nn.Module):
     def __init__(self, stem: nn.Module, widths: tuple[int, int, int, int], out: int) -> None:
         super().__init__()
         c4, c8, c16, c32 = widths
-        self.down4 = nn.Sequential(stem, Residual(c4))
+        self.down4 = stem
         self.down8 = nn.Sequential(convolution(c4, c8, 3, 2), Residual(c8))
         self.down16 = nn.Sequential(convolution(c8, c16, 3, 2), Residual(c16), Residual(c16))
         self.down32 = nn.Sequential(convolution(c16, c32, 3, 2), Residual(c32))
@@ -68,7 +68,7 @@ class Pyramid(nn.Module):
 
 
 class Detector(nn.Module):
-    """Finds persons by their box's centre. BGR 0-255 in, (N, 3, *DETECTOR_SIZE).
+    """Finds persons by their box's centre. BGR 0-255 in, (N, 3, H, W).
 
     Returns, on cells of ``STRIDE`` pixels: centre logits (N, 1, h, w), the box's log distances
     (N, 4, h, w), and keypoint logits (N, 17, h, w), which only help training.
@@ -77,19 +77,25 @@ class Detector(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         stem = nn.Sequential(  # one step of 4 is a quarter faster here than two of 2
-            nn.Conv2d(3, 24, 6, 4, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
+            nn.Conv2d(3, 16, 6, 4, 1, bias=False),
+            nn.BatchNorm2d(16),
+            nn.ReLU(inplace=True),
+            Residual(16),
         )
-        self.body = Pyramid(stem, (24, 48, 80, 112), 56)
-        self.shared = convolution(56, 56)
-        self.centre = nn.Sequential(convolution(56, 48), nn.Conv2d(48, 1, 1))
-        self.sides = nn.Sequential(convolution(56, 48), nn.Conv2d(48, 4, 1))
-        self.joints = nn.Conv2d(56, KEYPOINTS, 1)
-        nn.init.constant_(self.centre[1].bias, -4.0)
-        nn.init.constant_(self.joints.bias, -4.0)
+        self.body = Pyramid(stem, (16, 40, 64, 96), 48)
+        self.shared = convolution(48, 48)
+        self.found = convolution(48, 48)
+        self.centre = nn.Conv2d(48, 1, 1)
+        self.sides = nn.Conv2d(48, 4, 1)
+        self.joints = nn.Conv2d(48, KEYPOINTS, 1)
+        for peaks in (self.centre, self.joints):  # start by saying that there is hardly anything
+            if peaks.bias is not None:
+                nn.init.constant_(peaks.bias, -4.0)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         features = self.shared(self.body((images - 114.0) / 64.0))
-        return self.centre(features), self.sides(features), self.joints(features)
+        found = self.found(features)
+        return self.centre(found), self.sides(found), self.joints(features)
 
 
 def cell_centres(height: int, width: int) -> Tensor:
@@ -125,6 +131,3 @@ class KeypointNet(nn.Module):
         maps = self.per_joint(self.body(crops))
         hidden = self.hidden(maps.reshape(maps.shape[0], KEYPOINTS, -1))
         return self.along_x(hidden), self.along_y(hidden)
-
-
-CELLS = (DETECTOR_SIZE[0] // STRIDE, DETECTOR_SIZE[1] // STRIDE)  # 24, 40

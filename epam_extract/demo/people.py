@@ -78,7 +78,7 @@ class Outfit:
         even = cloth_bank(seed)[rng.integers(CLOTHS)].copy()
         even[..., 1] = 0.75 + 0.25 * even[..., 1]  # skin is smoother than cloth
         self.skin = Material(tone, tone, even, 0.5)
-        self.lips = Material(tone * np.float32([0.7, 0.6, 0.85]), tone, even)
+        self.lips = Material(tone * np.array([0.7, 0.6, 0.85], np.float32), tone, even)
         self.dark = Material(np.full(3, 22, np.float32), np.full(3, 22, np.float32), even)
         hair = hsv(u(5, 25), u(20, 160), u(8, 90)) if u() < 0.8 else random_colour(rng)
         self.hair = plain(hair, rng, seed)

@@ -172,7 +172,7 @@ def draw_face(
     drawn = cv2.warpPerspective(
         picture, warp, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     )
-    shade = np.float32(1)
+    shade = np.ones(3, np.float32)
     if light is not None:
         normal = np.cross(seen[1] - seen[0], seen[3] - seen[0])
         normal = normal / (np.linalg.norm(normal) + 1e-9)
@@ -180,7 +180,7 @@ def draw_face(
         # camera axes look forward along +z; Light's z points back at the camera
         facing = normal[0] * light.direction[0] + normal[1] * light.direction[1]
         facing = max(facing - normal[2] * light.direction[2], 0)
-        shade = np.float32(light.ambient + (1 - light.ambient) * facing) * light.colour
+        shade = light.colour * np.float32(light.ambient + (1 - light.ambient) * facing)
     canvas.image[y0:y1, x0:x1][hit] = (drawn * shade)[hit]
     window[hit] = depth[hit]
     canvas.owner[y0:y1, x0:x1][hit] = THING

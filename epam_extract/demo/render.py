@@ -99,7 +99,7 @@ def render_clip(
 def draw_skeleton(
     image: NDArray[np.uint8], keypoints: Array, scores: Array, *, threshold: float = 0.3
 ) -> NDArray[np.uint8]:
-    """Return ``image`` (H, W, 3) RGB with one skeleton, (17, 2) and (17,): left green, right red."""
+    """Return ``image`` (H, W, 3) RGB with one person's limbs: left green, right red."""
     drawn = image.copy()
     places = [(round(float(x)), round(float(y))) for x, y in keypoints]
     for first, second in LIMBS:

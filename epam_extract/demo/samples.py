@@ -105,7 +105,8 @@ PLANS = (
                  (8.4, 0.0, 0.0, 0.8), (9.1, 0.0, 0.0, -0.8)],
             )
         ],
-        segments=[(1.2, 3.0, "wave"), (3.8, 6.0, "squat"), (6.8, 8.4, "throw"), (9.2, 10.9, "kick")],
+        segments=[(1.2, 3.0, "wave"), (3.8, 6.0, "squat"),
+                  (6.8, 8.4, "throw"), (9.2, 10.9, "kick")],
     ),
 )  # fmt: skip
 
@@ -141,7 +142,7 @@ def film(plan: Plan) -> RenderedClip:
         frames.astype(np.uint8),
         keypoints.astype(np.float32),
         large.visibility,
-        large.boxes / scale,
+        (large.boxes / scale).astype(np.float32),
         large.usable,
         FPS,
     )

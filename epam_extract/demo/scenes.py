@@ -131,7 +131,8 @@ class Scene:
         """Draw floor, back wall and sometimes side walls."""
         rng, u = self.rng, self.rng.uniform
         canvas.image[:] = random_colour(rng)
-        pale = np.float32(u(150, 245)) * np.float32([u(0.9, 1), u(0.93, 1), 1])
+        bright = np.float32(u(150, 245))
+        pale = bright * np.array([u(0.9, 1), u(0.93, 1), 1], np.float32)
         colour = pale if u() < 0.6 else random_colour(rng)
         back, high = -u(0.6, 4.0), u(2.5, 3.6)
         wide = self.half_width * (self.distance - back) / self.distance * 1.15 + 1
@@ -160,7 +161,7 @@ class Scene:
             side = np.array(
                 [[x, high, ends[0]], [x, high, ends[1]], [x, 0, ends[1]], [x, 0, ends[0]]]
             )
-            shade = np.float32(share) * colour
+            shade = (share * colour).astype(np.float32)
             draw_face(canvas, self.camera, side, wall(rng, min(reach, 8), high, shade), light=None)
         canvas.owner[:] = NOBODY
 

@@ -86,9 +86,9 @@ def pattern(rng: np.random.Generator, height: int, width: int) -> Array:
         side = rng.integers(8, 40, 2)
         return ((x % side[0] < 2) | (y % side[1] < 2)).astype(np.float32)
     if kind == 3:
-        side = rng.integers(8, 30)
-        round_dot = ((x % side) - side / 2) ** 2 + ((y % side) - side / 2) ** 2
-        return (round_dot < (side * rng.uniform(0.15, 0.4)) ** 2).astype(np.float32)
+        step = int(rng.integers(8, 30))
+        round_dot = ((x % step) - step / 2) ** 2 + ((y % step) - step / 2) ** 2
+        return (round_dot < (step * rng.uniform(0.15, 0.4)) ** 2).astype(np.float32)
     if kind == 4:
         shapes = np.zeros((height, width), np.float32)
         for _ in range(int(rng.integers(1, 7))):

@@ -11,7 +11,7 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,23 +28,25 @@ from .networks import Detector, KeypointNet
 CHECKPOINT_SECONDS = 60.0
 PAUSE_SECONDS = 10.0  # a step that took longer was interrupted and counts this much
 WARM_UP = 150  # steps
+SMALL_SHARE = 0.5  # of the detector's time, at first, on small pictures: more of them
 REPORT = 50  # steps between two lines of progress
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained."""
+    """How one network is trained; ``batch`` and ``small_batch``: pictures, and small ones."""
 
     network: Callable[[], nn.Module]
     batches: type[DetectorBatches] | type[PoseBatches]
     loss: Callable[..., dict[str, Tensor]]
     batch: int
+    small_batch: int
     rate: float
 
 
 RECIPES = {
-    "detector": Recipe(Detector, DetectorBatches, detector_loss, 32, 2.5e-3),
-    "pose": Recipe(KeypointNet, PoseBatches, pose_loss, 64, 2.5e-3),
+    "detector": Recipe(Detector, DetectorBatches, detector_loss, 16, 32, 2.5e-3),
+    "pose": Recipe(KeypointNet, PoseBatches, pose_loss, 32, 0, 2.0e-3),
 }
 
 
@@ -71,25 +73,29 @@ def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -
     recipe, path = RECIPES[name], folder / f"{name}.pt"
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
-    network = recipe.network().to(memory_format=torch.channels_last)
+    network = recipe.network()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lag
     mean = copy.deepcopy(network)
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=recipe.rate)
-    step, spent = 0, 0.0
+    step, seen, spent = 0, 0, 0.0
     if path.exists():
         saved = torch.load(path, weights_only=True)
         network.load_state_dict(saved["network"])
         mean.load_state_dict(saved["mean"])
         optimiser.load_state_dict(saved["optimiser"])
-        step, spent = saved["step"], saved["seconds"]
-    data = recipe.batches(folder / "frames", batch=recipe.batch, seed=seed * 1_000_003 + step)
-    batches = iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
-    saved_at, totals = spent, {}
+        step, seen, spent = saved["step"], saved["seen"], saved["seconds"]
+    saved_at, was_small = spent, False
+    totals: dict[str, float] = {}
+    batches: Iterator[Batch] | None = None
     network.train()
     while spent < 60 * minutes:
         begun = time.monotonic()
+        small = name == "detector" and spent < SMALL_SHARE * 60 * minutes
+        if batches is None or small != was_small:
+            batches, was_small = load(recipe, folder, seed * 1_000_003 + step, small=small), small
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe.rate, step, spent / (60 * minutes))
         losses = recipe.loss(network, next(batches))
@@ -98,17 +104,25 @@ def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
         optimiser.step()
         step += 1
+        seen += recipe.small_batch if small else recipe.batch
         average(mean, network, step)
         for key, value in losses.items():
             totals[key] = totals.get(key, 0.0) + float(value.detach())
         spent += min(time.monotonic() - begun, PAUSE_SECONDS)
         if step % REPORT == 0:
-            report(name, step, step * recipe.batch, spent / (60 * minutes), totals)
+            report(name, step, seen, spent / (60 * minutes), totals)
             totals = {}
         if spent - saved_at > CHECKPOINT_SECONDS or spent >= 60 * minutes:
             saved_at = spent
-            save(path, network, mean, optimiser, step, spent)
+            save(path, network, mean, optimiser, (step, seen, spent))
     return path
+
+
+def load(recipe: Recipe, folder: Path, seed: int, *, small: bool) -> Iterator[Batch]:
+    """Start a process that makes batches, and return them."""
+    batch = recipe.small_batch if small else recipe.batch
+    data = recipe.batches(folder / "frames", batch=batch, seed=seed, small=small)
+    return iter(DataLoader(data, batch_size=None, num_workers=1, prefetch_factor=4))
 
 
 def report(name: str, step: int, images: int, share: float, totals: dict[str, float]) -> None:
@@ -122,16 +136,17 @@ def save(
     network: nn.Module,
     mean: nn.Module,
     optimiser: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
+    progress: tuple[int, int, float],
 ) -> None:
     """Write a checkpoint beside the old one, then put it in its place."""
     draft = path.with_suffix(".draft")
+    step, seen, seconds = progress
     state = {
         "network": network.state_dict(),
         "mean": mean.state_dict(),
         "optimiser": optimiser.state_dict(),
         "step": step,
+        "seen": seen,
         "seconds": seconds,
     }
     torch.save(state, draft)

@@ -1,0 +1,266 @@
+"""Synthetic people: the same every time, and their truth is where they are drawn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from epam_extract.demo import dataset, loader, motions, samples, train
+from epam_extract.demo.evaluate import Found, Tally, match
+from epam_extract.demo.networks import STRIDE, Detector, cell_centres, decode_boxes
+from epam_extract.demo.props import make_thing
+from epam_extract.demo.render import RenderedClip, render_clip, render_scene
+from epam_extract.demo.scenes import EASY, HIDDEN, VISIBLE, Person, Scene
+
+SAMPLES = Path(__file__).parents[1] / "sample_videos"
+
+
+@pytest.fixture(scope="module")
+def waving() -> RenderedClip:
+    return render_clip(3, frames=12, motions=["wave"], fps=6)
+
+
+def test_clip_has_the_documented_shapes(waving):
+    assert waving.frames.shape == (12, 240, 320, 3)
+    assert waving.frames.dtype == np.uint8
+    assert waving.keypoints.shape == (1, 12, 17, 2)
+    assert waving.visibility.shape == waving.scores.shape == (1, 12, 17)
+    assert waving.boxes.shape == (1, 12, 4)
+    assert waving.usable.all()
+
+
+def test_same_seed_gives_the_same_pixels_and_truth(waving):
+    again = render_clip(3, frames=2, motions=["wave"], fps=6)
+    np.testing.assert_array_equal(again.frames, waving.frames[:2])
+    np.testing.assert_array_equal(again.keypoints, waving.keypoints[:, :2])
+    other = render_clip(4, frames=2, motions=["wave"], fps=6)
+    assert (other.frames != again.frames).mean() > 0.5
+
+
+def test_person_is_drawn_where_the_truth_says():
+    scene = Scene(5, look=EASY, empty=True)
+    scene.noise = scene.jpeg = scene.blur = 0
+    scene.shadows = False
+    room = scene.frame(0.0).image.astype(int)
+    scene.cast(1, ["jack"])
+    frame = scene.frame(0.4)
+    changed = np.abs(frame.image.astype(int) - room).max(-1) > 12
+    rows, columns = np.nonzero(changed)
+    (person,) = frame.people
+    tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+    np.testing.assert_allclose(person.box, tight, atol=6)
+    for (x, y), visible in zip(
+        person.keypoints.round().astype(int), person.visibility, strict=True
+    ):
+        if visible == VISIBLE:
+            assert changed[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4].any()
+
+
+def test_left_is_left():
+    scene = Scene(8, look=EASY, empty=True)
+    scene.cast(1, ["idle"])
+    scene.bodies[0].yaw = 0.0  # faces the camera: its left is on our right
+    left, right = scene.frame(0.0).people[0].keypoints[[5, 6], 0]
+    assert left > right + 5
+    scene.bodies[0].yaw = np.pi
+    left, right = scene.frame(0.0).people[0].keypoints[[5, 6], 0]
+    assert left < right - 5
+
+
+def test_waving_lifts_a_wrist_above_the_shoulder(waving):
+    wrists, shoulders = waving.keypoints[0, :, 9:11, 1], waving.keypoints[0, :, 5:7, 1]
+    assert (wrists < shoulders).any(1).all()
+
+
+def test_something_in_front_hides_keypoints_and_shrinks_the_box():
+    scene = Scene(5, look=EASY, empty=True)
+    scene.cast(1, ["idle"])
+    (free,) = scene.frame(0.0).people
+    body = scene.bodies[0]
+    scene.things += make_thing(
+        "cupboard", np.random.default_rng(1), seed=0, x=body.x, z=body.z + 0.6, yaw=0.0
+    )
+    (behind,) = scene.frame(0.0).people
+    np.testing.assert_array_equal(behind.keypoints, free.keypoints)
+    assert behind.pixels < 0.8 * free.pixels
+    assert (behind.visibility[13:] == HIDDEN).any()
+
+
+def test_an_empty_room_has_nobody():
+    clip = render_clip(9, frames=2, people=0)
+    assert clip.keypoints.shape == (0, 2, 17, 2)
+    assert clip.frames.std() > 1
+
+
+def test_wrong_motions_are_explained():
+    with pytest.raises(ValueError, match=r"unknown motion 'fly'; there are: idle, walk"):
+        render_clip(1, frames=1, motions=["fly"])
+    with pytest.raises(ValueError, match="1 motions for 2 people"):
+        render_clip(1, frames=1, people=2, motions=["walk"])
+
+
+@pytest.mark.parametrize("kind", motions.MOTIONS)
+def test_every_motion_moves_smoothly(kind):
+    motion = motions.Motion(kind, np.random.default_rng(2))
+    turns = np.array(
+        [np.concatenate([m.flex, m.hip, m.knee]) for m in map(motion, np.arange(0, 4, 0.02))]
+    )
+    assert np.isfinite(turns).all()
+    assert np.abs(np.diff(turns, axis=0)).max() < 0.8
+
+
+def test_shares_cover_the_motions():
+    assert len(motions.SHARES) == len(motions.MOTIONS)
+
+
+def test_script_fades_from_one_motion_to_the_next():
+    script = motions.Script([(0.0, "idle"), (1.0, "jack")], np.random.default_rng(0), fade=0.5)
+    steps = [script(t).abduct[0] for t in np.arange(0.9, 1.6, 0.01)]
+    assert np.abs(np.diff(steps)).max() < 0.2
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    (folder / "frames").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dataset, "SHARD", 12)
+        dataset.render_shard((folder / "frames", 1, 0))
+    return folder
+
+
+def test_shards_are_kept_and_counted(shards, monkeypatch):
+    monkeypatch.setattr(dataset, "SHARD", 12)
+    assert list(dataset.render(shards / "frames", 12, seed=1)) == [12]
+    (shard,) = dataset.open_shards(shards / "frames")
+    assert shard.frames.shape == (12, 240, 320, 3)
+    assert (shard.state == dataset.USABLE).any()
+
+
+def test_augmented_keypoints_stay_on_their_person(shards):
+    (shard,) = dataset.open_shards(shards / "frames")
+    batches = loader.DetectorBatches(shards / "frames", batch=2, seed=0)
+    rng = np.random.default_rng(0)
+    seen = 0
+    for _ in range(40):
+        image, keypoints, boxes, state = batches.sample([shard], rng)
+        assert image.shape == (160, 256, 3)
+        for person in np.flatnonzero(state == dataset.USABLE):
+            visible = keypoints[person, keypoints[person, :, 2] == VISIBLE, :2]
+            slack = 0.08 * (boxes[person, 3] - boxes[person, 1]) + 3
+            assert (visible >= boxes[person, :2] - slack).all()
+            assert (visible <= boxes[person, 2:] + slack).all()
+            seen += 1
+    assert seen > 10
+
+
+@pytest.mark.parametrize("name", ["detector", "pose"])
+def test_training_saves_and_goes_on(shards, monkeypatch, name):
+    monkeypatch.setitem(train.RECIPES, name, dataclasses.replace(train.RECIPES[name], batch=3))
+    path = train.train(name, shards, minutes=0.001, seed=1, threads=1)
+    first = torch.load(path, weights_only=True)
+    assert first["step"] >= 1
+    train.train(name, shards, minutes=first["seconds"] / 60 + 0.001, seed=1, threads=1)
+    second = torch.load(path, weights_only=True)
+    assert second["step"] > first["step"]
+    assert all(torch.isfinite(v).all() for v in second["mean"].values())
+
+
+def test_learning_rate_warms_up_and_falls():
+    rates = [train.learning_rate(1.0, 1000, share) for share in (0.0, 0.5, 1.0)]
+    assert rates[0] == pytest.approx(1.0, abs=1e-3)
+    assert rates[1] == pytest.approx(0.5, abs=1e-3)
+    assert rates[2] < 1e-4
+    assert train.learning_rate(1.0, 0, 0.0) < 0.02
+
+
+def test_boxes_decode_around_their_cells():
+    cells = cell_centres(2, 3)
+    assert cells.tolist()[:2] == [[3.5, 3.5], [3.5 + STRIDE, 3.5]]
+    box = decode_boxes(torch.zeros(4), cells[0])
+    assert box.tolist() == [3.5 - 24, 3.5 - 24, 3.5 + 24, 3.5 + 24]
+
+
+def test_detector_works_at_any_size():
+    with torch.no_grad():
+        centres, sides, joints = Detector().eval()(torch.zeros(1, 3, 96, 160))
+    assert centres.shape == (1, 1, 12, 20)
+    assert sides.shape == (1, 4, 12, 20)
+    assert joints.shape == (1, 17, 12, 20)
+
+
+def person(box: list[float], *, usable: bool = True) -> Person:
+    x0, y0, x1, y1 = box
+    grid = np.stack([np.linspace(x0, x1, 17), np.linspace(y0, y1, 17)], 1).astype(np.float32)
+    return Person(grid, np.full(17, 2, np.int8), np.array(box, np.float32), 500, usable)
+
+
+def test_tally_counts_found_wrong_and_near():
+    people = [person([0, 0, 40, 100]), person([100, 0, 140, 100])]
+    boxes = np.array([[0, 0, 40, 100], [250, 0, 290, 100]], np.float32)
+    keypoints = np.stack([people[0].keypoints + 1, people[1].keypoints])
+    tally = Tally()
+    tally.add(people, Found(boxes, keypoints, np.ones((2, 17), np.float32)))
+    figures = tally.figures()
+    assert (figures["recall"], figures["false_a_frame"], figures["pck"]) == (0.5, 1.0, 1.0)
+    tally.add(
+        [person([250, 0, 290, 100], usable=False)],
+        Found(boxes[1:], keypoints[1:], np.ones((1, 17), np.float32)),
+    )
+    assert tally.wrong == 1  # a person too hidden to be asked for is no mistake
+
+
+def test_match_uses_each_box_once():
+    boxes = np.array([[0, 0, 10, 10], [1, 0, 11, 10]], np.float32)
+    assert match(boxes[:1], boxes) == [(0, 0)]
+    assert match(boxes, boxes[:1]) == [(0, 0)]
+    assert match(boxes, np.zeros((0, 4), np.float32)) == []
+
+
+def test_sample_videos_are_small_and_their_truth_fits():
+    plans = {plan.name: plan for plan in samples.PLANS}
+    videos = sorted(SAMPLES.glob("*.mp4"))
+    assert {path.stem for path in videos} == set(plans)
+    assert sum(path.stat().st_size for path in videos) < 1_000_000
+    for path in videos:
+        with av.open(str(path)) as container:
+            frames = [(f.height, f.width) for f in container.decode(video=0)]
+        with np.load(path.with_suffix(".npz")) as truth:
+            assert str(truth["frame_dir"]) == path.stem
+            assert int(truth["total_frames"]) == len(frames) == plans[path.stem].seconds * 25
+            assert tuple(truth["img_shape"]) == frames[0]
+            assert truth["keypoint"].shape == (len(plans[path.stem].actors), len(frames), 17, 2)
+            assert truth["keypoint_score"].shape == truth["keypoint"].shape[:3]
+
+
+def test_segments_lie_in_their_video():
+    content = json.loads((SAMPLES / "segments.json").read_text())
+    assert content == json.loads(json.dumps(samples.activitynet(samples.PLANS)))
+    (video,) = content["database"].values()
+    ends = [0.0]
+    for annotation in video["annotations"]:
+        start, end = annotation["segment"]
+        assert ends[-1] < start < end <= video["duration"]  # with a pause before each
+        ends.append(end)
+    assert len(ends) > 4
+
+
+def test_samples_can_be_made_again():
+    """The first frame's truth of the shortest clip is what the file says."""
+    plan = next(plan for plan in samples.PLANS if plan.name == "workout")
+    short = samples.Plan(plan.name, 0.04, plan.room, plan.actors, plan.things)
+    clip = samples.film(short)
+    with np.load(SAMPLES / "workout.npz") as truth:
+        np.testing.assert_allclose(truth["keypoint"][:, :1], clip.keypoints, atol=0.1)
+
+
+def test_filming_gives_every_person_a_row():
+    scene = Scene(2, look=EASY, empty=True)
+    scene.cast(3)
+    assert render_scene(scene, frames=2).keypoints.shape == (3, 2, 17, 2)
