@@ -91,7 +91,7 @@ class FusedBackbone(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(IMAGENET_STD, device=device))
         self.eval().requires_grad_(False)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def forward(self, rgb: Tensor, heatmaps: Tensor) -> Tensor | tuple[Tensor, Tensor]:
         """Return the features of ``N`` clips, as ``EPAMBackbone.forward`` does.
 
