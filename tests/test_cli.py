@@ -9,8 +9,10 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -22,7 +24,7 @@ from epam_extract.config import ExtractConfig
 from epam_extract.errors import CheckpointError, ConfigError, MachineError, StoreError
 from epam_extract.interrupt import Stopper
 from epam_extract.progress import Progress
-from epam_extract.records import Plan, StageLoad, Summary, VideoFailure
+from epam_extract.records import BenchReport, BenchRow, Plan, StageLoad, Summary, VideoFailure
 
 FAILURE = VideoFailure("b/broken [1]", "decode", "61 of 74 frames decoded", Path("b/broken.mp4"))
 ROOT = Path(__file__).parents[1]
@@ -434,6 +436,49 @@ def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None
     assert installed.default() == installed.folder() / "epam.pth"
 
 
+def test_preview_passes_what_decides_the_picture(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[Path, Path, ExtractConfig]] = []
+
+    def draw(video: Path, out: Path, config: ExtractConfig, *, progress: Progress) -> None:
+        progress.message("finding people")
+        calls.append((video, out, config))
+
+    module = ModuleType("epam_extract.preview")
+    module.draw_preview = draw  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "epam_extract.preview", module)
+    result = run("preview", "v.mp4", "-o", "x.png", "--demo", "--stride", "8", "--crop", "video")
+    assert (result.exit_code, result.stdout) == (0, "x.png\n")
+    video, out, config = calls[0]
+    assert (video, out) == (Path("v.mp4"), Path("x.png"))
+    assert (config.windows.stride, config.crop, config.pose.mode) == (8, "video", "bundled")
+    assert run("preview", "v.mp4", "-o", "x.png", "--demo", "--pose", "balanced").exit_code == 2
+
+
+def test_bench_prints_a_table_or_json(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = (
+        BenchRow("network", "5-D module", 12.0, "clips/s"),
+        BenchRow("network", "fused", 36.0, "clips/s", 3.0, "[float32]"),
+    )
+
+    def bench(videos: list[str], config: ExtractConfig, *, seconds: float, on_part: Any) -> Any:
+        on_part("network")
+        assert (videos, seconds, config.device) == (["a.mp4", "b.mp4"], 5.0, "cpu")
+        return BenchReport("two cores", "a.mp4", rows, "the network", 4.0)
+
+    module = ModuleType("epam_extract.bench")
+    module.run_bench = bench  # type: ignore[attr-defined]
+    module.report_json = lambda report: json.dumps(asdict(report))  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "epam_extract.bench", module)
+    arguments = "bench --videos a.mp4 --videos b.mp4 --seconds 5 --device cpu".split()
+    result = run(*arguments)
+    assert result.exit_code == 0, result.stderr
+    assert "36.0 clips/s" in result.stdout and "3.00x" in result.stdout
+    assert "[float32]" in result.stdout and "measuring: network" in result.stderr
+    assert json.loads(run(*arguments, "--json").stdout)["rows"][1]["ratio"] == 3.0
+
+
 def test_version_and_help() -> None:
     assert run("--version").stdout == f"epam-extract {epam_extract.__version__}\n"
     assert run("-h").exit_code == 0
@@ -478,7 +523,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 WAITING = """
 import sys, types, time
 from pathlib import Path
-from epam_extract.records import Plan, Summary
+from epam_extract.records import BenchReport, BenchRow, Plan, Summary
 def extract_features(videos, out, config, *, progress, stop, list_file, overwrite, retry_failed,
                      dry_run):
     progress.plan(Plan(1, 1, 0, 0, 10, 1, 1, 10))

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from .extract import extract
+from .files import preview
 from .tools import bench, models_app, weights_app
 
 __all__ = ["app", "main"]
@@ -39,6 +40,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(extract)
+app.command()(preview)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")
