@@ -471,7 +471,17 @@ def test_bench_prints_a_table_or_json(pipeline: Pipeline, monkeypatch: pytest.Mo
     module.run_bench = bench  # type: ignore[attr-defined]
     module.report_json = lambda report: json.dumps(asdict(report))  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "epam_extract.bench", module)
-    arguments = "bench --videos a.mp4 --videos b.mp4 --seconds 5 --device cpu".split()
+    arguments = [
+        "bench",
+        "--videos",
+        "a.mp4",
+        "--videos",
+        "b.mp4",
+        "--seconds",
+        "5",
+        "--device",
+        "cpu",
+    ]
     result = run(*arguments)
     assert result.exit_code == 0, result.stderr
     assert "36.0 clips/s" in result.stdout and "3.00x" in result.stdout
