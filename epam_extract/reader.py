@@ -49,9 +49,10 @@ SLOWEST_DISK = 20e6  # bytes a second: decord reads a whole file before it says 
 
 _log = logging.getLogger(__name__)
 _ids = itertools.count(1)
-BOOT = (
-    "import sys; sys.path[0] = sys.argv[4]; from epam_extract.reader_process import serve; serve()"
-)
+BOOT = """
+import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]  # not the current folder
+from epam_extract.reader_process import serve; serve()
+"""
 
 
 class ReaderLost(Exception):
@@ -117,9 +118,11 @@ class Reader:
         width: int,
         piece_frames: int,
         stall_seconds: float,
+        tolerance: float = 0.0,
     ) -> Iterator[np.ndarray]:
         """Yield (F, H, W, 3) uint8 pieces of frames ``start`` .. ``num_frames``, in order.
 
+        ``tolerance``: how far decord's first frame may be off PyAV's, in grey levels in the mean.
         Raises Unreadable or ReaderLost; what was yielded before is right.
         """
         left, patience = num_frames - start, stall_seconds
@@ -137,6 +140,7 @@ class Reader:
             width=width,
             piece_frames=piece_frames,
             slots=slots,
+            tolerance=tolerance,
             fresh=bool(self._lent),
         )
         self._send(request)

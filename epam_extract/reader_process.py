@@ -43,6 +43,8 @@ class ReadRequest:
     width: int
     piece_frames: int
     slots: int
+    tolerance: float
+    """Grey levels that decord's first frame may be off PyAV's, in the mean."""
     fresh: bool
     """Map new memory: somebody still looks at the old one."""
 
@@ -131,7 +133,9 @@ def _read(request: ReadRequest, connection: Connection, slots: _Slots, tick: Tic
         connection.send(Done())
 
     if request.reader == "decord":
-        frames = decord_frames(request.path, request.start, request.num_frames, opened, tick)
+        frames = decord_frames(
+            request.path, request.start, request.num_frames, request.tolerance, opened, tick
+        )
     else:
         opened()
         frames = pyav_frames(request.path, request.start, tick)

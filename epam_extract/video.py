@@ -4,10 +4,11 @@ Order never depends on the file system, frames are exact and in order, and nothi
 hang or crash the run: PyAV and decord work in processes of their own (:mod:`.decode`), watched and
 reused by :mod:`.reader`.
 
-decord reads; PyAV probes, and reads what decord gets wrong or refuses. Where ``auto`` uses decord
-its pixels equal PyAV's bit for bit in every case measured (8 bits, even size: H.264, HEVC, VP8,
-VP9, MPEG-4, MJPEG; 4:2:0, 4:4:4, BT.709, full range, rotated), so a video that PyAV finishes after
-decord failed, or that is resumed with another ``--decoder``, gives the same numbers.
+decord reads; PyAV probes, and reads what decord gets wrong or refuses. ``auto`` uses decord only
+where its first frame equals PyAV's bit for bit, which in every case measured meant that all did
+(8 bits and even size of H.264, HEVC, VP8, VP9, MPEG-4, MJPEG; 4:2:0, 4:2:2, 4:4:4, BT.709, BT.2020,
+full range, rotated). So a video that PyAV finishes after decord failed, or that is resumed with
+``--decoder pyav``, gives the same numbers.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ SUFFIXES = frozenset(
 )
 """What counts as a video inside a directory, in any case. A file named directly always counts."""
 
+OTHER_COLOURS = 6.0  # grey levels in the mean; two ways to convert colours stay under it
 STALL_SECONDS = 20.0  # without a packet or frame, until a reader is taken for hung
 
 _log = logging.getLogger(__name__)
@@ -338,13 +340,15 @@ def _read_frames(
                     width=video.width,
                     piece_frames=piece_frames,
                     stall_seconds=stall_seconds,
+                    tolerance=0.0 if decoder == "auto" else OTHER_COLOURS,
                 ):
                     first, done = done, done + len(frames)
                     yield FramePiece(first, frames)
                     del frames  # its slot is the decoder's again once the receiver lets go
         except (Unreadable, ReaderLost) as error:
             if name == "decord" and decoder == "auto":
-                _log.warning("%s: %s; PyAV goes on from frame %d", video.id, error, done)
+                level = logging.INFO if isinstance(error, Unreadable) else logging.WARNING
+                _log.log(level, "%s: %s; PyAV goes on from frame %d", video.id, error, done)
                 name = "pyav"
                 continue
             if isinstance(error, Unreadable):

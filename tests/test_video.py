@@ -55,6 +55,11 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
     "bt709.mp4": _writer(options={"colorspace": "bt709"}),
     "odd444.mp4": _writer(height=65, width=97, pix_fmt="yuv444p"),
     "ntsc.mp4": _writer(rate=Fraction(30000, 1001)),
+    "422.mp4": _writer(pix_fmt="yuv422p"),
+    "interlaced.mp4": _writer(options={"x264-params": "interlaced=1", "flags": "+ildct+ilme"}),
+    "alpha.webm": _writer("libvpx-vp9", options=FAST_VPX, pix_fmt="yuva420p"),
+    "mpeg2.mkv": _writer("mpeg2video", options={"bf": "2"}),
+    "flv1.flv": _writer("flv"),
     "hevc.mp4": _writer("libx265", options=QUIET_X265),
     "hevc10.mp4": _writer("libx265", options=QUIET_X265, pix_fmt="yuv420p10le"),
     "vp8.webm": _writer("libvpx", options=FAST_VPX),
@@ -136,6 +141,10 @@ EXACT = [
     ("mpeg4_b.avi", 0, 40, 0.04, ""),
     ("mjpeg.avi", 0, 40, 0.0, ""),
     ("wmv2.wmv", 0, 40, 0.0, ""),
+    ("422.mp4", 0, 40, 0.0, ""),
+    ("alpha.webm", 0, 40, 0.0, ""),
+    ("mpeg2.mkv", 0, 40, 0.0, ""),
+    ("flv1.flv", 0, 40, 0.0, ""),
     ("late.mp4", 0, 40, 5.0, ""),
     ("one.mp4", 0, 1, 0.0, ""),
     ("two.mp4", 0, 2, 0.0, ""),
@@ -325,8 +334,9 @@ def test_decord_on_request_refuses_what_it_reads_wrongly(
 
 @needs_decord
 def test_decord_on_request_reads_what_it_can(sample: Callable[[str], Path]) -> None:
-    found = probe(sample("h264.mp4"), "x", decoder="decord")
-    assert numbers(found, decoder="decord") == list(range(40))
+    for name in ("h264.mp4", "hevc10.mp4"):
+        found = probe(sample(name), "x", decoder="decord")
+        assert numbers(found, decoder="decord") == list(range(40))
     with pytest.raises(DecodeError, match="decord gives up"):
         numbers(probe(sample("hole.mp4"), "x"), decoder="decord")
 
@@ -347,12 +357,26 @@ def test_another_decoder_is_refused(sample: Callable[[str], Path]) -> None:
         probe(sample("h264.mp4"), "x", decoder="opencv")
 
 
+@needs_decord
+def test_decord_is_dropped_where_its_colours_are_other_than_pyavs(
+    sample: Callable[[str], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = probe(sample("interlaced.mp4"), "x")
+    assert found.reader == "decord"
+    with caplog.at_level("INFO"):
+        ours = np.concatenate([piece.frames for piece in read_frames(found)])
+    assert "grey levels off PyAV's; PyAV goes on from frame 0" in caplog.text
+    theirs = np.concatenate([piece.frames for piece in read_frames(found, decoder="pyav")])
+    assert np.array_equal(ours, theirs)
+    assert numbers(found, decoder="decord") == list(range(40))  # as asked for
+
+
 @pytest.mark.parametrize("shown", [(64, 96, 3), (96, 64, 3)])
 def test_decord_is_dropped_when_its_first_frame_is_another(shown: tuple[int, int, int]) -> None:
     right = make.picture(0)
-    decode._agree(right, right.copy())
+    decode._agree(right, right.copy(), 0.0)
     with pytest.raises(decode.Unreadable, match="decord"):
-        decode._agree(make.picture(1).reshape(shown), right)
+        decode._agree(make.picture(1).reshape(shown), right, video_module.OTHER_COLOURS)
 
 
 # ---------------------------------------------------------------------------------------- pieces
@@ -467,7 +491,7 @@ def broken_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, st
             reader,
             "BOOT",
             f"""
-import sys; sys.path[0] = sys.argv[4]
+import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]
 from epam_extract import {module} as module, reader_process
 real = module.{function}
 def broken(*arguments):
@@ -575,7 +599,7 @@ import sys, time
 from pathlib import Path
 from epam_extract import reader, video
 reader.BOOT = '''
-import sys; sys.path[0] = sys.argv[4]
+import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]
 from epam_extract import reader_process
 real = reader_process.pyav_frames
 def stuck(*arguments):
