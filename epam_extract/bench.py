@@ -34,7 +34,7 @@ from .video import FoundVideo, find_videos, probe
 
 log = logging.getLogger(__name__)
 
-STAGE_FRAMES = 64  # of one video, for the parts that measure one stage
+STAGE_FRAMES = 48  # of one video, for the parts that measure one stage
 WHOLE_FRAMES = {"cpu": (64, 1024), "cuda": (1024, 20_000)}  # end to end, at least and at most
 WHOLE_SHARE = 0.45  # of the time, for the end-to-end part
 SHARES = {"decode": 0.10, "pose": 0.15, "network": 0.25, "writing": 0.05, "overlap": 0.03}
