@@ -50,6 +50,8 @@ class DetectorExport(nn.Module):
     ``threshold`` is the network's own probability that is to become rtmlib's 0.3.
     """
 
+    cells: Tensor  # (h * w, 2), kept with the network
+
     def __init__(self, detector: Detector, threshold: float) -> None:
         super().__init__()
         self.detector = detector

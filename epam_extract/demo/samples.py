@@ -22,7 +22,7 @@ from .dataset import HELD_OUT_BANK
 from .motions import Script
 from .people import Body
 from .props import make_thing
-from .render import RenderedClip, render_scene
+from .render import RenderedClip, draw_skeleton, render_scene
 from .scenes import Look, Scene
 
 FPS = 25
@@ -203,12 +203,38 @@ def make_samples(folder: Path) -> list[Path]:
     return paths
 
 
+def contact_sheet(folder: Path) -> Path:
+    """Draw what the bundled model finds in the sample videos: a row of pictures for each."""
+    from .evaluate import Model, read_video
+
+    model = Model()
+    rows = []
+    for plan in PLANS:
+        frames = read_video(folder / f"{plan.name}.mp4")
+        row = []
+        for index in np.linspace(0.08, 0.92, 5) * len(frames):
+            picture = frames[int(index)]
+            found = model(picture)
+            for keypoints, scores in zip(found.keypoints, found.scores, strict=True):
+                picture = draw_skeleton(picture, keypoints, scores)
+            row.append(cv2.resize(picture, (256, 192), interpolation=cv2.INTER_AREA))
+        rows.append(np.hstack(row))
+    path = folder / "contact_sheet.jpg"
+    sheet = np.vstack(rows)[..., ::-1]
+    cv2.imwrite(str(path), sheet, [cv2.IMWRITE_JPEG_QUALITY, 82])
+    return path
+
+
 def main() -> None:
     """Make the samples in the folder that was asked for."""
     parser = argparse.ArgumentParser(prog="python -m epam_extract.demo.samples")
     parser.add_argument("--out", type=Path, default=Path("sample_videos"))
-    for path in make_samples(parser.parse_args().out):
-        print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+    parser.add_argument("--sheet-only", action="store_true", help="draw contact_sheet.jpg alone")
+    options = parser.parse_args()
+    if not options.sheet_only:
+        for path in make_samples(options.out):
+            print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+    print(contact_sheet(options.out))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,174 @@
+"""The bundled model: its format, its export, and what it finds on people it never saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from epam_extract.demo import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
+from epam_extract.demo.evaluate import Model, evaluate, match, read_video
+from epam_extract.demo.export import PERSONS, DetectorExport, PoseExport, fold
+from epam_extract.demo.networks import Detector, KeypointNet, cell_centres
+from epam_extract.demo.render import draw_skeleton, render_clip
+from epam_extract.demo.scenes import EASY, HARD
+
+SAMPLES = Path(__file__).parents[1] / "sample_videos"
+KIND = "CPUExecutionProvider"
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model()
+
+
+def test_the_two_files_are_small():
+    assert DETECTOR_ONNX.stat().st_size + POSE_ONNX.stat().st_size < 6_000_000
+
+
+def test_detector_takes_any_number_of_pictures():
+    session = onnxruntime.InferenceSession(str(DETECTOR_ONNX), providers=[KIND])
+    clip = render_clip(61, frames=2, people=2)
+    pictures = np.full((3, 3, *DETECTOR_SIZE), 114, np.float32)
+    for row, frame in zip(pictures, clip.frames[:, :160, :256], strict=False):
+        row[:] = frame[..., ::-1].transpose(2, 0, 1)
+    (together,) = session.run(None, {"input": pictures})
+    assert together.shape == (3, PERSONS, 5)
+    for picture, answer in zip(pictures, together, strict=True):
+        (alone,) = session.run(None, {"input": picture[None]})
+        np.testing.assert_allclose(alone[0], answer, atol=2e-2)
+        scores = answer[:, 4]
+        assert (np.diff(scores) <= 0).all()  # rtmlib takes them in this order
+        assert scores.min() >= 0
+        assert scores.max() <= 1
+        kept = answer[scores > 0.05]
+        assert (kept[:, :4] >= 0).all()
+        assert (kept[:, 2] <= DETECTOR_SIZE[1]).all()
+        assert (kept[:, 3] <= DETECTOR_SIZE[0]).all()
+
+
+def test_pose_takes_any_number_of_crops_and_its_peaks_are_shares():
+    session = onnxruntime.InferenceSession(str(POSE_ONNX), providers=[KIND])
+    width, height = POSE_SIZE
+    crops = np.random.default_rng(0).normal(0, 1, (3, 3, height, width)).astype(np.float32)
+    along_x, along_y = session.run(None, {"input": crops})
+    assert along_x.shape == (3, 17, 2 * width)
+    assert along_y.shape == (3, 17, 2 * height)
+    for values in (along_x, along_y):
+        assert values.min() >= 0
+        assert 0 < values.max() <= 1
+
+
+def test_people_never_seen_before_are_found(model):
+    easy = evaluate(model, EASY, frames=24)
+    assert easy["recall"] >= 0.9
+    assert easy["pck"] >= EASY_PCK
+    assert easy["false_a_frame"] <= 0.2
+    assert easy["swapped_left_right"] <= 0.1
+    assert evaluate(model, HARD, frames=24)["recall"] >= HARD_RECALL
+
+
+EASY_PCK, HARD_RECALL = 0.85, 0.7  # the card's figures, less what 24 frames may vary
+
+
+@pytest.mark.parametrize("name", ["walk_and_wave", "workout", "untrimmed"])
+def test_people_of_the_sample_videos_are_found(model, name):
+    frames = read_video(SAMPLES / f"{name}.mp4")
+    with np.load(SAMPLES / f"{name}.npz") as data:
+        truth = data["keypoint"]
+    errors, missed, people = [], 0, 0
+    for index in range(15, len(frames) - 15, 24):
+        answer = model(frames[index])
+        boxes = np.stack([[*p.min(0), *p.max(0)] for p in truth[:, index]]).astype(np.float32)
+        pairs = match(boxes, answer.boxes, least=0.4)
+        people += len(boxes)
+        missed += len(boxes) - len(pairs)
+        for row, column in pairs:
+            away = np.linalg.norm(answer.keypoints[column] - truth[row, index], axis=1)
+            errors.append(np.median(away) / (boxes[row, 3] - boxes[row, 1]))
+    assert missed <= 0.15 * people
+    assert np.median(errors) < 0.04
+
+
+def test_an_empty_room_stays_empty(model):
+    found = sum(
+        len(model(render_clip(seed, frames=1, people=0).frames[0]).boxes) for seed in range(12)
+    )
+    assert found <= 3
+
+
+def test_keypoint_scores_tell_a_person_from_a_wall(model):
+    clip = render_clip(5, frames=1, motions=["idle"])
+    on_person = model(clip.frames[0], clip.boxes[:, 0]).scores.mean()
+    empty = render_clip(5, frames=1, people=0)
+    on_wall = model(empty.frames[0], clip.boxes[:, 0]).scores.mean()
+    assert on_person > 0.5
+    assert on_wall < 0.7 * on_person
+
+
+@pytest.mark.parametrize("network", [Detector, KeypointNet])
+def test_folding_batch_norm_changes_nothing(network):
+    torch.manual_seed(0)
+    plain = network().eval()
+    for module in plain.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    folded = fold(plain)
+    assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in folded.modules())
+    example = torch.randn(1, 3, 128, 96)
+    with torch.no_grad():
+        for a, b in zip(plain(example), folded(example), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+class Scripted(torch.nn.Module):
+    """A detector that says what it is told: cells with a logit, all with boxes of 48 pixels."""
+
+    def __init__(self, peaks: dict[int, float]) -> None:
+        super().__init__()
+        self.peaks = peaks
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        rows, columns = images.shape[2] // 8, images.shape[3] // 8
+        centres = torch.full((len(images), 1, rows, columns), -9.0)
+        for cell, logit in self.peaks.items():
+            centres.flatten(1)[:, cell] = logit
+        return centres, torch.zeros(len(images), 4, rows, columns), centres
+
+
+def test_exported_detector_drops_overlaps_and_shifts_scores():
+    row = DETECTOR_SIZE[1] // 8
+    first, beside, third, apart = 5 * row + 10, 5 * row + 11, 5 * row + 12, 12 * row + 20
+    export = DetectorExport(Scripted({first: 2.0, beside: 1.0, third: 1.5, apart: 0.0}), 0.5)
+    with torch.no_grad():
+        answer = export(torch.zeros(1, 3, *DETECTOR_SIZE))[0]
+    kept = answer[answer[:, 4] > 0.01]
+    # 8 pixels aside is the same person (IoU 0.71), 16 another one (0.5), whom the first one's
+    # neighbour, itself gone, takes nothing from
+    middles = (kept[:, :2] + kept[:, 2:4]) / 2
+    cells = cell_centres(DETECTOR_SIZE[0] // 8, row)
+    torch.testing.assert_close(middles, cells[[first, third, apart]])
+    assert kept[2, 4].item() == pytest.approx(0.3, abs=1e-4)  # 0.5 became rtmlib's threshold
+    assert kept[0, 4] > kept[1, 4] > kept[2, 4]
+
+
+def test_exported_peaks_grow_with_certainty():
+    logits = torch.zeros(2, 100)
+    logits[0, 40], logits[1, 40] = 3.0, 9.0
+    peaks = PoseExport.peak(logits)
+    assert peaks.argmax(-1).tolist() == [40, 40]
+    assert 0 < peaks[0].max() < peaks[1].max() <= 1
+
+
+def test_skeletons_are_drawn_on_a_copy():
+    clip = render_clip(2, frames=1)
+    before = clip.frames[0].copy()
+    drawn = draw_skeleton(clip.frames[0], clip.keypoints[0, 0], np.ones(17, np.float32))
+    np.testing.assert_array_equal(clip.frames[0], before)
+    assert (drawn != before).any(-1).sum() > 100
+    hidden = draw_skeleton(clip.frames[0], clip.keypoints[0, 0], np.zeros(17, np.float32))
+    np.testing.assert_array_equal(hidden, before)
