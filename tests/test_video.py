@@ -19,7 +19,7 @@ import pytest
 
 from epam_extract import decode, reader
 from epam_extract import video as video_module
-from epam_extract.errors import ConfigError, DecodeError, ProbeError
+from epam_extract.errors import ConfigError, DecodeError, MachineError, ProbeError
 from epam_extract.records import Video
 from epam_extract.video import close_readers, find_videos, probe, read_frames
 
@@ -434,6 +434,27 @@ def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Pat
         # packets are read a little ahead of the frames they hold
         assert int(process._beats[0]) - beats_before <= 4 * (reader.SLOTS + 1) + 8
         assert sum(map(len, frames)) == 96
+
+
+def test_large_pieces_and_systems_without_memfd(
+    sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_readers()
+    monkeypatch.setattr(reader, "LARGE_PIECE", 1)  # two slots instead of three
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    found = probe(sample("long.mp4"), "x")
+    held = list(read_frames(found))
+    shown = [make.number_of(frame) for piece in held for frame in piece.frames]
+    assert shown == list(range(100))
+
+
+def test_a_reader_that_cannot_start_stops_the_run(
+    sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close_readers()
+    monkeypatch.setattr(reader, "BOOT", "raise ImportError('no av here')")
+    with pytest.raises(MachineError, match="no av here.*pip install"):
+        probe(sample("h264.mp4"), "x")
 
 
 def test_one_process_serves_one_video_after_the_other(sample: Callable[[str], Path]) -> None:
