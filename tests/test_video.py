@@ -453,7 +453,7 @@ def test_a_reader_that_cannot_start_stops_the_run(
 ) -> None:
     close_readers()
     monkeypatch.setattr(reader, "BOOT", "raise ImportError('no av here')")
-    with pytest.raises(MachineError, match="no av here.*pip install"):
+    with pytest.raises(MachineError, match=r"no av here.*pip install"):
         probe(sample("h264.mp4"), "x")
 
 
