@@ -80,7 +80,8 @@ def make_plan(
     frames = windows = size = done = 0
     jobs = videos.jobs
     with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
-        for job, length in zip(jobs, pool.map(_length, jobs), strict=True):
+        lengths = pool.map(lambda job: _length(job, config.decoder), jobs)
+        for job, length in zip(jobs, lengths, strict=True):
             done += 1
             progress.probed(done, len(jobs))
             if length:
@@ -100,9 +101,9 @@ def make_plan(
     )
 
 
-def _length(job: Job) -> int:
+def _length(job: Job, decoder: str) -> int:
     try:
-        return probe(job.path, job.video_id).num_frames
+        return probe(job.path, job.video_id, decoder=decoder).num_frames
     except VideoError:
         return 0  # its lane will say why
 

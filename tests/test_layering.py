@@ -16,7 +16,7 @@ LEVELS = [
     {"records": "records"},
     # Stages: modules of one stage may import each other, stages may not.
     {
-        "video": "video reader decode",
+        "video": "video reader reader_process decode",
         "pose": "pose pose_models pose_networks",
         "windows": "windows",
         "clips": "clips",
