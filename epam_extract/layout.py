@@ -309,4 +309,5 @@ def explain(error: OSError, path: Path) -> EpamExtractError:
         errno.ENOENT: f"{path}: there is no such file",
     }
     sentences[errno.EPERM] = sentences[errno.EACCES]
+    sentences[errno.EEXIST] = sentences[errno.ENOTDIR]  # of making the folder
     return StoreError(sentences.get(error.errno or 0, f"{path}: {reason}"))

@@ -1,8 +1,7 @@
 """Atomic commits to one growing file, through a redo journal and an ordinary file object.
 
-This module knows nothing of videos or HDF5 and can be lifted out: it needs the standard library
-and two exception classes. Anything that can read and write through a Python file object becomes
-transactional, for instance ``h5py.File(file, "r+")``::
+This module knows nothing of videos or HDF5. Anything that can read and write through a Python file
+object becomes transactional, for instance ``h5py.File(file, "r+")``::
 
     with JournaledFile(Path("x.h5"), initial=empty_file_bytes, end_of_file=end_from_header) as file:
         with file.transaction() as io:      # all of it, or nothing, for ever
@@ -19,15 +18,19 @@ Beside ``x.h5`` lie ``x.h5.lock`` and ``x.h5.journal``; neither is ever unlinked
    looks; changes below it stay in memory as 4 KB pages laid over the file.
 3. Commit: fsync the main file; take it ``EX``; write base, size, a fingerprint of the main file,
    the pages and their SHA-256 to the journal and fsync it. *That is the commit point.* Then copy
-   the pages into the main file, the first page last, fsync, empty the journal, go down to ``SH``.
+   the pages into the main file, fsync, empty the journal, go down to ``SH``.
 4. Abort: forget the pages, truncate. After the commit point there is no way back, only forward.
 5. Open: a whole journal whose fingerprint fits is replayed (doing it twice changes nothing), a
    torn one never reached its commit point and is dropped; whatever lies past the end that the
    main file's own header states is cut off.
 
-Three fsyncs a commit. A reader that takes ``SH`` sees the last commit. If it also finds a whole
-journal, its writer died after the commit point: :func:`committed_view` lays the journal's pages
-over the file in memory, so that nobody has to wait for the next writer.
+Three fsyncs a commit. A reader that takes ``SH``, as HDF5's own do, sees the last commit. There is
+one gap: while the pages are copied (some 0.1 ms) the file itself is a mixture. ``EX`` hides it as
+long as the writer lives; if it is killed in that very moment, the file needs its journal until the
+next opening. :func:`journal.committed_view` lays the journal's pages over the file in memory, so
+that readers who know of it need not wait for a writer.
+
+To lift this out, take this module and :mod:`journal`, and the two exception classes.
 
 Every call that changes the disk goes through one :class:`Operations` object, so a test can fail,
 halve, forget or record any of them. POSIX only: it needs ``fcntl.flock``.
@@ -46,6 +49,7 @@ from pathlib import Path
 
 from .errors import StoreError, StoreLocked
 from .journal import (
+    HEAD,
     PAGE,
     CommittedView,
     journal_path,
@@ -350,8 +354,15 @@ class JournaledFile(CommittedView):
             offset += done
 
     def _apply(self, pages: Mapping[int, bytes], size: int) -> None:
-        for number in sorted(pages, reverse=True):
-            self._write_all(self._main, pages[number], number * PAGE)
+        """Copy the pages into the main file, in few writes.
+
+        A writer killed in here leaves a whole journal beside a mixed file. A file that grows
+        states its new length first, so that at least nothing in it points past its end.
+        """
+        if 0 in pages and size > self._base:
+            self._write_all(self._main, pages[0][:HEAD], 0)
+        for start, run in _runs(pages):
+            self._write_all(self._main, run, start)
         if os.fstat(self._main).st_size > size:
             self._ops.ftruncate(self._main, size)
         self._ops.fsync(self._main)
@@ -401,6 +412,21 @@ class JournaledFile(CommittedView):
                 )
                 warn_at += NEXT_WARNING
             time.sleep(0.002 if waited < 1 else 0.05)
+
+
+def _runs(pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    """Neighbouring pages joined: where each run starts in the file, and its bytes."""
+    parts: list[bytes] = []
+    first = following = -1
+    for number in sorted(pages):
+        if number != following:
+            if parts:
+                yield first * PAGE, b"".join(parts)
+            parts, first = [], number
+        parts.append(pages[number])
+        following = number + 1
+    if parts:
+        yield first * PAGE, b"".join(parts)
 
 
 def holders(path: Path) -> str:
