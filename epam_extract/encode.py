@@ -11,7 +11,7 @@ import numpy as np
 from .errors import ConfigError
 
 QUALITY = "20"  # x264's constant rate factor: lower is better, 18 looks lossless
-SPEED = "fast"  # of x264's presets
+SPEED = "veryfast"  # of x264's presets
 LARGEST_RATE = 65535  # what MPEG-4 time scales and x264 take as a fraction's parts
 
 

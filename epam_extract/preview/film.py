@@ -147,7 +147,7 @@ def _side(canvas: np.ndarray, scene: Scene, index: int, row: int, crop: np.ndarr
 def _cells(canvas: np.ndarray, y: int, count: int, now: int) -> None:
     """One cell for each frame a stream takes of a window, the present one lit."""
     for cell in range(count):
-        left, right = (SIDE_X + SIDE * edge / count for edge in (cell, cell + 1))
+        left, right = (SIDE_X + round(SIDE * edge / count) for edge in (cell, cell + 1))
         color = WINDOW if cell == now else MUTED if cell < now else LINE
         fill(canvas, left, y, right - 1, y + CELLS_HEIGHT, color)
 

@@ -226,5 +226,5 @@ def _center(
     paste(canvas, panel, left, y + (PANEL - height) // 2)
     light = heat_layer(scene.heatmaps(row).max(1), PANEL, brighter=1)
     crop = cropped(frame, scene.pose_box(row), PANEL)
-    paste(canvas, lit(crop, light, keep=0.45), right, y)
+    paste(canvas, lit(crop, light, keep=0.5), right, y)
     label(canvas, f"frame {index}", left, y + PANEL)

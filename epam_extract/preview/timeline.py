@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from .scene import Scene
 GUTTER = 78  # for the rows' names, on the left
 PICTURES, CROWD, LANE, AXIS = 44, 26, 11, 22  # heights of the rows
 GAP = 7
+MAX_PICTURES = 48
 MAX_LANES = 4  # windows beside each other; more of them share one row of columns
 LABEL_WIDTH = 22  # a window's bar must be as wide to carry its number
 TICK_WIDTH = 74  # between labels of the axis, at least
@@ -115,8 +117,11 @@ class TimeLine:
 
     def _pictures(self, canvas: np.ndarray, y: int) -> None:
         write(canvas, "frames", 0, y + PICTURES // 2 + 4, size=9, color=MUTED)
-        edges = np.linspace(GUTTER, self.width, len(self.pictures) + 1).round().astype(int)
-        for picture, left, right in zip(self.pictures, edges[:-1], edges[1:], strict=True):
+        height, width = self.pictures[0].shape[:2]
+        count = min(max(round((self.width - GUTTER) * height / width / PICTURES), 1), MAX_PICTURES)
+        edges = np.linspace(GUTTER, self.width, count + 1).round().astype(int)
+        for cell, (left, right) in enumerate(itertools.pairwise(edges)):
+            picture = self.pictures[int((cell + 0.5) * len(self.pictures) / count)]
             paste(canvas, covered(picture, PICTURES, max(right - left - 1, 1)), left, y)
 
     def _crowd(self, canvas: np.ndarray, y: int) -> None:
@@ -143,16 +148,8 @@ class TimeLine:
             color = WINDOW if row in shown else mix(LINE, PEOPLE, 0.6 * float(self.person[row]))
             fill(canvas, left, top, right, top + LANE - 2, color)
             if row in shown and right - left > LABEL_WIDTH:
-                middle = (left + right) / 2
                 write(
-                    canvas,
-                    str(row),
-                    middle,
-                    top + LANE - 3,
-                    size=8,
-                    color=BACKGROUND,
-                    bold=True,
-                    align="center",
+                    canvas, str(row), left + 3, top + LANE - 3, size=8, color=BACKGROUND, bold=True
                 )
 
     def _columns(self, canvas: np.ndarray, y: int, shown: Collection[int]) -> None:
