@@ -272,8 +272,8 @@ def test_time_line_of_a_long_video_stays_small() -> None:
 
 def test_time_line_places() -> None:
     scene = imaginary(100, absent=range(50, 100))
-    line = TimeLine.of(scene, 1078)  # 1000 pixels for 4 s
-    assert [round(line.x(s)) for s in (-1, 0, 2, 4, 9)] == [78, 78, 578, 1078, 1078]
+    line = TimeLine.of(scene, 1086)  # 1000 pixels for 4 s
+    assert [round(line.x(s)) for s in (-1, 0, 2, 4, 9)] == [86, 86, 586, 1086, 1086]
     strip = line.draw()
     people = strip[60]
     assert len(np.unique(people[90:570], axis=0)) == 1
@@ -281,8 +281,8 @@ def test_time_line_places() -> None:
     before = strip.copy()
     line.cursor(strip, 2.0)
     changed = np.flatnonzero((strip != before).any((0, 2)))
-    assert changed.min() >= 578
-    assert changed.max() <= 579
+    assert changed.min() >= 586
+    assert changed.max() <= 587
 
 
 def test_skeletons_by_score() -> None:

@@ -189,6 +189,12 @@ def write_pairs(
     return x
 
 
+def pairs_width(pairs: Sequence[tuple[str, str]], *, size: float = 11) -> int:
+    """Pixels that :func:`write_pairs` takes."""
+    texts = [text for name, value in pairs for text in (f"{name} " if name else "", value)]
+    return sum(text_width(text, size=size) for text in texts) + 18 * len(pairs) - 18
+
+
 # ------------------------------------------------------------------------------------ heatmaps
 
 

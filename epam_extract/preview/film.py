@@ -20,9 +20,11 @@ from .drawing import (
     heat_layer,
     light_only,
     lit,
+    pairs_width,
     paste,
     resized,
     shortened,
+    text_width,
     write,
     write_pairs,
 )
@@ -74,7 +76,7 @@ def draw_film(scene: Scene) -> Iterator[np.ndarray]:
     size = fitted(scene.video.height, scene.video.width, *space)
     ground = blank(HEIGHT, WIDTH)
     _labels(ground, scene)
-    crops = Crops(scene)
+    crops, now_left = Crops(scene), _now_left(scene)
     strip, strip_row = blank(1, 1), -1
     with closing(scene.frames()) as frames:
         for index, frame in frames:
@@ -88,16 +90,17 @@ def draw_film(scene: Scene) -> Iterator[np.ndarray]:
             crop = crops.see(index, frame, row)
             if inside:
                 _side(canvas, scene, index, row, crop)
-            _now(canvas, scene, index, row)
-            now = strip.copy()
-            line.cursor(now, scene.video.timestamps[index])
-            paste(canvas, now, MARGIN, line_top)
+            _now(canvas, scene, index, row, now_left)
+            moved = strip.copy()
+            line.cursor(moved, scene.video.timestamps[index])
+            paste(canvas, moved, MARGIN, line_top)
             yield canvas
 
 
 def _labels(canvas: np.ndarray, scene: Scene) -> None:
     """What stays the same."""
-    name = shortened(scene.video.path.name, WIDTH // 2 - MARGIN, size=15, bold=True)
+    fill(canvas, MARGIN, TOP - 8, WIDTH - MARGIN, TOP - 7, LINE)
+    name = shortened(scene.video.path.name, _now_left(scene) - 2 * MARGIN, size=15, bold=True)
     write(canvas, name, MARGIN - 2, 38, size=15, bold=True)
     write(canvas, f"RGB crop, {RGB_FRAMES} a window", SIDE_X - 2, TOP + 12, size=9, color=MUTED)
     text = f"heatmaps, {POSE_FRAMES} a window"
@@ -152,17 +155,24 @@ def _cells(canvas: np.ndarray, y: int, count: int, now: int) -> None:
         fill(canvas, left, y, right - 1, y + CELLS_HEIGHT, color)
 
 
-def _now(canvas: np.ndarray, scene: Scene, index: int, row: int) -> None:
-    """The moment and the window, in the top right corner."""
-    people = int(scene.people[index])
-    pairs = [
+def _now(canvas: np.ndarray, scene: Scene, index: int, row: int, x: int) -> None:
+    """The window and the moment, from ``x`` on."""
+    x = write(canvas, f"window {row}", x, 38, size=12, bold=True, color=WINDOW) + 18
+    write_pairs(canvas, _pairs(scene, index, row), x, 38, size=10)
+
+
+def _pairs(scene: Scene, index: int, row: int) -> list[tuple[str, str]]:
+    return [
         ("", f"{scene.video.timestamps[index]:.2f} s"),
         ("frame", f"{index} of {scene.video.num_frames}"),
-        ("people", str(people)),
+        ("people", str(scene.people[index])),
         ("inside the video", f"{scene.valid[row]:.0%}"),
         ("person in", f"{round(scene.person[row] * POSE_FRAMES)} of {POSE_FRAMES}"),
     ]
-    x = WIDTH // 2 - 40
-    x = write(canvas, f"window {row}", x, 38, size=12, bold=True, color=WINDOW) + 18
-    write_pairs(canvas, pairs, x, 38, size=10)
-    fill(canvas, MARGIN, TOP - 8, WIDTH - MARGIN, TOP - 7, LINE)
+
+
+def _now_left(scene: Scene) -> int:
+    """Where that begins, so that it ends at the right margin and does not move."""
+    frame, row = scene.video.num_frames - 1, len(scene.windows) - 1
+    width = pairs_width(_pairs(scene, frame, row), size=10) + 30  # a digit or two more
+    return WIDTH - MARGIN - width - 18 - text_width(f"window {row}", size=12, bold=True)

@@ -27,7 +27,7 @@ from .drawing import (
 )
 from .scene import Scene
 
-GUTTER = 78  # for the rows' names, on the left
+GUTTER = 86  # for the rows' names, on the left
 PICTURES, CROWD, LANE, AXIS = 44, 26, 11, 22  # heights of the rows
 GAP = 7
 MAX_PICTURES = 48
