@@ -16,7 +16,7 @@ LEVELS = [
     {"records": "records"},
     # Stages: modules of one stage may import each other, stages may not.
     {
-        "video": "video reader reader_process decode",
+        "video": "video reader reader_process decode encode",
         "pose": "pose pose_models pose_networks",
         "windows": "windows",
         "clips": "clips",
@@ -24,7 +24,7 @@ LEVELS = [
         "model": "model",
         "store": "store stored layout transaction journal",
         "concurrency": "concurrency",
-        "progress": "progress displays lines reports",
+        "progress": "progress displays lines reports contents",
         "installed": "installed",
         "interrupt": "interrupt",
         "demo": "demo",
