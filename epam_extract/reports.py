@@ -12,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 from .config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
-from .installed import InstalledWeights
 from .progress import counted, in_bytes, in_rate, in_time
 from .records import BenchReport, Summary, VideoFailure
 
@@ -175,14 +174,14 @@ def _snippet(summary: Summary, example: str, dataset: str) -> RenderableType:
     return Group(title, Text("\n".join(f"  {line}" for line in lines), no_wrap=True))
 
 
-def weights_table(weights: Sequence[InstalledWeights]) -> RenderableType:
-    """What ``epam-extract weights`` lists."""
+def weights_table(weights: Sequence[tuple[Path, int, str, bool]]) -> RenderableType:
+    """What ``epam-extract weights`` lists: file, bytes, SHA-256, whether it is the default."""
     table = Table(box=box.SIMPLE_HEAD)
     for column in ("installed weights", "size", "sha256", ""):
         table.add_column(column)
-    for one in weights:
-        mark = Text("default" if one.default else "", style="green")
-        table.add_row(Text(one.path.name), in_bytes(one.size), one.sha256[:12], mark)
+    for path, size, digest, default in weights:
+        mark = Text("default" if default else "", style="green")
+        table.add_row(Text(path.name), in_bytes(size), digest[:12], mark)
     return table
 
 

@@ -19,6 +19,7 @@ from typer.testing import CliRunner, Result
 
 import epam_extract
 from epam_extract import installed, runner
+from epam_extract import verify as verify_module
 from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import CheckpointError, ConfigError, MachineError, StoreError
@@ -434,6 +435,126 @@ def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None
     result = run("weights", "add", tmp_path / "epam.pth")
     assert result.exit_code == 0, result.stderr
     assert installed.default() == installed.folder() / "epam.pth"
+
+
+CONTENTS: dict[str, Any] = {
+    "path": "f.h5",
+    "bytes": 5_000_000,
+    "schema_version": 1,
+    "tool": "epam-extract 0.1.0",
+    "created": "2026-01-02T03:04:05+00:00",
+    "config": {"stride": 16, "features": ["full", "pooled"], "det_score": None},
+    "weights": {"random_seed": 7},
+    "pose_source": {"mode": "local", "pose": {"name": "p.onnx", "sha256": "ab" * 32}},
+    "totals": {
+        "videos": 1,
+        "incomplete": 1,
+        "failed": 1,
+        "damaged": 0,
+        "windows": 12,
+        "frames": 190,
+        "seconds": 7.6,
+        "person_share": 0.0,
+        "clipped": 3,
+    },
+    "arrays": {"rgb_pooled": {"shape": ["windows", 432], "dtype": "float32"}},
+    "videos": [
+        {
+            "id": "a [x]",
+            "complete": True,
+            "windows": 12,
+            "frames": 190,
+            "seconds": 7.6,
+            "fps": "25/1",
+            "height": 256,
+            "width": 340,
+            "person_share": 0.0,
+            "clipped": 3,
+            "notes": "truncated",
+            "source": "a.mp4",
+        },
+        {
+            "id": "half",
+            "complete": False,
+            "windows": 2,
+            "frames": 32,
+            "seconds": 3600.0,
+            "fps": "0/1",
+            "height": 1080,
+            "width": 1920,
+            "person_share": None,
+            "clipped": 0,
+            "notes": "",
+            "source": "half.mp4",
+        },
+    ],
+    "failures": [{"id": "b", "stage": "decode", "message": "61 of 74 frames decoded"}],
+    "damaged": [],
+}
+
+
+def test_info_prints_tables_or_json(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify_module, "describe", lambda path: {**CONTENTS, "path": str(path)})
+    told = run("info", "my f.h5").stdout
+    rows = [line.split() for line in told.splitlines()]
+    row = next(row for row in rows if "[x]" in row)
+    assert row[:9] == ["a", "[x]", "12", "190", "7.6", "s", "340x256", "25", "0%"]
+    assert "no person; 3 values clipped; truncated" in told
+    assert [
+        "half",
+        "2",
+        "32",
+        "1",
+        "h",
+        "00",
+        "min",
+        "1920x1080",
+        "-",
+        "-",
+        "not",
+        "complete",
+    ] in rows
+    assert "1 complete, 1 not complete yet, 1 failed" in told
+    assert "61 of 74 frames decoded" in told
+    assert "mode local, pose (name p.onnx, sha256 abababababab)" in told
+    assert "stride 16, features full+pooled" in told
+    assert json.loads(run("info", "my f.h5", "--json").stdout)["path"] == "my f.h5"
+
+
+def test_verify_lists_what_is_wrong_and_repairs(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Problem = verify_module.Problem
+    changed = Problem("b [x]", "has changed since it was written (checksum)", "rgb_pooled")
+    gone = Problem("c", "its video is not in videos any more", droppable=False)
+    problems, repaired = [changed, gone], []
+    monkeypatch.setattr(verify_module, "verify", lambda path, *, videos: list(problems))
+
+    def repair(path: Path, found: list[Any]) -> list[str]:
+        repaired.extend(found)
+        return ["b [x]"]
+
+    monkeypatch.setattr(verify_module, "repair", repair)
+    result = run("verify", "f.h5", "--videos", "videos/")
+    assert result.exit_code == 1 and not repaired
+    assert "something is wrong with 2 videos" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if "b [x]" in line)
+    assert "rgb_pooled" in row and "checksum" in row
+    assert "--repair" in result.stdout
+    assert run("verify", "f.h5", "--repair").exit_code == 1  # c cannot be dropped away
+    problems.remove(gone)
+    assert run("verify", "f.h5", "--repair").exit_code == 0
+    assert repaired[-1] == changed
+    problems.clear()
+    assert run("verify", "f.h5").stdout == "f.h5: all is well\n"
+
+
+@pytest.mark.parametrize("command", ["info", "verify"])
+def test_a_file_that_is_not_there_is_status_1(command: str, tmp_path: Path) -> None:
+    result = run(command, tmp_path / "größe 1.h5")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and "größe 1.h5" in result.stderr
 
 
 def test_preview_passes_what_decides_the_picture(

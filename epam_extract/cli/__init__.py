@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 
 from .. import __version__
 from .extract import extract
-from .files import preview
+from .files import info, preview, verify
 from .tools import bench, models_app, weights_app
 
 __all__ = ["app", "main"]
@@ -40,6 +40,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(extract)
+app.command()(info)
+app.command()(verify)
 app.command()(preview)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)

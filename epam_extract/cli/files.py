@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from .common import (
     DetModel,
     DetScore,
     Device,
+    File,
     FrameInterval,
     Grid,
     KeypointScore,
@@ -74,3 +76,60 @@ def preview(
         with open_progress() as progress, logging_to(progress, verbose=False, log_file=None):
             draw_preview(video, out, config, progress=progress)
         typer.echo(out)
+
+
+def info(
+    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+) -> None:
+    """Say what is in a file of features; it may be written meanwhile."""
+    with one_line_errors():
+        from ..contents import info_report
+        from ..reports import show
+        from ..verify import describe
+
+        contents = describe(file)
+        if as_json:
+            typer.echo(json.dumps(contents, indent=2))
+        else:
+            show(info_report(contents))
+
+
+def verify(
+    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    *,
+    videos: Annotated[
+        File, typer.Option(metavar="DIR", help="Check that these are still the videos, too.")
+    ] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop bad videos; the next run does just those.")
+    ] = False,
+) -> None:
+    """Read a whole file of features and say what is wrong with it, by video.
+
+    Exit status 1 where something is, or is left after --repair.
+    """
+    with one_line_errors():
+        from .. import verify as checks
+        from ..contents import problem_table
+        from ..progress import counted
+        from ..reports import show
+
+        problems = checks.verify(file, videos=videos)
+        if not problems:
+            typer.echo(f"{file}: all is well")
+            return
+        bad = len({problem.video_id for problem in problems})
+        typer.echo(f"{file}: something is wrong with {counted(bad, 'video')}")
+        show(problem_table([(p.video_id, p.array, p.message) for p in problems]))
+        if repair:
+            dropped = checks.repair(file, problems)
+            typer.echo(
+                f"dropped {counted(len(dropped), 'video')}: "
+                "run the command that made the file again to do just those"
+            )
+        elif any(problem.droppable for problem in problems):
+            typer.echo("--repair drops them, so that the next run does just those")
+        left = [problem for problem in problems if not (repair and problem.droppable)]
+    raise typer.Exit(1 if left else 0)

@@ -35,7 +35,7 @@ def weights(context: typer.Context) -> None:
 
         found = installed()
         if found:
-            show(weights_table(found))
+            show(weights_table([(w.path, w.size, w.sha256, w.default) for w in found]))
         else:
             typer.echo(f"no weights are installed. {WHERE_FROM}.")
             typer.echo("Install them with: epam-extract weights add FILE")

@@ -1,0 +1,158 @@
+"""Tables of what is in a file of features, and of what is wrong with one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from .progress import counted, in_bytes, in_time
+
+
+def info_report(contents: Mapping[str, Any]) -> RenderableType:
+    """What ``epam-extract info`` prints of ``verify.describe``'s answer."""
+    parts: list[RenderableType] = [_provenance(contents)]
+    if contents["videos"]:
+        parts.append(_videos(contents))
+    for name, rows in (("Failed", contents["failures"]), ("Damaged", contents["damaged"])):
+        if rows:
+            parts.extend([Text(), _list(name, rows)])
+    return Group(*parts)
+
+
+def problem_table(problems: Sequence[tuple[str, str | None, str]]) -> RenderableType:
+    """What ``epam-extract verify`` prints: video, array or None, and what is wrong with it."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("video", overflow="fold")
+    table.add_column("array", style="cyan", no_wrap=True)
+    table.add_column("what is wrong", overflow="fold")
+    before = None
+    for video_id, array, message in problems:
+        name = "" if video_id == before else video_id
+        table.add_row(Text(name), array or "", Text(message))
+        before = video_id
+    return table
+
+
+def _provenance(contents: Mapping[str, Any]) -> RenderableType:
+    totals = contents["totals"]
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    asides = {
+        "incomplete": "not complete yet",
+        "failed": "failed",
+        "damaged": "damaged",
+    }
+    videos = [f"{totals['videos']:,} complete"]
+    videos += [f"{totals[name]:,} {words}" for name, words in asides.items() if totals[name]]
+    holds = [
+        counted(totals["windows"], "window"),
+        counted(totals["frames"], "frame"),
+        in_time(totals["seconds"]),
+    ]
+    if totals["person_share"] is not None:
+        holds.append(f"a person in {totals['person_share']:.0%}")
+    rows = {
+        "file": f"{contents['path']}, {in_bytes(contents['bytes'])}",
+        "made by": f"{contents['tool']}, schema {contents['schema_version']}",
+        "made": str(contents["created"]),
+        "videos": ", ".join(videos),
+        "in them": ", ".join(holds),
+        "weights": _pairs(contents["weights"]),
+        "pose": _pairs(contents["pose_source"]),
+        "options": _pairs(contents["config"]),
+        "arrays": ", ".join(
+            f"{name} {_shape(spec['shape'])} {spec['dtype']}"
+            for name, spec in contents["arrays"].items()
+        ),
+    }
+    if totals["clipped"]:
+        rows["clipped"] = f"{counted(totals['clipped'], 'value')} beyond float16's range"
+    for name, words in rows.items():
+        grid.add_row(name, Text(words))
+    return grid
+
+
+def _videos(contents: Mapping[str, Any]) -> RenderableType:
+    totals = contents["totals"]
+    table = Table(box=box.SIMPLE_HEAD, show_footer=len(contents["videos"]) > 1)
+    table.add_column("video", f"{totals['videos']:,} complete", overflow="fold")
+    table.add_column("windows", f"{totals['windows']:,}", justify="right", no_wrap=True)
+    table.add_column("frames", f"{totals['frames']:,}", justify="right", no_wrap=True)
+    table.add_column("duration", in_time(totals["seconds"]), justify="right", no_wrap=True)
+    table.add_column("picture", justify="right", no_wrap=True)
+    table.add_column("fps", justify="right", no_wrap=True)
+    table.add_column("person", _share(totals["person_share"]), justify="right", no_wrap=True)
+    table.add_column("flags", style="yellow", overflow="fold")
+    for row in contents["videos"]:
+        table.add_row(
+            Text(row["id"]),
+            f"{row['windows']:,}",
+            f"{row['frames']:,}",
+            in_time(row["seconds"]),
+            f"{row['width']}x{row['height']}",
+            _fps(row["fps"]),
+            _share(row["person_share"]),
+            Text(_flags(row)),
+        )
+    return table
+
+
+def _list(title: str, rows: Sequence[Mapping[str, str]]) -> RenderableType:
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold red")
+    table.add_column("video", overflow="fold")
+    if "stage" in rows[0]:
+        table.add_column("stage", no_wrap=True)
+    table.add_column("what happened", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row[key]) for key in ("id", "stage", "message") if key in row))
+    return table
+
+
+def _flags(row: Mapping[str, Any]) -> str:
+    flags = []
+    if not row["complete"]:
+        flags.append("not complete")
+    elif row["person_share"] == 0:
+        flags.append("no person")
+    if row["clipped"]:
+        flags.append(f"{row['clipped']:,} values clipped")
+    if row["notes"]:
+        flags.append(str(row["notes"]))
+    return "; ".join(flags)
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    """``stride 16, grid centered``; checksums cut short, inner mappings in brackets."""
+    words = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            words.append(f"{name} ({_pairs(value)})")
+        elif isinstance(value, list):
+            sizes = all(isinstance(item, int) for item in value)
+            words.append(f"{name} {('x' if sizes else '+').join(str(item) for item in value)}")
+        elif name == "sha256":
+            words.append(f"sha256 {str(value)[:12]}")
+        elif value is not None:
+            words.append(f"{name} {value}")
+    return ", ".join(words)
+
+
+def _shape(shape: Sequence[object]) -> str:
+    letters = {"windows": "W", "people": "M", "frames": "T"}
+    inside = ", ".join(letters.get(str(length), str(length)) for length in shape)
+    return f"({inside},)" if len(shape) == 1 else f"({inside})"
+
+
+def _fps(text: str) -> str:
+    above, _, below = text.partition("/")
+    return f"{int(above) / int(below):.4g}" if int(below or 1) else "-"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
