@@ -151,7 +151,7 @@ def _shape(shape: Sequence[object]) -> str:
 
 def _fps(text: str) -> str:
     above, _, below = text.partition("/")
-    return f"{int(above) / int(below):.4g}" if int(below or 1) else "-"
+    return f"{int(above) / int(below):.4g}" if int(above) and int(below) else "-"
 
 
 def _share(share: float | None) -> str:
