@@ -26,11 +26,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
@@ -38,13 +36,12 @@ from typing import Protocol
 import h5py
 import numpy as np
 
-from . import __version__
 from .errors import StoreError
+from .hdf5 import BROKEN, end_of_file_in, get_attribute, read_failures, read_progress, video_group
+from .hdf5_write import FILTERS, drop, empty_file, put_aside, remains, write_failures, write_video
 from .layout import (
-    FULL_MAPS,
     OWN_NAMES,
     ROWS,
-    SCHEMA_VERSION,
     TRACKS,
     Draft,
     StoredFailure,
@@ -58,18 +55,8 @@ from .layout import (
     unstorable,
     video_attributes,
 )
-from .records import PoseTrack, Video, VideoFailure, concatenate
-from .stored import (
-    FeatureStore,
-    StoredVideo,
-    checksum,
-    end_of_file_in,
-    load_blosc2,
-    read_failures,
-    read_progress,
-    set_attribute,
-    video_group,
-)
+from .records import PoseTrack, Video, VideoFailure
+from .stored import FeatureStore, StoredVideo
 from .transaction import JournaledFile, Operations
 
 __all__ = [
@@ -82,20 +69,6 @@ __all__ = [
     "StoredVideos",
     "stored_states",
 ]
-
-ROW_CHUNK = 64  # windows in a chunk of the small arrays
-FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
-TEXT = h5py.string_dtype()
-FAILURE = np.dtype(
-    [("id", TEXT), ("stage", TEXT), ("message", TEXT), ("size", "<i8"), ("mtime_ns", "<i8")]
-)
-FILTERS: dict[str, Callable[[], Mapping[str, object]]] = {
-    "none": dict,
-    "lzf": lambda: {"compression": "lzf"},
-    "gzip": lambda: {"compression": "gzip", "compression_opts": 1},
-    "blosc2": load_blosc2,
-}
-"""Keywords of ``create_dataset`` for each ``--compression``. Shuffling makes features larger."""
 
 
 class StoreWriter:
@@ -132,7 +105,7 @@ class StoreWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _require_fit(path, header, overwrite=overwrite)
-            new = _empty_file(header)
+            new = empty_file(header)
             self._file = JournaledFile(
                 path, initial=new, end_of_file=end_of_file_in(path), operations=operations
             )
@@ -283,6 +256,14 @@ class StoreWriter:
         self._drafts.pop(video_id, None)
         self._dropped[video_id] = None
 
+    def put_aside(self, video_id: str) -> None:
+        """Move what could not be dropped of a damaged video out of sight, at once."""
+        self._dropped.pop(video_id, None)
+        if not remains(self._reading(), video_id):
+            return
+        with self._transaction() as h5:
+            put_aside(h5, video_id)
+
     def commit(self) -> None:
         """Make everything handed over so far last, all of it or nothing.
 
@@ -293,15 +274,17 @@ class StoreWriter:
         if self._dropped:  # by itself: writing into space just freed would go through the journal
             with self._transaction() as h5:
                 for video_id in self._dropped:
-                    _drop(h5, video_id)
+                    drop(h5, video_id)
             self._dropped.clear()
         touched = {name: draft for name, draft in self._drafts.items() if draft.touched}
         if not (touched or self._failure_changes):
             return
         with self._transaction() as h5:
             for video_id, draft in touched.items():
-                self._write(h5, video_id, draft)
-            _write_failures(h5, self._failures, self._failure_changes)
+                write_video(
+                    h5, video_id, draft, self.specs, filters=self._filter, check=self._file.check
+                )
+            write_failures(h5, self._failures, self._failure_changes)
         for video_id, draft in touched.items():
             draft.written()
             if draft.finished:
@@ -316,16 +299,16 @@ class StoreWriter:
         if draft is not None:
             return draft
         group = None if video_id in self._dropped else video_group(self._reading(), video_id)
-        if group is None or group.attrs["complete"]:
+        there = None if group is None else read_progress(group)
+        if group is None or there is None or there.complete:
             raise StoreError(f"{self.path}: {video_id} was not begun")
-        there = read_progress(group)
         draft = Draft(
-            int(group.attrs["num_windows"]),
-            int(group.attrs["num_frames"]),
+            int(get_attribute(group, "num_windows")),
+            int(get_attribute(group, "num_frames")),
             windows=there.windows,
             frames=there.frames,
-            checksums={name: int(group[name].attrs["crc32"]) for name in self.specs},
-            clipped=int(group.attrs["clipped"]),
+            checksums={name: int(get_attribute(group[name], "crc32")) for name in self.specs},
+            clipped=int(get_attribute(group, "clipped")),
         )
         self._drafts[video_id] = draft
         return draft
@@ -370,47 +353,6 @@ class StoreWriter:
         except OSError as error:
             raise explain(error, self.path) from error
 
-    def _write(self, h5: h5py.File, video_id: str, draft: Draft) -> None:
-        """Write what waits of one video."""
-        group = h5["videos"].require_group(video_id)
-        new = draft.attributes is not None
-        whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
-        if new:
-            for name, value in (draft.attributes or {}).items():
-                set_attribute(group, name, value)
-        for name in self.specs:
-            array = self._create(group, name, draft, whole=whole) if new else group[name]
-            if array.maxshape[0] is None:
-                array.resize(draft.windows, 0)
-            parts = draft.rows.get(name, [])
-            at = draft.windows - sum(map(len, parts))
-            for part in parts:
-                array[at : at + len(part)] = part
-                at += len(part)
-            set_attribute(array, "crc32", np.uint32(draft.checksums.get(name, 0)))
-            self._file.check()
-        if whole:
-            _write_tracks(group, draft)
-        else:
-            _append_tracks(group, draft, new=new)
-        set_attribute(group, "clipped", draft.clipped)
-        self._file.check()
-        if draft.finished:
-            person = group["person"][()]
-            set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
-        set_attribute(group, "complete", np.bool_(draft.finished))
-        self._file.check()
-
-    def _create(self, group: h5py.Group, name: str, draft: Draft, *, whole: bool) -> h5py.Dataset:
-        """An array of rows, of its final length if it is ``whole``."""
-        shape, dtype = self.specs[name]
-        if name in FULL_MAPS:
-            return _grown(group, name, (0, *shape), dtype, (1, *shape), filters=self._filter)
-        if whole:
-            return group.create_dataset(name, (draft.num_windows, *shape), dtype, track_times=False)
-        rows = max(1, min(ROW_CHUNK, draft.num_windows))
-        return _grown(group, name, (0, *shape), dtype, (rows, *shape))
-
 
 class StoredVideos(Protocol):
     """What a plan needs to know of the file."""
@@ -444,8 +386,10 @@ class _States:
         return {} if self._store is None else self._store.failures
 
 
-def drop_videos(path: Path, video_ids: Sequence[str]) -> None:
-    """Take videos out of a file, damaged ones too, in one transaction.
+def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
+    """Take videos out of a file, in one transaction.
+
+    One that HDF5 cannot take apart, since it is damaged, is put out of sight under ``/damaged``.
 
     Raises:
         StoreError: the file cannot be written, or another process writes it.
@@ -455,8 +399,10 @@ def drop_videos(path: Path, video_ids: Sequence[str]) -> None:
         header = StoreHeader(store.config, store.weights, store.pose_source)
     with StoreWriter(path, header) as writer:
         for video_id in video_ids:
-            writer.drop(video_id)
-        writer.commit()
+            with contextlib.suppress(*BROKEN):
+                writer.drop(video_id)
+                writer.commit()
+            writer.put_aside(video_id)
 
 
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
@@ -464,99 +410,3 @@ def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
     with FeatureStore(path) as store:
         if not overwrite:
             header.require_same({k: str(v) for k, v in store.attributes.items()}, path)
-
-
-def _empty_file(header: StoreHeader) -> bytes:
-    """The bytes of a file without videos."""
-    memory = io.BytesIO()
-    with h5py.File(memory, "w") as h5:
-        h5.attrs["schema_version"] = SCHEMA_VERSION
-        h5.attrs["tool"] = f"epam-extract {__version__}"
-        h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        for name, text in header.as_json().items():
-            h5.attrs[name] = text
-        h5.create_group("videos")
-        h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
-    return memory.getvalue()
-
-
-def _grown(
-    group: h5py.Group,
-    name: str,
-    shape: tuple[int, ...],
-    dtype: str,
-    chunks: tuple[int, ...],
-    *,
-    filters: Mapping[str, object] | None = None,
-) -> h5py.Dataset:
-    """Create an array whose zero-length axes can grow."""
-    maxshape = tuple(None if length == 0 else length for length in shape)
-    return group.create_dataset(
-        name, shape, dtype, maxshape=maxshape, chunks=chunks, track_times=False, **(filters or {})
-    )
-
-
-def _write_tracks(group: h5py.Group, draft: Draft) -> None:
-    """All keypoints of a video at once."""
-    track = concatenate(draft.tracks)
-    for name, (_, dtype) in TRACKS.items():
-        data = np.ascontiguousarray(getattr(track, name), dtype)
-        array = group.create_dataset(name, data=data, track_times=False)
-        set_attribute(array, "crc32", np.uint32(zlib.crc32(data.data)))
-
-
-def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
-    """The keypoints that wait, making room for more people where they come."""
-    frames = max(1, min(FRAME_CHUNK, draft.num_frames))
-    for name, (shape, dtype) in TRACKS.items():
-        if new:
-            array = _grown(group, name, (0, 0, *shape), dtype, (1, frames, *shape))
-        else:
-            array = group[name]
-        at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
-        for track in draft.tracks:
-            people, length = track.keypoints.shape[:2]
-            array.resize((max(array.shape[0], people), at + length, *shape))
-            array[:people, at : at + length] = getattr(track, name)
-            at += length
-        if draft.finished:
-            set_attribute(array, "crc32", np.uint32(checksum(array)))
-
-
-def _drop(h5: h5py.File, video_id: str) -> None:
-    """Remove a video, but not the videos whose ids begin with its own, and folders left empty."""
-    group = video_group(h5, video_id)
-    if group is None:
-        return
-    for name in OWN_NAMES.intersection(group):
-        del group[name]
-    for name in list(group.attrs):
-        del group.attrs[name]
-    parts = video_id.split("/")
-    while parts:
-        folder = h5["videos"]["/".join(parts)]
-        if len(folder) or len(folder.attrs):
-            return
-        del h5["videos"]["/".join(parts)]
-        parts.pop()
-
-
-def _write_failures(
-    h5: h5py.File,
-    old: Mapping[str, StoredFailure],
-    changes: Mapping[str, StoredFailure | None],
-) -> None:
-    """Append, or where something goes or changes, write the table afresh."""
-    if not changes:
-        return
-    table = h5["failures"]
-    rows = {**old, **changes}
-    start = len(old) if not old.keys() & changes.keys() else 0
-    left = [
-        (video_id, failure.stage, failure.message, failure.size, failure.mtime_ns)
-        for video_id, failure in list(rows.items())[start:]
-        if failure is not None
-    ]
-    table.resize(start + len(left), 0)
-    if left:
-        table[start:] = np.array(left, FAILURE)

@@ -7,7 +7,6 @@ import json
 import os
 import threading
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -16,6 +15,21 @@ import h5py
 import numpy as np
 
 from .errors import StoreError, StoreLocked
+from .hdf5 import (
+    BROKEN,
+    end_of_file_in,
+    first_line,
+    get_attribute,
+    is_complete,
+    load_blosc2,
+    own_array,
+    plain,
+    read_failures,
+    read_progress,
+    spans,
+    video_group,
+    walk,
+)
 from .journal import committed_view, journal_path
 from .layout import OWN_NAMES, SCHEMA_VERSION, StoredFailure, StoredProgress, explain
 
@@ -24,11 +38,7 @@ try:
 except ImportError:  # Windows, where nothing writes
     fcntl = None  # type: ignore[assignment]
 
-BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
 PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
-END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
-BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)  # h5py's, on a damaged file
 
 
 class FeatureStore:
@@ -49,11 +59,12 @@ class FeatureStore:
         self._descriptor = -1
         self._h5: h5py.File | None = None
         self._stamp: tuple[int, ...] = ()
+        self.attributes: dict[str, object] = {}
         self._ids: dict[str, None] | None = None
         self._pid = os.getpid()
         try:
-            with self.reading() as h5:
-                self.attributes = _own_attributes(h5, self.path)
+            with self.reading():
+                pass
         except BaseException:
             self.close()
             raise
@@ -140,6 +151,17 @@ class FeatureStore:
             raise KeyError(f"{self.path} has no complete video {video_id!r}")
         return StoredVideo(self, video_id)
 
+    def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
+        """Every video's id and whether it is complete; and what is damaged, with the reason."""
+        damaged: dict[str, str] = {}
+        with self.reading() as h5:
+            found = {name: is_complete(group) for name, group in walk(h5, damaged=damaged)}
+        return dict(sorted(found.items())), damaged
+
+    def video(self, video_id: str) -> StoredVideo:
+        """A video, complete or not, whether it is there or not."""
+        return StoredVideo(self, video_id)
+
     @contextlib.contextmanager
     def reading(self) -> Iterator[h5py.File]:
         """The file as of its last commit; commits wait until the block ends, so be quick."""
@@ -178,10 +200,10 @@ class FeatureStore:
         view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
         try:
             self._h5 = h5py.File(view, "r")
+            self.attributes = _own_attributes(self._h5, self.path)
+            read_failures(self._h5)
         except BROKEN as error:
-            raise StoreError(
-                f"{self.path}: is damaged and cannot be opened as HDF5 ({error})"
-            ) from error
+            raise _damaged(self.path, error) from error
         self._stamp = stamp
 
 
@@ -205,7 +227,7 @@ class StoredVideo(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         with self._group() as group:
-            return _array(group, name)[()]
+            return own_array(group, name)[()]
 
     def __iter__(self) -> Iterator[str]:
         with self._group() as group:
@@ -219,178 +241,46 @@ class StoredVideo(Mapping[str, np.ndarray]):
     def attrs(self) -> dict[str, object]:
         """The group's attributes as plain Python values: ``fps_num``, ``feat_stride``, ..."""
         with self._group() as group:
-            return {name: _plain(value) for name, value in group.attrs.items()}
+            return {name: plain(group.attrs[name]) for name in group.attrs}
 
     def shape(self, name: str) -> tuple[int, ...]:
         """An array's shape, without reading it."""
         with self._group() as group:
-            return _array(group, name).shape
+            return own_array(group, name).shape
+
+    def dtype(self, name: str) -> np.dtype:
+        """An array's dtype."""
+        with self._group() as group:
+            return own_array(group, name).dtype
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` of an array too large to read at once."""
         with self._group() as group:
-            return _array(group, name)[start:stop]
+            return own_array(group, name)[start:stop]
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
         """The whole array in C order, a bounded number of bytes at a time."""
         with self._group() as group:
-            spans = list(_spans(_array(group, name)))
-        for span in spans:
+            parts = list(spans(own_array(group, name)))
+        for span in parts:
             with self._group() as group:
-                yield _array(group, name)[span]
+                yield own_array(group, name)[span]
 
     def checksum(self, name: str) -> int:
         """The crc32 stored with an array."""
         with self._group() as group:
-            return int(_array(group, name).attrs["crc32"])
-
-
-def end_of_file_in(path: Path) -> EndOfFile:
-    """What :mod:`journal` needs to know of HDF5: the length a file states in its first bytes."""
-    return EndOfFile(path)
-
-
-class EndOfFile:
-    """Reads an HDF5 superblock; raises StoreError where there is none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, head: bytes) -> int:
-        """Length of the file whose first bytes are ``head``."""
-        version = head[8]
-        if head[:8] != SIGNATURE or version not in END_ADDRESS:
-            raise StoreError(
-                f"{self._path}: is not an HDF5 file; choose another output file, or move it away"
-            )
-        at = END_ADDRESS[version]
-        return int.from_bytes(head[at : at + 8], "little")
-
-
-def video_group(h5: h5py.File, video_id: str) -> h5py.Group | None:
-    """The group of a video, complete or not; None if there is none."""
-    try:
-        group = h5[f"videos/{video_id}"]
-    except (KeyError, UnicodeEncodeError):
-        return None
-    return group if isinstance(group, h5py.Group) and is_video(group) else None
-
-
-def is_video(group: h5py.Group) -> bool:
-    """Whether this is a video's group, and no mere folder of videos."""
-    return h5py.h5a.exists(group.id, b"complete")
-
-
-def get_attribute(holder: h5py.Group | h5py.Dataset, name: str) -> np.ndarray:
-    """A number among the attributes; 10 times as fast as ``attrs``, which tells with 10000 videos.
-
-    Raises KeyError if it is not there.
-    """
-    attribute = h5py.h5a.open(holder.id, name.encode())
-    value = np.empty((), attribute.dtype)
-    attribute.read(value)
-    return value
-
-
-def set_attribute(holder: h5py.Group | h5py.Dataset, name: str, value: object) -> None:
-    """Set an attribute, fast where it is a number."""
-    if isinstance(value, str):
-        holder.attrs[name] = value
-        return
-    array, key = np.array(value), name.encode()
-    if h5py.h5a.exists(holder.id, key):
-        attribute = h5py.h5a.open(holder.id, key)
-    else:
-        kind = h5py.h5t.py_create(array.dtype, logical=True)
-        attribute = h5py.h5a.create(holder.id, key, kind, h5py.h5s.create(h5py.h5s.SCALAR))
-    attribute.write(array)
-
-
-def walk(h5: h5py.File) -> Iterator[tuple[str, h5py.Group]]:
-    """Every video's id and group, complete or not; groups may lie inside one another."""
-    folders = [("", h5["videos"])]
-    while folders:
-        prefix, folder = folders.pop()
-        own = OWN_NAMES if is_video(folder) else frozenset()
-        for name in folder:
-            if name in own:
-                continue
-            group = folder[name]
-            if is_video(group):
-                yield prefix + name, group
-            folders.append((f"{prefix}{name}/", group))
-
-
-def is_complete(group: h5py.Group) -> bool:
-    """Whether a video counts."""
-    return bool(get_attribute(group, "complete"))
-
-
-def read_progress(group: h5py.Group) -> StoredProgress:
-    """How far a video is."""
-    complete = is_complete(group)
-    return StoredProgress(
-        complete=complete,
-        windows=int(get_attribute(group, "num_windows")) if complete else len(group["frames"]),
-        frames=int(get_attribute(group, "num_frames")) if complete else group["keypoints"].shape[1],
-        size=int(get_attribute(group, "source_size")),
-        mtime_ns=int(get_attribute(group, "source_mtime_ns")),
-    )
-
-
-def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
-    """The table of failures, in its order."""
-    return {
-        row["id"].decode(): StoredFailure(
-            row["stage"].decode(), row["message"].decode(), int(row["size"]), int(row["mtime_ns"])
-        )
-        for row in h5["failures"][()]
-    }
-
-
-def checksum(array: h5py.Dataset) -> int:
-    """crc32 of an array's bytes in C order, read a bounded number of bytes at a time."""
-    value = 0
-    for span in _spans(array):
-        value = zlib.crc32(np.ascontiguousarray(array[span]).data, value)
-    return value
-
-
-def _spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
-    """Index ranges of at most BLOCK_BYTES that cover an array in C order."""
-    shape, item = array.shape, array.dtype.itemsize
-    if 0 in shape:
-        return
-    row = item * int(np.prod(shape[1:], dtype=np.int64))
-    if row <= BLOCK_BYTES or len(shape) == 1:
-        step = max(1, BLOCK_BYTES // row)
-        for start in range(0, shape[0], step):
-            yield (slice(start, start + step),)
-        return
-    inner = max(1, BLOCK_BYTES // (row // shape[1]))
-    for index in range(shape[0]):
-        for start in range(0, shape[1], inner):
-            yield slice(index, index + 1), slice(start, start + inner)
-
-
-def _array(group: h5py.Group, name: str) -> h5py.Dataset:
-    if name not in OWN_NAMES or name not in group:
-        have = ", ".join(sorted(set(group) & OWN_NAMES))
-        raise KeyError(f"{group.name} has no array {name!r}; it has {have}")
-    return group[name]
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+            return int(get_attribute(own_array(group, name), "crc32"))
 
 
 def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
-    attributes = {name: _plain(value) for name, value in h5.attrs.items()}
+    attributes = {name: plain(value) for name, value in h5.attrs.items()}
     if not {"schema_version", "tool", "config", "weights", "pose_source"} <= attributes.keys():
         raise StoreError(
             f"{path}: is an HDF5 file, but none of epam-extract's; choose another output file, or "
             "move it away"
         )
+    if not isinstance(h5["videos"], h5py.Group):
+        raise ValueError("no list of videos")
     version = attributes["schema_version"]
     if not isinstance(version, int) or version > SCHEMA_VERSION:
         raise StoreError(
@@ -400,21 +290,16 @@ def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     return attributes
 
 
+def _damaged(path: Path, error: BaseException) -> StoreError:
+    return StoreError(
+        f"{path}: is damaged as a whole and cannot be read ({first_line(error)}). Restore it from "
+        "a copy, or delete it and run again."
+    )
+
+
 def _require_filter(config: Mapping[str, object]) -> None:
     if config.get("compression") == "blosc2":
         load_blosc2()
-
-
-def load_blosc2() -> Mapping[str, object]:
-    """Keywords of ``create_dataset`` for Blosc2. Raises StoreError where it is not installed."""
-    try:
-        import hdf5plugin
-    except ImportError:
-        raise StoreError(
-            "compression blosc2 needs the package hdf5plugin, to write and to read: "
-            "pip install 'epam-extract[blosc2]', or use --compression lzf or gzip"
-        ) from None
-    return dict(hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.NOFILTER))
 
 
 def _share(descriptor: int, path: Path) -> None:

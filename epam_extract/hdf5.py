@@ -1,0 +1,200 @@
+"""Small steps of reading HDF5: groups of videos, attributes, bounded blocks, failures."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from .errors import StoreError
+from .layout import OWN_NAMES, StoredFailure, StoredProgress
+
+BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
+SIGNATURE = b"\x89HDF\r\n\x1a\n"
+END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
+# What h5py raises on a damaged file.
+BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
+
+log = logging.getLogger(__name__)
+
+
+def end_of_file_in(path: Path) -> EndOfFile:
+    """What :mod:`journal` needs to know of HDF5: the length a file states in its first bytes."""
+    return EndOfFile(path)
+
+
+class EndOfFile:
+    """Reads an HDF5 superblock; raises StoreError where there is none."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __call__(self, head: bytes) -> int:
+        """Length of the file whose first bytes are ``head``."""
+        version = head[8]
+        if head[:8] != SIGNATURE or version not in END_ADDRESS:
+            raise StoreError(
+                f"{self._path}: is not an HDF5 file; choose another output file, or move it away"
+            )
+        at = END_ADDRESS[version]
+        return int.from_bytes(head[at : at + 8], "little")
+
+
+def video_group(h5: h5py.File, video_id: str) -> h5py.Group | None:
+    """The group of a video, complete or not; None if there is none."""
+    try:
+        group = h5[f"videos/{video_id}"]
+    except (KeyError, UnicodeEncodeError):
+        return None
+    return group if isinstance(group, h5py.Group) and is_video(group) else None
+
+
+def is_video(group: h5py.Group) -> bool:
+    """Whether this is a video's group, and no mere folder of videos."""
+    return h5py.h5a.exists(group.id, b"complete")
+
+
+def get_attribute(holder: h5py.Group | h5py.Dataset, name: str) -> np.ndarray:
+    """A number among the attributes; 10 times as fast as ``attrs``, which tells with 10000 videos.
+
+    Raises KeyError if it is not there.
+    """
+    attribute = h5py.h5a.open(holder.id, name.encode())
+    value = np.empty((), attribute.dtype)
+    attribute.read(value)
+    return value
+
+
+def set_attribute(holder: h5py.Group | h5py.Dataset, name: str, value: object) -> None:
+    """Set an attribute, fast where it is a number."""
+    if isinstance(value, str):
+        holder.attrs[name] = value
+        return
+    array, key = np.array(value), name.encode()
+    if h5py.h5a.exists(holder.id, key):
+        attribute = h5py.h5a.open(holder.id, key)
+    else:
+        kind = h5py.h5t.py_create(array.dtype, logical=True)
+        attribute = h5py.h5a.create(holder.id, key, kind, h5py.h5s.create(h5py.h5s.SCALAR))
+    attribute.write(array)
+
+
+def walk(
+    h5: h5py.File, *, damaged: dict[str, str] | None = None
+) -> Iterator[tuple[str, h5py.Group]]:
+    """Every video's id and group, complete or not; groups may lie inside one another.
+
+    What cannot be opened is passed over; ``damaged`` gets its id and the reason.
+    """
+    folders = [("", h5["videos"])]
+    while folders:
+        prefix, folder = folders.pop()
+        try:
+            own = OWN_NAMES if is_video(folder) else frozenset()
+            names = [name for name in folder if name not in own]
+        except BROKEN as error:
+            _note(damaged, prefix.rstrip("/"), error)
+            continue
+        for name in names:
+            try:
+                group = folder[name]
+                if not isinstance(group, h5py.Group):
+                    _note(damaged, prefix.rstrip("/"), ValueError("its attributes are lost"))
+                    break
+                if is_video(group):
+                    is_complete(group)
+                    yield prefix + name, group
+                folders.append((f"{prefix}{name}/", group))
+            except BROKEN as error:
+                _note(damaged, prefix + name, error)
+
+
+def _note(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
+    if damaged is None:
+        log.warning("%s is damaged and passed over: %s", video_id, error)
+    else:
+        damaged[video_id] = first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """What HDF5 complains of, without its stack."""
+    return str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
+
+
+def is_complete(group: h5py.Group) -> bool:
+    """Whether a video counts."""
+    return bool(get_attribute(group, "complete"))
+
+
+def read_progress(group: h5py.Group) -> StoredProgress:
+    """How far a video is."""
+    complete = is_complete(group)
+    return StoredProgress(
+        complete=complete,
+        windows=int(get_attribute(group, "num_windows")) if complete else len(group["frames"]),
+        frames=int(get_attribute(group, "num_frames")) if complete else group["keypoints"].shape[1],
+        size=int(get_attribute(group, "source_size")),
+        mtime_ns=int(get_attribute(group, "source_mtime_ns")),
+    )
+
+
+def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
+    """The table of failures, in its order."""
+    return {
+        row["id"].decode(): StoredFailure(
+            row["stage"].decode(), row["message"].decode(), int(row["size"]), int(row["mtime_ns"])
+        )
+        for row in h5["failures"][()]
+    }
+
+
+def checksum(array: h5py.Dataset) -> int:
+    """crc32 of an array's bytes in C order, read a bounded number of bytes at a time."""
+    value = 0
+    for span in spans(array):
+        value = zlib.crc32(np.ascontiguousarray(array[span]).data, value)
+    return value
+
+
+def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+    """Index ranges of at most BLOCK_BYTES that cover an array in C order."""
+    shape, item = array.shape, array.dtype.itemsize
+    if 0 in shape:
+        return
+    row = item * int(np.prod(shape[1:], dtype=np.int64))
+    if row <= BLOCK_BYTES or len(shape) == 1:
+        step = max(1, BLOCK_BYTES // row)
+        for start in range(0, shape[0], step):
+            yield (slice(start, start + step),)
+        return
+    inner = max(1, BLOCK_BYTES // (row // shape[1]))
+    for index in range(shape[0]):
+        for start in range(0, shape[1], inner):
+            yield slice(index, index + 1), slice(start, start + inner)
+
+
+def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
+    if name not in OWN_NAMES or name not in group:
+        have = ", ".join(sorted(set(group) & OWN_NAMES))
+        raise KeyError(f"{group.name} has no array {name!r}; it has {have}")
+    return group[name]
+
+
+def plain(value: object) -> object:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def load_blosc2() -> Mapping[str, object]:
+    """Keywords of ``create_dataset`` for Blosc2. Raises StoreError where it is not installed."""
+    try:
+        import hdf5plugin
+    except ImportError:
+        raise StoreError(
+            "compression blosc2 needs the package hdf5plugin, to write and to read: "
+            "pip install 'epam-extract[blosc2]', or use --compression lzf or gzip"
+        ) from None
+    return dict(hdf5plugin.Blosc2(cname="zstd", clevel=1, filters=hdf5plugin.Blosc2.NOFILTER))

@@ -1,0 +1,226 @@
+"""Small steps of writing HDF5, each within somebody else's transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import zlib
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+
+import h5py
+import numpy as np
+
+from . import __version__
+from .hdf5 import BROKEN, checksum, load_blosc2, set_attribute, video_group
+from .layout import (
+    FULL_MAPS,
+    OWN_NAMES,
+    SCHEMA_VERSION,
+    TRACKS,
+    Draft,
+    Spec,
+    StoredFailure,
+    StoreHeader,
+)
+from .records import concatenate
+
+ROW_CHUNK = 64  # windows in a chunk of the small arrays
+FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
+TEXT = h5py.string_dtype()
+FAILURE = np.dtype(
+    [("id", TEXT), ("stage", TEXT), ("message", TEXT), ("size", "<i8"), ("mtime_ns", "<i8")]
+)
+FILTERS: dict[str, Callable[[], Mapping[str, object]]] = {
+    "none": dict,
+    "lzf": lambda: {"compression": "lzf"},
+    "gzip": lambda: {"compression": "gzip", "compression_opts": 1},
+    "blosc2": load_blosc2,
+}
+"""Keywords of ``create_dataset`` for each ``--compression``. Shuffling makes features larger."""
+
+
+def write_video(
+    h5: h5py.File,
+    video_id: str,
+    draft: Draft,
+    specs: Mapping[str, Spec],
+    *,
+    filters: Mapping[str, object],
+    check: Callable[[], None],
+) -> None:
+    """Write what waits of one video. ``check`` raises if the disk has failed meanwhile."""
+    group = h5["videos"].require_group(video_id)
+    new = draft.attributes is not None
+    whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
+    for name, value in (draft.attributes or {}).items():
+        set_attribute(group, name, value)
+    for name, spec in specs.items():
+        if new:
+            array = _create_rows(group, name, spec, draft.num_windows, whole=whole, filters=filters)
+        else:
+            array = group[name]
+        if array.maxshape[0] is None:
+            array.resize(draft.windows, 0)
+        parts = draft.rows.get(name, [])
+        at = draft.windows - sum(map(len, parts))
+        for part in parts:
+            array[at : at + len(part)] = part
+            at += len(part)
+        set_attribute(array, "crc32", np.uint32(draft.checksums.get(name, 0)))
+        check()
+    if whole:
+        _write_tracks(group, draft)
+    else:
+        _append_tracks(group, draft, new=new)
+    check()
+    set_attribute(group, "clipped", draft.clipped)
+    if draft.finished:
+        person = group["person"][()]
+        set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
+    set_attribute(group, "complete", np.bool_(draft.finished))
+    check()
+
+
+def _create_rows(
+    group: h5py.Group,
+    name: str,
+    spec: Spec,
+    num_windows: int,
+    *,
+    whole: bool,
+    filters: Mapping[str, object],
+) -> h5py.Dataset:
+    """An array of rows, of its final length if all of them come at once."""
+    shape, dtype = spec
+    if name in FULL_MAPS:
+        return _grown(group, name, (0, *shape), dtype, (1, *shape), filters=filters)
+    if whole:
+        return group.create_dataset(name, (num_windows, *shape), dtype, track_times=False)
+    rows = max(1, min(ROW_CHUNK, num_windows))
+    return _grown(group, name, (0, *shape), dtype, (rows, *shape))
+
+
+def empty_file(header: StoreHeader) -> bytes:
+    """The bytes of a file without videos."""
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as h5:
+        h5.attrs["schema_version"] = SCHEMA_VERSION
+        h5.attrs["tool"] = f"epam-extract {__version__}"
+        h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        for name, text in header.as_json().items():
+            h5.attrs[name] = text
+        h5.create_group("videos")
+        h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
+    return memory.getvalue()
+
+
+def _grown(
+    group: h5py.Group,
+    name: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    chunks: tuple[int, ...],
+    *,
+    filters: Mapping[str, object] | None = None,
+) -> h5py.Dataset:
+    """Create an array whose zero-length axes can grow."""
+    maxshape = tuple(None if length == 0 else length for length in shape)
+    return group.create_dataset(
+        name, shape, dtype, maxshape=maxshape, chunks=chunks, track_times=False, **(filters or {})
+    )
+
+
+def _write_tracks(group: h5py.Group, draft: Draft) -> None:
+    """All keypoints of a video at once."""
+    track = concatenate(draft.tracks)
+    for name, (_, dtype) in TRACKS.items():
+        data = np.ascontiguousarray(getattr(track, name), dtype)
+        array = group.create_dataset(name, data=data, track_times=False)
+        set_attribute(array, "crc32", np.uint32(zlib.crc32(data.data)))
+
+
+def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
+    """The keypoints that wait, making room for more people where they come."""
+    frames = max(1, min(FRAME_CHUNK, draft.num_frames))
+    for name, (shape, dtype) in TRACKS.items():
+        if new:
+            array = _grown(group, name, (0, 0, *shape), dtype, (1, frames, *shape))
+        else:
+            array = group[name]
+        at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
+        for track in draft.tracks:
+            people, length = track.keypoints.shape[:2]
+            array.resize((max(array.shape[0], people), at + length, *shape))
+            array[:people, at : at + length] = getattr(track, name)
+            at += length
+        if draft.finished:
+            set_attribute(array, "crc32", np.uint32(checksum(array)))
+
+
+def drop(h5: h5py.File, video_id: str) -> None:
+    """Remove a video, but not the videos whose ids begin with its own, and folders left empty."""
+    group = video_group(h5, video_id)
+    if group is None:
+        return
+    for name in OWN_NAMES.intersection(group):
+        del group[name]
+    for name in list(group.attrs):
+        del group.attrs[name]
+    parts = video_id.split("/")
+    while parts:
+        folder = h5["videos"]["/".join(parts)]
+        if len(folder) or len(folder.attrs):
+            return
+        del h5["videos"]["/".join(parts)]
+        parts.pop()
+
+
+def remains(h5: h5py.File, video_id: str) -> bool:
+    """Whether something other than a folder of videos is left under this id."""
+    try:
+        if h5.get(f"videos/{video_id}", getlink=True) is None:
+            return False
+        return not OWN_NAMES.isdisjoint(h5[f"videos/{video_id}"])
+    except BROKEN:
+        return True
+
+
+def put_aside(h5: h5py.File, video_id: str) -> None:
+    """Replace the folder of a damaged video by one that lacks it.
+
+    HDF5 cannot unlink what it cannot open, so the others move and it stays behind.
+    """
+    folder, _, damaged = f"videos/{video_id}".rpartition("/")
+    aside = h5.require_group("damaged")
+    number = len(aside)
+    old, new = h5[folder], aside.create_group(f"{number} replacement")
+    for name, value in old.attrs.items():
+        new.attrs[name] = value
+    for name in old:
+        if name != damaged:
+            with contextlib.suppress(*BROKEN):  # damaged too: stays behind as well
+                new[name] = old[name]
+    h5.move(folder, f"damaged/{number}")
+    h5.move(new.name, folder)
+
+
+def write_failures(
+    h5: h5py.File,
+    old: Mapping[str, StoredFailure],
+    changes: Mapping[str, StoredFailure | None],
+) -> None:
+    """Append, or where something goes or changes, write the table afresh."""
+    if not changes:
+        return
+    table = h5["failures"]
+    rows = {**old, **changes}
+    start = len(old) if not old.keys() & changes.keys() else 0
+    left = [
+        (video_id, failure.stage, failure.message, failure.size, failure.mtime_ns)
+        for video_id, failure in list(rows.items())[start:]
+        if failure is not None
+    ]
+    table.resize(start + len(left), 0)
+    if left:
+        table[start:] = np.array(left, FAILURE)
