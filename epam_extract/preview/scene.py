@@ -7,6 +7,7 @@ a frame and person, on the video's length; never on whole frames.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -26,7 +27,7 @@ from ..video import read_frames
 from ..windows import grid_attributes, plan_windows, valid_share, window_times
 from .drawing import fitted, resized
 
-POSE_THREADS = 4  # pieces whose people are sought at the same time
+POSE_THREADS = 4  # at most: each works on a piece of 16 whole frames
 PICTURES = 32  # small frames kept for the time line
 PICTURE_SIZE = (64, 160)  # they fit into this height and width
 
@@ -130,11 +131,12 @@ def find_people(video: Video, pose: PoseEstimator, config: ExtractConfig) -> Sce
         ]
         return pose.estimate(piece), small
 
+    threads = min(POSE_THREADS, os.cpu_count() or 1)
     with (
-        ThreadPoolExecutor(POSE_THREADS, "preview-pose") as pool,
+        ThreadPoolExecutor(threads, "preview-pose") as pool,
         closing(read_frames(video, decoder=config.decoder)) as pieces,
     ):
-        for track, small in map_ahead(pool, estimate, pieces, depth=POSE_THREADS):
+        for track, small in map_ahead(pool, estimate, pieces, depth=threads):
             tracks.append(track)
             pictures += small
     return Scene(video, concatenate(tracks), tuple(pictures), config, _in_words(pose))
