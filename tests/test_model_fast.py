@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from epam_extract import config
-from epam_extract.model import EPAMBackbone, fast, random_weights
+from epam_extract.model import EPAMBackbone, fast, native, random_weights
 from epam_extract.model.fast import fuse, pool, supports, tokens
 
 FLOAT32_BOUND = 1e-4  # of the std, at worst
@@ -21,9 +21,14 @@ def backbone() -> EPAMBackbone:
     return backbone.eval()
 
 
-@pytest.fixture(scope="module")
-def fused(backbone):
-    return fuse(backbone)
+@pytest.fixture(scope="module", params=["torch", "native"])
+def fused(request, backbone):
+    """The copy as it runs everywhere, and as a machine with a C++ compiler has it."""
+    if request.param == "native" and native.find_compiler() is None:
+        pytest.skip("no C++ compiler is here")
+    fused = fuse(backbone, compile=request.param == "native")
+    assert fused.compiled == ("native" if request.param == "native" else "")
+    return fused
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +68,14 @@ def test_a_clips_bits_do_not_depend_on_its_batch(fused, clips):
             assert torch.equal(found[0], expected[i])
 
 
+def test_odd_sizes_are_equal(backbone, fused):
+    """Rows and columns that no stride divides, and one frame alone."""
+    rgb, heatmaps = torch.randn(1, 3, 1, 75, 61), torch.rand(1, 17, 3, 19, 16)
+    with torch.inference_mode():
+        for found, expected in zip(fused(rgb, heatmaps), backbone(rgb, heatmaps), strict=True):
+            assert worst(found, expected) < FLOAT32_BOUND
+
+
 @pytest.mark.parametrize("chunk_bytes", [1, 100_000, 1 << 40])
 def test_pieces_of_any_size_give_the_same(backbone, clips, chunk_bytes, monkeypatch):
     monkeypatch.setattr(fast, "CHUNK_BYTES", chunk_bytes)
@@ -71,8 +84,11 @@ def test_pieces_of_any_size_give_the_same(backbone, clips, chunk_bytes, monkeypa
             assert worst(found, expected) < FLOAT32_BOUND
 
 
-def test_a_whole_batch_at_once_is_equal(backbone, fused, clips):
-    """What happens on a GPU, on the CPU: every clip in one go."""
+def test_a_whole_batch_at_once_is_equal(backbone, clips):
+    """What happens on a GPU, on the CPU: every clip in one go, inputs padded."""
+    fused = fuse(backbone)
+    fused.rgb = fast.FusedStream(backbone.rgb_backbone, pad_input=True)
+    fused.pose = fast.FusedStream(backbone.pose_backbone, pad_input=True)
     with torch.inference_mode():
         for found, expected in zip(fused.clips(*clips), backbone(*clips), strict=True):
             assert worst(found, expected) < FLOAT32_BOUND
@@ -128,6 +144,31 @@ def test_threads_do_not_disturb_each_other(fused, clips, one_thread):
             assert all(torch.equal(a, b) for a, b in zip(pair, expected, strict=True))
 
 
+def test_without_a_compiler_it_says_so_and_goes_on(backbone, clips, monkeypatch, caplog):
+    monkeypatch.setattr(native, "find_compiler", lambda: None)
+    native.library.cache_clear()
+    fused = fuse(backbone, compile=True)
+    native.library.cache_clear()
+    assert fused.compiled == ""
+    assert "no C++ compiler" in caplog.text
+    with torch.inference_mode():
+        assert worst(fused(*clips)[0], backbone(*clips)[0]) < FLOAT32_BOUND
+
+
+def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
+    failing = tmp_path / "c++"
+    failing.write_text(
+        "#!/bin/sh\ncase $1 in --version) echo fake 1.0;; *) echo no >&2; exit 1;; esac"
+    )
+    failing.chmod(0o755)
+    monkeypatch.setenv("CXX", str(failing))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    native.library.cache_clear()
+    with pytest.raises(native.NativeUnavailable, match="failed: no"):
+        native.library()
+    native.library.cache_clear()
+
+
 def test_other_attention_one_stream_and_training_mode(clips):
     backbone = EPAMBackbone(attention_type="spatial_temporal", return_both_streams=False)
     random_weights(backbone, 0)
@@ -138,8 +179,8 @@ def test_other_attention_one_stream_and_training_mode(clips):
     assert worst(fused(rgb, heatmaps), expected) < FLOAT32_BOUND
 
 
-def test_the_copy_is_a_copy(backbone, fused, clips):
-    before = fused(*clips)
+def test_the_copy_is_a_copy(backbone, clips):
+    before = fuse(backbone)(*clips)
     other = copy.deepcopy(backbone)
     mine = fuse(other)
     random_weights(other, 9)

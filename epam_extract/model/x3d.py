@@ -251,6 +251,10 @@ class X3DTemporalShift(nn.Module):
         """The residual stages, in order."""
         return [self.get_submodule(f"layer{i + 1}") for i in range(self.num_stages)]  # type: ignore[misc]
 
+    def blocks(self) -> list[BlockX3D]:
+        """The residual blocks of all stages, in order."""
+        return [block for stage in self.stages() for block in stage if isinstance(block, BlockX3D)]
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, in_channels, T, H, W) -> (N, feat_dim, T, H / s, W / s), s the strides' product."""
         x = self.conv1_s(x)
