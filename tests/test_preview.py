@@ -249,7 +249,7 @@ def test_bundled_model_on_a_sample_video(tmp_path: Path) -> None:
     said: list[str] = []
     progress = preview.Progress()
     progress.message = said.append  # type: ignore[method-assign]
-    config = ExtractConfig(pose=PoseConfig(mode="bundled"), device="cpu")
+    config = ExtractConfig(pose=PoseConfig(mode="bundled", det_every=8), device="cpu")
     draw_preview(SAMPLE, tmp_path / "sample.png", config, progress=progress)
     picture = cv2.imread(str(tmp_path / "sample.png"))[..., ::-1]
     assert (picture == (255, 128, 0)).all(-1).sum() > 500  # somebody's right side
