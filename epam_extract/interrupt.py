@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -64,8 +65,10 @@ def _leave_at_once() -> None:
 
     The output file needs no farewell: it is always at a committed state.
     """
-    if sys.stderr is not None and sys.stderr.isatty():
-        os.write(sys.stderr.fileno(), (SHOW_CURSOR + "\n").encode())
+    if sys.stderr is not None and not sys.stderr.closed:
+        cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
+        with contextlib.suppress(OSError):  # nobody may be reading any more
+            os.write(sys.stderr.fileno(), f"{cursor}\ninterrupted\n".encode())
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()

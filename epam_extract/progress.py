@@ -120,7 +120,6 @@ class Tally(Progress):
         with self.lock:
             self.planned, self.frames_total, self.probing = plan, plan.frames, None
             self.started = time.monotonic()
-            self._past.append((self.started, 0))
 
     def video_started(self, video_id: str, frames: int) -> None:
         with self.lock:
@@ -159,7 +158,10 @@ class Tally(Progress):
         return min(1.0, self.frames / self.frames_total) if self.frames_total > 0 else 0.0
 
     def pace(self) -> float | None:
-        """Frames per second over the last minute; None while that cannot be told."""
+        """Frames per second over the last minute; None while that cannot be told.
+
+        It counts from the first frames that were done: filling the pipeline is no part of it.
+        """
         with self.lock:
             if not self._past:
                 return None

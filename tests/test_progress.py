@@ -172,6 +172,9 @@ def test_pace_is_that_of_the_last_minute(clock: Clock) -> None:
 def test_pace_falls_while_nothing_comes(clock: Clock) -> None:
     tally = Tally()
     tally.plan(PLAN)
+    clock.now += 30  # the pipeline fills
+    tally.advance(50)
+    assert tally.pace() is None
     clock.now += 10
     tally.advance(100)
     assert tally.pace() == pytest.approx(10)
@@ -230,8 +233,9 @@ def test_the_live_display_shows_bar_speed_stages_and_bottleneck(clock: Clock) ->
     console = displays.Console(file=stream, width=110)
     listener.plan(PLAN)
     listener.video_started("videos/a", 500)
-    clock.now += 10
-    listener.advance(500)
+    listener.advance(100)
+    clock.now += 8
+    listener.advance(400)
     listener.stages(LOADS)
     stream.truncate(0)
     console.print(listener.picture())
