@@ -1,0 +1,69 @@
+"""README tells the truth: its snippets run, its commands and options exist."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from epam_extract import EPAMBackbone
+from epam_extract.cli import app
+from epam_extract.model import random_weights
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+LIBRARY = README.split("\n## The library\n")[1].split("\n## ")[0]
+SNIPPETS = [
+    pytest.param(code, id=title.strip().lower())
+    for title, code in re.findall(r"\n### ([^\n]+)\n.*?```python\n(.*?)```", LIBRARY, re.DOTALL)
+]
+TITLES = ("use", "pretrained", "freez", "one stream", "head", "several heads", "distil")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    backbone = EPAMBackbone()
+    random_weights(backbone, 0)
+    path = tmp_path_factory.mktemp("readme") / "epam.pth"
+    torch.save({"state_dict": backbone.state_dict()}, path)
+    return path
+
+
+def test_the_library_section_has_a_snippet_for_each_use() -> None:
+    found = [str(snippet.id) for snippet in SNIPPETS]
+    for title in TITLES:
+        assert any(title in name for name in found), title
+
+
+@pytest.mark.parametrize("code", SNIPPETS)
+def test_snippet_runs(code: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    torch.manual_seed(0)
+    exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
+
+
+def test_commands_and_options_exist() -> None:
+    shown = set(
+        re.findall(r"epam-extract (extract|info|verify|preview|bench|weights|models)\b", README)
+    )
+    helps = {
+        name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
+        for name in shown
+    }
+    everything = " ".join(helps.values())
+    for option in sorted(set(re.findall(r"`[^`\n]*?(--[a-z][a-z-]+)", README))):
+        if option != "--version":
+            assert option in everything, option
+
+
+def test_the_two_commands_of_the_quick_start_are_what_ci_runs() -> None:
+    script = (Path(__file__).parents[1] / ".ci" / "run").read_text()
+    assert "epam-extract sample_videos/ --out feats.h5 --demo" in README
+    assert re.search(r"epam-extract sample_videos/ --out \S+feats.h5\S* --demo", script)
+    assert "pip install '.[test]' && pytest" in README
+
+
+def test_linked_files_exist() -> None:
+    root = Path(__file__).parents[1]
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (root / target).exists(), target
