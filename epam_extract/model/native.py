@@ -125,7 +125,8 @@ def _folder() -> Path:
     folder = Path(cache_home) / "epam_extract"
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if os.access(folder, os.W_OK) and folder.stat().st_uid == os.getuid():
+        mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
+        if mine and os.access(folder, os.W_OK):
             return folder
     except OSError:
         logger.debug("%s cannot be used", folder)
