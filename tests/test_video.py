@@ -551,6 +551,22 @@ def test_pyav_goes_on_when_decord_hangs_or_crashes(
 
 
 @needs_decord
+def test_pyav_goes_on_when_decord_fills_the_memory(
+    sample: Callable[[str], Path],
+    broken_reader: Callable[[str, str], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO")
+    broken_reader("decord_frames", "reader_process.DECORD_BYTES = 1 << 20")
+    found = probe(sample("long.mp4"), "x")
+    assert numbers(found) == list(range(100))
+    assert "MB of frames that it decoded too far ahead; PyAV goes on from frame 32" in caplog.text
+    caplog.clear()
+    assert numbers(found, decoder="decord") == list(range(100))  # as asked for
+    assert not caplog.text
+
+
+@needs_decord
 def test_a_hang_of_decord_on_request_is_reported(
     sample: Callable[[str], Path], broken_reader: Callable[[str, str], None]
 ) -> None:
