@@ -85,7 +85,7 @@ def extract_features(
     sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
     found = find_videos(sources, list_file=list_file)
     if dry_run:
-        return run.only_plan(found, retry_failed=retry_failed)
+        return run.only_plan(found, overwrite=overwrite, retry_failed=retry_failed)
     return run(found, overwrite=overwrite, retry_failed=retry_failed)
 
 
@@ -104,9 +104,11 @@ class _Run:
         self.started = time.monotonic()
         self._reported = (self.started, self.meter.totals())
 
-    def only_plan(self, found: Sequence[FoundVideo], *, retry_failed: bool) -> Summary:
+    def only_plan(
+        self, found: Sequence[FoundVideo], *, overwrite: bool, retry_failed: bool
+    ) -> Summary:
         """Report what a run would do; nothing is written."""
-        stored = stored_states(self.out)
+        stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         self.progress.plan(make_plan(videos, self.config, self.out, progress=self.progress))
         return self._summary(videos, None)

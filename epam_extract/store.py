@@ -366,8 +366,8 @@ class StoredVideos(Protocol):
         ...
 
 
-def stored_states(path: Path) -> StoredVideos:
-    """What a file holds, without writing or locking it; nothing where there is no file.
+def stored_states(path: Path | None) -> StoredVideos:
+    """What a file holds, without writing or locking it; nothing where there is no file, or None.
 
     Raises:
         StoreError: it is no file of ours, of a newer schema, or damaged.
@@ -376,8 +376,8 @@ def stored_states(path: Path) -> StoredVideos:
 
 
 class _States:
-    def __init__(self, path: Path) -> None:
-        self._store = FeatureStore(path) if path.exists() else None
+    def __init__(self, path: Path | None) -> None:
+        self._store = FeatureStore(path) if path is not None and path.exists() else None
 
     def progress(self, video_id: str) -> StoredProgress | None:
         return None if self._store is None else self._store.progress(video_id)

@@ -19,7 +19,7 @@ from epam_extract import config as settings
 from epam_extract import lane, network, pipeline, planning
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
 from epam_extract.errors import ConfigError, MachineError, StoreMismatch
-from epam_extract.network import Network, load_backbone
+from epam_extract.network import LoadedBackbone, Network, load_backbone
 from epam_extract.pipeline import extract_features
 from epam_extract.progress import Progress
 from epam_extract.records import ClipBatch, FeatureBatch, FramePiece, PoseTrack, Video
@@ -82,6 +82,10 @@ class StandInNetwork:
         return FeatureBatch(batch.clips, {name: np.stack(values) for name, values in rows.items()})
 
 
+def no_backbone(weights: WeightsConfig) -> LoadedBackbone:
+    return LoadedBackbone(None, {"random_seed": weights.random_seed}, None)  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three videos of 90, 20 and 1 frames."""
@@ -98,6 +102,7 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> StandInPose:
     pose = StandInPose()
     monkeypatch.setattr(pipeline, "open_pose_model", lambda *_, **__: pose)
     monkeypatch.setattr(pipeline, "Network", StandInNetwork)
+    monkeypatch.setattr(pipeline, "load_backbone", no_backbone)
     return pose
 
 
@@ -331,6 +336,17 @@ def test_a_dry_run_plans_and_writes_nothing(videos: Path, tmp_path: Path) -> Non
     (plan,) = plans
     assert (plan.to_do, plan.frames, plan.windows) == (3, 111, 16)
     assert plan.bytes > 16 * 1.6e6
+
+
+def test_a_dry_run_with_overwrite_counts_everything_again(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path
+) -> None:
+    extract_features(videos / "sub", tmp_path / "f.h5", POOLED)
+    out = tmp_path / "f.h5"
+    before = out.read_bytes()
+    assert extract_features(videos / "sub", out, POOLED, dry_run=True).skipped == 2
+    again = extract_features(videos / "sub", out, POOLED, dry_run=True, overwrite=True)
+    assert again.skipped == 0 and out.read_bytes() == before
 
 
 def test_a_disk_too_small_is_refused_with_the_ways_out(
