@@ -27,6 +27,7 @@ def fused(request, backbone):
     if request.param == "native" and native.find_compiler() is None:
         pytest.skip("no C++ compiler is here")
     fused = fuse(backbone, compile=request.param == "native")
+    assert request.param == "torch" or native.is_built()
     assert fused.compiled == ("native" if request.param == "native" else "")
     return fused
 
@@ -164,6 +165,7 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("CXX", str(failing))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     native.library.cache_clear()
+    assert not native.is_built()
     with pytest.raises(native.NativeUnavailable, match="failed: no"):
         native.library()
     native.library.cache_clear()

@@ -67,6 +67,15 @@ def find_compiler() -> str | None:
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
+def is_built() -> bool:
+    """Whether an earlier run has built the library for this machine, so that it costs nothing."""
+    compiler = find_compiler()
+    try:
+        return compiler is not None and _path(compiler).exists()
+    except NativeUnavailable:
+        return False
+
+
 @cache
 def library() -> ctypes.CDLL:
     """Build ``native.cpp``, or find it built, and load it.
@@ -77,18 +86,13 @@ def library() -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
         raise NativeUnavailable("no C++ compiler (g++ or clang++) is here")
-    source = SOURCE.read_bytes()
-    version = _run([compiler, "--version"]).splitlines()[0]
-    parts = (source, version.encode(), " ".join(FLAGS).encode(), _processor().encode())
-    name = f"native-{hashlib.sha256(b'/'.join(parts)).hexdigest()[:16]}.so"
-    path = _folder() / name
+    path = _path(compiler)
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / name
-            command = [compiler, *FLAGS, "-shared", "-fPIC", "-o", str(built), str(SOURCE)]
-            _run(command)
+            built = Path(folder) / path.name
+            _run([compiler, *FLAGS, "-shared", "-fPIC", "-o", str(built), str(SOURCE)])
             built.replace(path)  # at once, so that two processes may build at the same time
-        logger.info("built %s with %s", path, version)
+        logger.info("built %s with %s", path, compiler)
     try:
         loaded = ctypes.CDLL(str(path))
     except OSError as error:
@@ -96,6 +100,14 @@ def library() -> ctypes.CDLL:
     loaded.epam_block_scratch.restype = ctypes.c_int64
     loaded.epam_stem_scratch.restype = ctypes.c_int64
     return loaded
+
+
+def _path(compiler: str) -> Path:
+    """Where the library for this source, compiler and processor is kept."""
+    version = _run([compiler, "--version"])
+    parts = (SOURCE.read_text(), version, " ".join(FLAGS), _processor())
+    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
+    return _folder() / f"native-{digest[:16]}.so"
 
 
 def _run(command: Sequence[str]) -> str:
