@@ -36,8 +36,21 @@ def bumps(at: Tensor, sigma: Tensor, shown: Tensor, *, cells: tuple[int, int]) -
     return gx[..., None, :] * gy[..., :, None] * shown[..., None, None]
 
 
-def detector_loss(network: Detector, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Losses of centres, boxes and (only to teach the body) keypoints of a batch."""
+def quality(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Quality focal loss: the score of a cell should be how well its box fits, 0 elsewhere."""
+    gap = (target - logits.sigmoid()).detach().abs() ** 2
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return (loss * gap * weight).sum() / target.sum().clamp(min=1)
+
+
+def detector_loss(
+    network: Detector, batch: tuple[Tensor, ...], *, by_fit: bool = False
+) -> dict[str, Tensor]:
+    """Losses of centres, boxes and (only to teach the body) keypoints of a batch.
+
+    At first a cell's score says whether it is the person's middle; ``by_fit`` teaches all cells
+    near the middle to say how well their own box fits, which ranks boxes far better.
+    """
     images, keypoints, boxes, state = batch
     centres, sides, joints = network(images.permute(0, 3, 1, 2).float())
     height, width = centres.shape[-2:]
@@ -52,13 +65,15 @@ def detector_loss(network: Detector, batch: tuple[Tensor, ...]) -> dict[str, Ten
     in_y = (y >= boxes[..., 1:2]) & (y <= boxes[..., 3:4])
     covered = (in_x[..., None, :] & in_y[..., :, None]) * ignored[..., None, None]
     weight = 1 - covered.amax(1, keepdim=True) * (wanted < 0.3)
-    losses = {"centre": focal(centres, wanted, weight)}
+    losses = {} if by_fit else {"centre": focal(centres, wanted, weight)}
     shown = (keypoints[..., 2] > 0).float() * (state > 0).float()[..., None]
     where = (keypoints[..., :2] - OFFSET) / STRIDE
     blur = torch.full_like(where, 0.7)
     losses["joints"] = 0.3 * focal(joints, bumps(where, blur, shown, cells=(height, width)).amax(1))
     image, person = torch.nonzero(state == USABLE, as_tuple=True)
     if len(image) == 0:
+        if by_fit:
+            losses["centre"] = quality(centres, torch.zeros_like(centres), weight)
         return losses
     ring = torch.tensor([[dx, dy] for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
     cells = middle[image, person].round()[:, None] + ring  # (M, 9, 2)
@@ -70,9 +85,29 @@ def detector_loss(network: Detector, batch: tuple[Tensor, ...]) -> dict[str, Ten
     )
     truth = boxes[image, person][:, None]
     losses["box"] = 2 * giou_loss(guess, truth).mean()
+    if by_fit:
+        away = (cells - middle[image, person][:, None]).abs() * STRIDE
+        near = (away <= (0.25 * size[image, person])[:, None].clamp(min=0.6 * STRIDE)).all(-1)
+        fit = overlap(guess.detach(), truth).clamp(0, 1) * near  # (M, 9)
+        place = (image[:, None] * height + index[..., 1]) * width + index[..., 0]
+        target = torch.zeros(centres.numel())
+        target.scatter_reduce_(0, place.flatten(), fit.flatten(), "amax")
+        target = target.view_as(centres)
+        spread = (size * 0.15 / STRIDE).clamp(0.7, 3.0)
+        around = bumps(middle, spread, usable, cells=(height, width)).amax(1, keepdim=True)
+        unsure = (target == 0) & (around > 0.5)  # neither the middle nor off the person
+        losses["centre"] = 2 * quality(centres, target, weight * (1 - 0.7 * unsure.float()))
     scale = size[image, person].prod(-1).sqrt()[:, None]
     losses["sides"] = ((guess - truth).abs().sum(-1) / scale).mean()
     return losses
+
+
+def overlap(first: Tensor, second: Tensor) -> Tensor:
+    """IoU of boxes (..., 4), pair by pair."""
+    low = torch.maximum(first[..., :2], second[..., :2])
+    shared = (torch.minimum(first[..., 2:], second[..., 2:]) - low).clamp(min=0).prod(-1)
+    area = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1)
+    return shared / (area - shared).clamp(min=1e-6)
 
 
 def giou_loss(guess: Tensor, truth: Tensor) -> Tensor:

@@ -11,12 +11,12 @@ import argparse
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader
 
 from . import DETECTOR_ONNX, POSE_ONNX
@@ -28,7 +28,9 @@ from .networks import Detector, KeypointNet
 CHECKPOINT_SECONDS = 60.0
 PAUSE_SECONDS = 10.0  # a step that took longer was interrupted and counts this much
 WARM_UP = 150  # steps
-SMALL_SHARE = 0.5  # of the detector's time, at first, on small pictures: more of them
+# The detector's time: first small pictures, since more of them can be seen; then whole ones; at
+# last the scores learn how well each box fits, once the boxes are worth it.
+SMALL_SHARE, FIT_SHARE = 0.28, 0.56
 REPORT = 50  # steps between two lines of progress
 
 
@@ -36,17 +38,16 @@ REPORT = 50  # steps between two lines of progress
 class Recipe:
     """How one network is trained; ``batch`` and ``small_batch``: pictures, and small ones."""
 
-    network: Callable[[], nn.Module]
+    network: type[Detector] | type[KeypointNet]
     batches: type[DetectorBatches] | type[PoseBatches]
-    loss: Callable[..., dict[str, Tensor]]
     batch: int
     small_batch: int
     rate: float
 
 
 RECIPES = {
-    "detector": Recipe(Detector, DetectorBatches, detector_loss, 16, 32, 2.5e-3),
-    "pose": Recipe(KeypointNet, PoseBatches, pose_loss, 32, 0, 2.0e-3),
+    "detector": Recipe(Detector, DetectorBatches, 16, 32, 2.5e-3),
+    "pose": Recipe(KeypointNet, PoseBatches, 32, 0, 2.0e-3),
 }
 
 
@@ -93,12 +94,16 @@ def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -
     network.train()
     while spent < 60 * minutes:
         begun = time.monotonic()
-        small = name == "detector" and spent < SMALL_SHARE * 60 * minutes
+        share = spent / (60 * minutes)
+        small = name == "detector" and share < SMALL_SHARE
         if batches is None or small != was_small:
             batches, was_small = load(recipe, folder, seed * 1_000_003 + step, small=small), small
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe.rate, step, spent / (60 * minutes))
-        losses = recipe.loss(network, next(batches))
+            group["lr"] = learning_rate(recipe.rate, step, share)
+        if isinstance(network, Detector):
+            losses = detector_loss(network, next(batches), by_fit=share >= FIT_SHARE)
+        else:
+            losses = pose_loss(network, next(batches))
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
