@@ -31,7 +31,7 @@ from .errors import DecodeError
 from .heatmaps import render_heatmaps
 from .measuring import Timing, in_turns
 from .model import EPAMBackbone
-from .model.fast import fuse, supports
+from .model.fast import FusedBackbone, fuse, supports
 from .network import DTYPES
 from .pipeline import single_threaded_ops
 from .pose import PoseEstimator
@@ -40,7 +40,7 @@ from .video import read_frames
 
 BATCHES = {"cpu": (1, 4, 8), "cuda": (1, 16, 64)}
 PLAIN_BATCH = {"cpu": 4, "cuda": 64}  # of the network everything is compared with
-COMPILE_SECONDS = {"cpu": 90.0, "cuda": 150.0}  # that compiling may take
+COMPILE_SECONDS = {"cpu": 10.0, "cuda": 150.0}  # that compiling may take
 MAX_PIECES = 16
 NO_TIME = "skipped: no time left, raise --seconds"
 
@@ -71,6 +71,8 @@ class Part:
     """CPU seconds an item (frame, clip) of the way runs work; 0 where it was not measured."""
     plain: float = 0.0
     """Seconds an item of the plain way."""
+    compiled: bool = False
+    """Whether the network can be compiled in seconds here."""
 
 
 def per_item(
@@ -190,75 +192,102 @@ def _difference(plain: PoseTrack, ours: PoseTrack) -> str:
 # ---------------------------------------------------------------- network
 
 
+@dataclass(frozen=True)
+class Way:
+    """One way to run the network."""
+
+    clips: int
+    """In a call of ``run``."""
+    run: Callable[[], object]
+    note: str = ""
+
+
 def network(bench: Bench, seconds: float) -> Part:
     """Clips through the plain 5-D module and the fused copies, inputs on the device already."""
+    started = time.monotonic()
     kind = bench.device.type
-    most = max(*BATCHES[kind], PLAIN_BATCH[kind])
-    rgb, frames, heatmaps = _inputs(most, bench.device)
+    sizes, default = BATCHES[kind], PLAIN_BATCH[kind]
     threads = bench.cores if kind == "cpu" else 1
+    rgb, frames, heatmaps = _inputs(max(*sizes, default), bench.device)
+    skipped: list[BenchRow] = []
     fused = {}
-    rows = []
     for precision, dtype in DTYPES.items():
         if supports(dtype, bench.device):
             fused[precision] = fuse(bench.backbone, dtype=dtype)
         else:
-            why = f"skipped: this {kind.upper()} has no {precision} of its own"
-            rows.append(BenchRow("network", f"fused, {precision}", None, "", note=why))
-    default = PLAIN_BATCH[kind]
+            why = f"skipped: this {kind.upper()} does not compute in {precision} itself"
+            skipped.append(BenchRow("network", f"fused, {precision}", None, "", note=why))
     best = "bf16" if kind == "cuda" and "bf16" in fused else "float32"
-    ways: dict[str, tuple[int, Callable[[], object]]] = {}
     plain = f"5-D module, float32, batch {default}"
-    ways[plain] = default, partial(_call, bench.backbone, rgb, heatmaps, default)
-    names = [(best, default), *((best, size) for size in BATCHES[kind] if size != default)]
-    names[1:1] = [(precision, default) for precision in fused if precision != best]
-    for precision, size in names:
-        name = f"fused, {precision}, batch {size}"
-        ways[name] = size, partial(_call, fused[precision], frames, heatmaps, size)
-    as_run = f"fused, {best}, batch {default} in each of {threads} threads"
-    if kind == "cpu":
-        way = partial(_in_threads, fused[best], frames, heatmaps, default, threads)
-        ways[as_run] = default * threads, way
-        ways = {name: ways[name] for name in dict.fromkeys([plain, as_run, *ways])}
-    compiled = f"fused, {best}, batch {default}, compiled"
-    note = ""
-    if seconds < 2 * COMPILE_SECONDS[kind]:
-        why = f"skipped: compiling may take {COMPILE_SECONDS[kind]:.0f} s, raise --seconds"
-        rows.append(BenchRow("network", compiled, None, "", note=why))
+    ways = {plain: Way(default, partial(_call, bench.backbone, rgb, heatmaps, default))}
+
+    def add(name: str, module: nn.Module, size: int, note: str = "") -> None:
+        ways[f"{name}, batch {size}"] = Way(
+            size, partial(_call, module, frames, heatmaps, size), note
+        )
+
+    def add_as_run(name: str, module: nn.Module) -> None:
+        """What a run does on a CPU: every call on one core, as many calls as cores."""
+        run = partial(_in_threads, module, frames, heatmaps, threads)
+        ways[f"{name}, 1 clip on each of {threads} cores"] = Way(threads, run)
+
+    add(f"fused, {best}", fused[best], default)
+    compiled, note = _compiled(bench, best, seconds, partial(_call, rgb=frames, heatmaps=heatmaps))
+    if compiled is not None:
+        add(f"fused, {best}, {compiled.compiled}", compiled, default, note)
     else:
-        started = time.monotonic()
-        try:
-            network = fuse(bench.backbone, dtype=DTYPES[best], compile=True)
-            _call(network, frames, heatmaps, default)
-            ways[compiled] = default, partial(_call, network, frames, heatmaps, default)
-            note = f"; compiling took {time.monotonic() - started:.0f} s"
-        except (RuntimeError, OSError) as error:
-            why = f"skipped: {' '.join(str(error).split())[:100]}"
-            rows.append(BenchRow("network", compiled, None, "", note=why))
-        seconds -= time.monotonic() - started
+        skipped.append(BenchRow("network", f"fused, {best}, compiled", None, "", note=note))
+    if kind == "cpu":
+        add_as_run(f"fused, {best}", fused[best])
+        if compiled is not None:
+            add_as_run(f"fused, {best}, {compiled.compiled}", compiled)
+    for precision in fused:
+        if precision != best:
+            add(f"fused, {precision}", fused[precision], default)
+    for size in sizes:
+        if size != default:
+            add(f"fused, {best}", fused[best], size)
+    left = seconds - (time.monotonic() - started)
     with torch_threads(threads):
-        timings = in_turns({name: way for name, (_, way) in ways.items()}, seconds)
-    measured = _clip_rows(ways, timings, compiled, note)
-    name = as_run if as_run in timings else plain
-    cpu = timings[name].cpu / ways[name][0] if name in timings else 0.0
-    return Part([*measured, *rows], cpu, timings[plain].median / default)
+        timings = in_turns({name: way.run for name, way in ways.items()}, left)
+    quickest = min(timings, key=lambda name: timings[name].cpu / ways[name].clips)
+    return Part(
+        [*_clip_rows(ways, timings), *skipped],
+        cpu=timings[quickest].cpu / ways[quickest].clips,
+        plain=timings[plain].median / default,
+        compiled=compiled is not None and compiled.compiled == "native",
+    )
 
 
-def _clip_rows(
-    ways: Mapping[str, tuple[int, Callable[[], object]]],
-    timings: Mapping[str, Timing],
-    compiled: str,
-    compile_note: str,
-) -> list[BenchRow]:
+def _compiled(
+    bench: Bench, precision: str, seconds: float, call: Callable[[nn.Module, int], None]
+) -> tuple[FusedBackbone | None, str]:
+    """The fused copy, compiled, and how long that took; or None, and why."""
+    needed = COMPILE_SECONDS[bench.device.type]
+    if seconds < needed:
+        return None, f"skipped: compiling may take {needed:.0f} s, raise --seconds"
+    started = time.monotonic()
+    try:
+        network = fuse(bench.backbone, dtype=DTYPES[precision], compile=True)
+        if not network.compiled:
+            return None, "skipped: no C++ compiler, or it fails; --verbose says more"
+        call(network, size=PLAIN_BATCH[bench.device.type])
+    except (RuntimeError, OSError) as error:
+        return None, f"skipped: {' '.join(str(error).split())[:100]}"
+    return network, f"; ready after {time.monotonic() - started:.1f} s"
+
+
+def _clip_rows(ways: Mapping[str, Way], timings: Mapping[str, Timing]) -> list[BenchRow]:
     rows: list[BenchRow] = []
     base = 0.0
-    for name, (size, _) in ways.items():
+    for name, way in ways.items():
         timing = timings.get(name)
         if timing is None:
             rows.append(BenchRow("network", name, None, "", note=NO_TIME))
             continue
-        rate = size / timing.median
+        rate = way.clips / timing.median
         base = base or rate
-        note = timing.note + (compile_note if name == compiled else "")
+        note = f"{timing.note}{way.note}"
         rows.append(BenchRow("network", name, rate, "clips/s", rate / base, note))
     return rows
 
@@ -282,10 +311,9 @@ def _call(network: nn.Module, rgb: Tensor, heatmaps: Tensor, size: int) -> None:
         torch.cuda.synchronize(rgb.device)
 
 
-def _in_threads(network: nn.Module, rgb: Tensor, heatmaps: Tensor, size: int, threads: int) -> None:
-    """The way a run does it on a CPU: every call on one core."""
+def _in_threads(network: nn.Module, rgb: Tensor, heatmaps: Tensor, threads: int) -> None:
     with ThreadPoolExecutor(threads, "network", torch.set_num_threads, (1,)) as pool:
-        calls = [pool.submit(_call, network, rgb, heatmaps, size) for _ in range(threads)]
+        calls = [pool.submit(_call, network, rgb, heatmaps, 1) for _ in range(threads)]
         for call in calls:
             call.result()
 

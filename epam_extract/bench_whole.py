@@ -140,17 +140,23 @@ class Runs:
     peak: int = 0
 
 
-def end_to_end(bench: Bench, videos: Sequence[Path], warm_up: Path, seconds: float) -> Part:
+def end_to_end(
+    bench: Bench, videos: Sequence[Path], warm_up: Path, seconds: float, *, compiled: bool
+) -> Part:
     """The script of today and ``extract_features`` on the same videos, in turns.
 
-    ``warm_up`` is a short video that both do first, unmeasured.
+    ``warm_up`` is a short video that both do first, unmeasured; ``compiled`` says whether to
+    measure our own with ``--compile on`` too.
     """
     config = replace(bench.config, device=str(bench.device), compile="off", batch_size=None)
     same = replace(config, precision="float32")
-    sparse = replace(same, pose=replace(same.pose, det_every=5))
     ways = {SCRIPT: (same, bench.plain), OURS: (same, None)}
+    fast = replace(same, compile="on") if compiled else same
+    if compiled:
+        ways[f"{OURS}, --compile on"] = (fast, None)
+    sparse = replace(fast, pose=replace(fast.pose, det_every=5))
     if bench.sparse_pose is not None:
-        ways["epam-extract --det-every 5"] = (sparse, None)
+        ways[f"epam-extract --det-every 5{' --compile on' if compiled else ''}"] = (sparse, None)
         if supports(DTYPES["bf16"], bench.device):
             fastest = replace(sparse, precision="bf16")
             ways["epam-extract --precision bf16 --det-every 5"] = (fastest, None)
