@@ -13,10 +13,8 @@ clipped to [0, 1]).
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import numpy as np
 
 from .config import NUM_KEYPOINTS, PoseConfig
 from .errors import ConfigError, PoseModelError
+from .pose_boxes import Boxes, fill_between
 from .pose_models import Progress, download_models, ensure, list_models, model_files
 from .pose_networks import (
     DETECTORS,
@@ -50,25 +49,11 @@ NMS_INSIDE_SCORE = (
     0.3  # rtmlib's YOLOX holds this, not its score_thr, against models that end in NMS
 )
 CROP_PADDING = 1.25  # of rtmlib's RTMPose.preprocess
-SAME_PERSON_IOU = 0.1  # least overlap of two detections a few frames apart to be one person
 PROBABLY_LOGITS = 2.0  # RTMPose's own maxima stay under it
 BUNDLED_NOTE = (
     "pose model: the package's own small one, trained on synthetic people, for trying the tool; "
     "use --pose balanced for work"
 )
-
-
-@dataclass(frozen=True)
-class Boxes:
-    """People found in one frame, best first."""
-
-    boxes: np.ndarray
-    """(P, 4) x1, y1, x2, y2 in pixels of the frame; float32 or float64 as rtmlib has it."""
-    scores: np.ndarray
-    """(P,)"""
-
-    def best(self, count: int | None) -> Boxes:
-        return Boxes(self.boxes[:count], self.scores[:count])
 
 
 People = tuple[np.ndarray, np.ndarray]
@@ -183,61 +168,6 @@ def find_people(
             chosen = nms(boxes, scores, network.tool.nms_thr)  # best first
             people.append((joint[chosen, :, :2] / ratio, joint[chosen, :, 2]))
     return people
-
-
-# ---------------------------------------------------------------- between two detections
-
-
-def fill_between(found: dict[int, Boxes], num_frames: int) -> list[Boxes]:
-    """Boxes of every frame from those of some frames, the first and last among them.
-
-    People of two neighbouring detections that overlap most are taken for the same, and their
-    boxes move on a straight line; one seen at one end only is there in the half next to it.
-    """
-    filled = [found[0]]
-    for start, stop in itertools.pairwise(sorted(found)):
-        pairs = match(found[start].boxes, found[stop].boxes)
-        for frame in range(start + 1, stop):
-            filled.append(
-                _between(found[start], found[stop], pairs, (frame - start) / (stop - start))
-            )
-        filled.append(found[stop])
-    if len(filled) != num_frames:
-        raise ValueError(f"found: expected frames 0 and {num_frames - 1}, got {sorted(found)}")
-    return filled
-
-
-def match(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int]]:
-    """Pair boxes (P, 4) and (Q, 4), largest intersection over union first."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    common = np.prod(np.maximum(high - low, 0), axis=-1)  # (P, Q)
-    area = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (first, second)]
-    overlap = common / np.maximum(area[0][:, None] + area[1][None] - common, 1e-9)
-    pairs: list[tuple[int, int]] = []
-    rows, columns = set(range(len(first))), set(range(len(second)))
-    for index in np.argsort(-overlap, axis=None, kind="stable"):
-        row, column = divmod(int(index), len(second))
-        if overlap[row, column] < SAME_PERSON_IOU:
-            break
-        if row in rows and column in columns:
-            pairs.append((row, column))
-            rows.remove(row)
-            columns.remove(column)
-    return pairs
-
-
-def _between(first: Boxes, second: Boxes, pairs: list[tuple[int, int]], part: float) -> Boxes:
-    """Boxes at ``part`` (0 to 1) of the way from ``first`` to ``second``."""
-    a, b = [row for row, _ in pairs], [column for _, column in pairs]
-    boxes = (1 - part) * first.boxes[a] + part * second.boxes[b]
-    scores = (1 - part) * first.scores[a] + part * second.scores[b]
-    near, taken = (first, a) if part <= 0.5 else (second, b)
-    alone = [index for index in range(len(near.scores)) if index not in taken]
-    boxes = np.concatenate([boxes, near.boxes[alone]])
-    scores = np.concatenate([scores, near.scores[alone]])
-    order = np.argsort(-scores, kind="stable")
-    return Boxes(boxes[order], scores[order])
 
 
 # ---------------------------------------------------------------- the stage

@@ -17,7 +17,7 @@ LEVELS = [
     # Stages: modules of one stage may import each other, stages may not.
     {
         "video": "video reader reader_process decode encode",
-        "pose": "pose pose_models pose_networks",
+        "pose": "pose pose_boxes pose_models pose_networks",
         "windows": "windows",
         "clips": "clips",
         "heatmaps": "heatmaps",
