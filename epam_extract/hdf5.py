@@ -19,6 +19,8 @@ END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version
 # What h5py raises on a damaged file.
 BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
 
+NUMBERS = {h5py.h5t.INTEGER: np.int64, h5py.h5t.FLOAT: np.float64, h5py.h5t.ENUM: np.bool_}
+
 log = logging.getLogger(__name__)
 
 
@@ -58,15 +60,31 @@ def is_video(group: h5py.Group) -> bool:
     return h5py.h5a.exists(group.id, b"complete")
 
 
-def get_attribute(holder: h5py.Group | h5py.Dataset, name: str) -> np.ndarray:
-    """A number among the attributes; 10 times as fast as ``attrs``, which tells with 10000 videos.
+def get_attribute(
+    holder: h5py.Group | h5py.Dataset, name: str, dtype: type = np.int64
+) -> np.generic:
+    """A number among the attributes; 4 times as fast as ``attrs``, which tells with 10000 videos.
 
     Raises KeyError if it is not there.
     """
     attribute = h5py.h5a.open(holder.id, name.encode())
-    value = np.empty((), attribute.dtype)
+    if attribute.shape != ():
+        raise ValueError(f"{name} is no single number")
+    value: np.ndarray = np.empty((), dtype)
     attribute.read(value)
-    return value
+    return value.reshape(1)[0]
+
+
+def get_attributes(holder: h5py.Group) -> dict[str, object]:
+    """All attributes as plain Python values."""
+    values: dict[str, object] = {}
+    for name in holder.attrs:
+        kind = h5py.h5a.open(holder.id, name.encode()).get_type().get_class()
+        if kind in NUMBERS:
+            values[name] = get_attribute(holder, name, NUMBERS[kind]).item()
+        else:
+            values[name] = plain(holder.attrs[name])
+    return values
 
 
 def set_attribute(holder: h5py.Group | h5py.Dataset, name: str, value: object) -> None:
@@ -127,7 +145,7 @@ def first_line(error: BaseException) -> str:
 
 def is_complete(group: h5py.Group) -> bool:
     """Whether a video counts."""
-    return bool(get_attribute(group, "complete"))
+    return bool(get_attribute(group, "complete", np.bool_))
 
 
 def read_progress(group: h5py.Group) -> StoredProgress:

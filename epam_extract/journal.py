@@ -1,7 +1,9 @@
 """The journal beside a file: its format, and what the file holds by its last commit.
 
 One record: header (magic, committed end before, size after, fingerprint of the main file, number
-of pages), the pages, a SHA-256 over all of it. A record without its whole digest never happened.
+of pages, length), the pages, a SHA-256 over all of it. A record without its whole digest never
+happened. A record is written over the one before it, and struck out with a header of zeros: both
+leave the journal's blocks where they are, which makes syncing it cheap.
 :mod:`transaction` writes it; this module reads it too, so that readers need no writer.
 """
 
@@ -19,7 +21,8 @@ from .errors import StoreError
 
 PAGE = 4096
 MAGIC = b"REDOJRN1"
-HEADER = struct.Struct("<8sQQIQ")  # magic, base, size, fingerprint, number of pages
+HEADER = struct.Struct("<8sQQIQQ")  # magic, base, size, fingerprint, pages, length of it all
+STRUCK_OUT = bytes(HEADER.size)
 PAGE_HEADER = struct.Struct("<QI")  # page number, bytes
 DIGEST = hashlib.sha256().digest_size
 FINGERPRINT = 1 << 16  # bytes on either side of the old end that tie a journal to its file
@@ -102,17 +105,17 @@ def read_journal(descriptor: int, path: Path) -> Journal | None:
     data = bytearray(os.fstat(descriptor).st_size)
     read_at(descriptor, memoryview(data), 0)
     start = bytes(data[: len(MAGIC)])
-    if start.strip(b"\0") and not MAGIC.startswith(start.rstrip(b"\0")):
+    if any(byte not in (0, ours) for byte, ours in zip(start, MAGIC, strict=False)):
         raise StoreError(
             f"{journal_path(path)}: is in the way: it is not a journal of this program. "
             "Move it elsewhere, or choose another output file."
         )
     if len(data) < HEADER.size + DIGEST or start != MAGIC:
         return None
-    body = memoryview(data)[:-DIGEST]
-    if hashlib.sha256(body).digest() != data[-DIGEST:]:
+    _, base, size, fingerprint, count, length = HEADER.unpack_from(data)
+    body, digest = memoryview(data)[:length], data[length : length + DIGEST]
+    if len(body) < length or hashlib.sha256(body).digest() != digest:
         return None
-    _, base, size, fingerprint, count = HEADER.unpack_from(body)
     pages = {}
     at = HEADER.size
     for _ in range(count):
@@ -155,11 +158,13 @@ def committed_view(
 
 
 def pack(descriptor: int, base: int, size: int, pages: Mapping[int, bytes]) -> bytes:
-    mark = _fingerprint(descriptor, base, size, pages)
-    parts = [HEADER.pack(MAGIC, base, size, mark, len(pages))]
+    """The record of a commit: ``pages`` over a main file that grows from ``base`` to ``size``."""
+    parts = []
     for number in sorted(pages):
         parts += [PAGE_HEADER.pack(number, len(pages[number])), pages[number]]
-    record = b"".join(parts)
+    mark = _fingerprint(descriptor, base, size, pages)
+    length = HEADER.size + sum(map(len, parts))
+    record = b"".join([HEADER.pack(MAGIC, base, size, mark, len(pages), length), *parts])
     return record + hashlib.sha256(record).digest()
 
 

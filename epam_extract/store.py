@@ -12,7 +12,7 @@
       attrs: fps_num, fps_den, duration, num_frames, num_windows, height, width, feat_stride,
              window_frames, offset_frames, source, source_size, source_mtime_ns, notes,
              person_share, clipped, complete
-      every array: crc32, of its bytes in C order
+      every array: checksum, the crc32 of its bytes in C order (of rgb and pose: see run_on)
     /failures: a row a failed video: id, stage, message, size, mtime_ns
 
 A video counts once ``complete`` is true. An id may contain "/": its group then lies in another
@@ -27,7 +27,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +37,15 @@ import numpy as np
 
 from .errors import StoreError
 from .hdf5 import BROKEN, end_of_file_in, get_attribute, read_failures, read_progress, video_group
-from .hdf5_write import FILTERS, drop, empty_file, put_aside, remains, write_failures, write_video
+from .hdf5_write import (
+    FILTERS,
+    drop,
+    empty_file,
+    put_aside,
+    remains,
+    write_failures,
+    write_video,
+)
 from .layout import (
     OWN_NAMES,
     ROWS,
@@ -52,6 +59,7 @@ from .layout import (
     explain,
     feature_specs,
     finite,
+    run_on,
     unstorable,
     video_attributes,
 )
@@ -201,7 +209,7 @@ class StoreWriter:
             )
         for name, array in checked.items():
             draft.rows.setdefault(name, []).append(array)
-            draft.checksums[name] = zlib.crc32(array.data, draft.checksums.get(name, 0))
+            draft.checksums[name] = run_on(draft.checksums.get(name, 0), name, array)
         draft.windows += length
         draft.clipped += clipped
 
@@ -307,7 +315,7 @@ class StoreWriter:
             int(get_attribute(group, "num_frames")),
             windows=there.windows,
             frames=there.frames,
-            checksums={name: int(get_attribute(group[name], "crc32")) for name in self.specs},
+            checksums={name: int(get_attribute(group[name], "checksum")) for name in self.specs},
             clipped=int(get_attribute(group, "clipped")),
         )
         self._drafts[video_id] = draft

@@ -20,6 +20,7 @@ from .hdf5 import (
     end_of_file_in,
     first_line,
     get_attribute,
+    get_attributes,
     is_complete,
     load_blosc2,
     own_array,
@@ -241,7 +242,7 @@ class StoredVideo(Mapping[str, np.ndarray]):
     def attrs(self) -> dict[str, object]:
         """The group's attributes as plain Python values: ``fps_num``, ``feat_stride``, ..."""
         with self._group() as group:
-            return {name: plain(group.attrs[name]) for name in group.attrs}
+            return get_attributes(group)
 
     def shape(self, name: str) -> tuple[int, ...]:
         """An array's shape, without reading it."""
@@ -267,9 +268,9 @@ class StoredVideo(Mapping[str, np.ndarray]):
                 yield own_array(group, name)[span]
 
     def checksum(self, name: str) -> int:
-        """The crc32 stored with an array."""
+        """The checksum stored with an array; :func:`layout.run_on` says of what."""
         with self._group() as group:
-            return int(get_attribute(own_array(group, name), "crc32"))
+            return int(get_attribute(own_array(group, name), "checksum"))
 
 
 def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:

@@ -18,7 +18,7 @@ Beside ``x.h5`` lie ``x.h5.lock`` and ``x.h5.journal``; neither is ever unlinked
    looks; changes below it stay in memory as 4 KB pages laid over the file.
 3. Commit: fsync the main file; take it ``EX``; write base, size, a fingerprint of the main file,
    the pages and their SHA-256 to the journal and fsync it. *That is the commit point.* Then copy
-   the pages into the main file, fsync, empty the journal, go down to ``SH``.
+   the pages into the main file, fsync, strike the journal out, go down to ``SH``.
 4. Abort: forget the pages, truncate. After the commit point there is no way back, only forward.
 5. Open: a whole journal whose fingerprint fits is replayed (doing it twice changes nothing), a
    torn one never reached its commit point and is dropped; whatever lies past the end that the
@@ -51,6 +51,7 @@ from .errors import StoreError, StoreLocked
 from .journal import (
     HEAD,
     PAGE,
+    STRUCK_OUT,
     CommittedView,
     journal_path,
     lock_path,
@@ -137,7 +138,7 @@ class JournaledFile(CommittedView):
                 self._share()
                 self._recover()
             else:
-                if os.fstat(self._journal).st_size:
+                if read_journal(self._journal, self.path) is not None:
                     raise StoreError(
                         f"{journal_path(self.path)}: holds a commit to {self.path.name}, which "
                         "is gone. Put that file back, or delete the journal to start afresh."
@@ -202,7 +203,7 @@ class JournaledFile(CommittedView):
         length = self._position if length is None else length
         if self._error is None:
             try:
-                self._ops.ftruncate(self._main, max(length, self._base))
+                self._set_length(length)
             except BaseException as error:
                 self._error = error
         self.size = length
@@ -219,8 +220,7 @@ class JournaledFile(CommittedView):
             self.check()
             if not self._pages and self.size == self._base:
                 return
-            if self.size > self._base:
-                self._ops.ftruncate(self._main, self.size)
+            self._set_length(self.size)
             self._ops.fsync(self._main)
             pages = {n: bytes(p) for n, p in self._pages.items() if n * PAGE < self.size}
             record = pack(self._main, self._base, self.size, pages)
@@ -229,7 +229,6 @@ class JournaledFile(CommittedView):
             self.abort()
             raise
         try:
-            self._ops.ftruncate(self._journal, 0)
             self._write_all(self._journal, record, 0)
             self._ops.fsync(self._journal)  # the commit point
         except BaseException:
@@ -237,7 +236,7 @@ class JournaledFile(CommittedView):
             raise
         try:
             self._apply(pages, self.size)
-            self._ops.ftruncate(self._journal, 0)  # unsynced: a second replay changes nothing
+            self._strike_out()  # unsynced: a second replay would change nothing
         except BaseException:
             self._broken = True  # committed; the next opening finishes the copy
             raise
@@ -252,7 +251,7 @@ class JournaledFile(CommittedView):
         self._pages.clear()
         self._error = None
         self.size = self._base
-        self._ops.ftruncate(self._main, self._base)
+        self._set_length(self._base)
         self._share()
 
     def replace(self, content: bytes) -> None:
@@ -262,7 +261,7 @@ class JournaledFile(CommittedView):
         """
         if self._pages or self.size != self._base:
             raise StoreError(f"{self.path}: cannot be replaced inside a transaction")
-        self._ops.ftruncate(self._journal, 0)
+        self._strike_out()
         self._ops.fsync(self._journal)
         self._install(content)
 
@@ -312,8 +311,7 @@ class JournaledFile(CommittedView):
             self._exclude()
             self._apply(journal.pages, journal.size)
             self._share()
-        if os.fstat(self._journal).st_size:
-            self._ops.ftruncate(self._journal, 0)
+            self._strike_out()
             self._ops.fsync(self._journal)
         self._base = self.size = stated_size(self._main, self._end_of_file, self.path)
         if os.fstat(self._main).st_size > self.size:
@@ -344,6 +342,12 @@ class JournaledFile(CommittedView):
             at = end
         self._write_all(self._main, view[at - offset :], at)
 
+    def _set_length(self, length: int) -> None:
+        """Of the main file, which never gets shorter than its committed end before a commit."""
+        length = max(length, self._base)
+        if os.fstat(self._main).st_size != length:
+            self._ops.ftruncate(self._main, length)
+
     def _write_all(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
         view = memoryview(data)
         while len(view):
@@ -370,12 +374,15 @@ class JournaledFile(CommittedView):
     def _withdraw(self) -> None:
         """Take back a journal that may or may not be on the disk; if even that fails, give up."""
         try:
-            self._ops.ftruncate(self._journal, 0)
+            self._strike_out()
             self._ops.fsync(self._journal)
         except BaseException:
             self._broken = True
             raise
         self.abort()
+
+    def _strike_out(self) -> None:
+        self._write_all(self._journal, STRUCK_OUT, 0)
 
     # -- locks of the main file -------------------------------------------------------------
 

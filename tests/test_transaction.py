@@ -115,19 +115,20 @@ def require_intact(path: Path, states: list[bytes], reported: list[int]) -> None
 
 
 @pytest.fixture
-def memory(tmp_path: Path) -> Iterator[Path]:
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """Where syncing costs no time."""
     with folder_in_memory(tmp_path) as folder:
         yield folder
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_operation_loses_nothing(
-    memory: Path, states: list[bytes], fault: str
+    tmp_path: Path, states: list[bytes], fault: str
 ) -> None:
     counting = FaultyDisk()
-    run(memory / "toy", counting, [])
-    assert counting.count > 70
-    for at, folder in zip(range(counting.count), fresh_folders(memory), strict=False):
+    run(tmp_path / "toy", counting, [])
+    assert counting.count > 60
+    for at, folder in zip(range(counting.count), fresh_folders(tmp_path), strict=False):
         reported: list[int] = []
         with pytest.raises((Killed, OSError)) if fault != "full once" else _maybe(OSError):
             run(folder / "toy", FaultyDisk(at=at, fault=fault), reported)
@@ -147,17 +148,17 @@ class _maybe:
         return kind is not None and issubclass(kind, self._kind)
 
 
-def test_a_run_goes_on_after_the_disk_was_full_once(memory: Path, states: list[bytes]) -> None:
+def test_a_run_goes_on_after_the_disk_was_full_once(tmp_path: Path, states: list[bytes]) -> None:
     """In the same process, with the same file object, up to the commit point."""
-    path = memory / "toy"
+    path = tmp_path / "toy"
     counting = FaultyDisk()
     with open_toy(path, counting) as file:
         opening = counting.count
         with file.transaction():
             change(file, 0)
         full = counting.count
-        journal_synced = full - 6  # then come 3 pages, the fsync and the emptying
-    for at, folder in zip(range(opening, journal_synced), fresh_folders(memory), strict=False):
+        journal_synced = full - 4  # then come the head, the pages, the fsync and the striking out
+    for at, folder in zip(range(opening, journal_synced), fresh_folders(tmp_path), strict=False):
         path = folder / "toy"
         with open_toy(path, FaultyDisk(at=at, fault="full once")) as file:
             with pytest.raises(OSError, match="No space"), file.transaction():
@@ -170,12 +171,12 @@ def test_a_run_goes_on_after_the_disk_was_full_once(memory: Path, states: list[b
 
 @pytest.mark.parametrize("fault", ["before", "half", "after"])
 def test_a_kill_during_recovery_loses_nothing(
-    memory: Path, states: list[bytes], fault: str
+    tmp_path: Path, states: list[bytes], fault: str
 ) -> None:
     counting = FaultyDisk()
-    run(memory / "toy", counting, [])
+    run(tmp_path / "toy", counting, [])
     trials = 0
-    fresh = fresh_folders(memory)
+    fresh = fresh_folders(tmp_path)
     for first in range(0, counting.count, 6):
         for second in range(12):
             folder = next(fresh)
@@ -193,9 +194,9 @@ def test_a_kill_during_recovery_loses_nothing(
     assert trials > 80
 
 
-def test_a_power_cut_loses_nothing(memory: Path, states: list[bytes]) -> None:
+def test_a_power_cut_loses_nothing(tmp_path: Path, states: list[bytes]) -> None:
     disk = RecordingDisk()
-    path = memory / "recorded" / "toy"
+    path = tmp_path / "recorded" / "toy"
     path.parent.mkdir()
     reports: list[tuple[int, int]] = []
     with open_toy(path, disk) as file:
@@ -204,14 +205,14 @@ def test_a_power_cut_loses_nothing(memory: Path, states: list[bytes]) -> None:
                 change(file, number)
             reports.append((len(disk.log), number + 1))
     rng = random.Random(0)
-    for _, folder in zip(range(400), fresh_folders(memory), strict=False):
+    for _, folder in zip(range(400), fresh_folders(tmp_path), strict=False):
         after = rng.randint(1, len(disk.log))
         disk.cut(folder, after=after, rng=rng)
         reported = [number for length, number in reports if length <= after]
         require_intact(folder / "toy", states, reported)
 
 
-def test_forgetting_a_sync_is_noticed(memory: Path, states: list[bytes]) -> None:
+def test_forgetting_a_sync_is_noticed(tmp_path: Path, states: list[bytes]) -> None:
     """The power cuts above can fail: without the first fsync of a commit they do."""
 
     class Forgetful(RecordingDisk):
@@ -221,12 +222,12 @@ def test_forgetting_a_sync_is_noticed(memory: Path, states: list[bytes]) -> None
             super().fsync(descriptor)
 
     disk = Forgetful()
-    path = memory / "recorded" / "toy"
+    path = tmp_path / "recorded" / "toy"
     path.parent.mkdir()
     run(path, disk, [])
     rng = random.Random(0)
     broken = 0
-    for _, folder in zip(range(60), fresh_folders(memory), strict=False):
+    for _, folder in zip(range(60), fresh_folders(tmp_path), strict=False):
         disk.cut(folder, after=len(disk.log), rng=rng)
         try:
             require_intact(folder / "toy", states, [COMMITS])
@@ -247,7 +248,7 @@ def test_an_abort_leaves_identical_bytes(tmp_path: Path, states: list[bytes]) ->
         with file.transaction():
             pass
     assert path.read_bytes() == states[-1]
-    assert journal_path(path).read_bytes() == b""
+    assert not journal_path(path).read_bytes()[:8].strip(b"\0")
 
 
 def test_a_reader_sees_old_bytes_until_the_commit(tmp_path: Path, states: list[bytes]) -> None:
@@ -410,15 +411,15 @@ def test_what_lies_past_the_stated_end_is_cut_off(tmp_path: Path, states: list[b
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_replacing_the_file_is_atomic(memory: Path, states: list[bytes], fault: str) -> None:
+def test_replacing_the_file_is_atomic(tmp_path: Path, states: list[bytes], fault: str) -> None:
     counting = FaultyDisk()
-    path = memory / "toy"
+    path = tmp_path / "toy"
     path.write_bytes(states[3])
     with open_toy(path, counting) as file:
         opening = counting.count
         file.replace(EMPTY)
     assert path.read_bytes() == EMPTY
-    for at, folder in zip(range(opening, counting.count), fresh_folders(memory), strict=False):
+    for at, folder in zip(range(opening, counting.count), fresh_folders(tmp_path), strict=False):
         path = folder / "toy"
         path.write_bytes(states[3])
         with (

@@ -6,18 +6,27 @@ import json
 import os
 import random
 import time
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from faulty_disk import folder_in_memory
 from test_store import FULL, GRID, HEADER, POSE, SMALL, WEIGHTS, make_rows, make_track, write_video
 
 from epam_extract.errors import ConfigError, StoreError
 from epam_extract.records import Video, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
 from epam_extract.verify import Problem, describe, repair, verify
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """Where syncing costs no time."""
+    with folder_in_memory(tmp_path) as folder:
+        yield folder
 
 
 @pytest.fixture
@@ -104,7 +113,7 @@ def test_random_damage_is_found_and_repaired(tmp_path: Path) -> None:
     whole = path.read_bytes()
     rng = random.Random(0)
     repaired = unseen = 0
-    for _ in range(25):
+    for _ in range(12):
         damaged = bytearray(whole)
         at = rng.randrange(4096, len(whole) - 32)
         damaged[at : at + 32] = rng.randbytes(32)
@@ -127,8 +136,8 @@ def test_random_damage_is_found_and_repaired(tmp_path: Path) -> None:
             store.commit()
         assert verify(path) == []
         repaired += 1
-    assert repaired > 10
-    assert unseen < 15
+    assert repaired > 5
+    assert unseen < 7
 
 
 def test_compressed_full_maps_are_checked(tmp_path: Path) -> None:
