@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from epam_extract import config
-from epam_extract.model import EPAMBackbone, fast, native, random_weights
+from epam_extract.model import (
+    EPAMBackbone,
+    X3DTemporalShift,
+    X3DTemporalShiftPose,
+    fast,
+    native,
+    random_weights,
+)
 from epam_extract.model.fast import fuse, pool, supports, tokens
 
 FLOAT32_BOUND = 1e-4  # of the std, at worst
@@ -92,6 +99,23 @@ def test_a_whole_batch_at_once_is_equal(backbone, clips):
     fused.pose = fast.FusedStream(backbone.pose_backbone, pad_input=True)
     with torch.inference_mode():
         for found, expected in zip(fused.clips(*clips), backbone(*clips), strict=True):
+            assert worst(found, expected) < FLOAT32_BOUND
+
+
+def test_a_whole_batch_is_one_graph(clips):
+    """Nothing in it stops ``torch.compile``, which GPUs and bfloat16 use."""
+    backbone = EPAMBackbone()
+    backbone.rgb_backbone = X3DTemporalShift(
+        num_stages=1, stage_blocks=(2,), spatial_strides=(2,), conv1_stride=4
+    )
+    backbone.pose_backbone = X3DTemporalShiftPose(
+        num_stages=1, stage_blocks=(1,), spatial_strides=(2,)
+    )
+    random_weights(backbone, 0)
+    fused = fuse(backbone)
+    captured = torch.compile(fused.clips, backend="eager", fullgraph=True)
+    with torch.no_grad():
+        for found, expected in zip(captured(*clips), backbone.eval()(*clips), strict=True):
             assert worst(found, expected) < FLOAT32_BOUND
 
 

@@ -152,24 +152,28 @@ class FusedBackbone(nn.Module):
 
     def compile_streams(self) -> None:
         """Do what ``fuse(compile=True)`` promises."""
-        if self.mean.device.type == "cpu" and self.dtype == torch.float32:
-            from .native import NativeStream, NativeUnavailable
+        from .native import NativeStream, NativeUnavailable, find_compiler
 
-            mean, scale = self.mean.tolist(), self.scale.tolist()
-            try:
+        device = self.mean.device.type
+        try:
+            if find_compiler() is None:
+                raise NativeUnavailable("no C++ compiler (g++ or clang++) is here")
+            if device == "cpu" and self.dtype == torch.float32:
+                mean, scale = self.mean.tolist(), self.scale.tolist()
                 self._native = (
                     NativeStream(self.rgb, mean=mean, scale=scale),
                     NativeStream(self.pose, mean=mean, scale=scale),
                 )
                 self.compiled = "native"
-            except NativeUnavailable as error:
-                logger.warning("the network runs uncompiled, at about half the speed: %s", error)
-        else:
-            # Without CUDA graphs: they hand out the same memory at every call, and several
-            # threads call this; at 64 clips a batch the launches they save are under 1 %.
-            mode = "max-autotune-no-cudagraphs" if self.mean.device.type == "cuda" else None
-            self._at_once = torch.compile(self.clips, dynamic=False, mode=mode)
-            self.compiled = "inductor"
+                return
+        except NativeUnavailable as error:
+            logger.warning("the network runs uncompiled, at about half the speed: %s", error)
+            return
+        # Without CUDA graphs: they hand out the same memory at every call, and several
+        # threads call this; at 64 clips a batch the launches they save are under 1 %.
+        mode = "max-autotune-no-cudagraphs" if device == "cuda" else None
+        self._at_once = torch.compile(self.clips, dynamic=False, mode=mode)
+        self.compiled = "inductor"
 
     def _in_threads(
         self, native: tuple[NativeStream, NativeStream], rgb: Tensor, heatmaps: Tensor
