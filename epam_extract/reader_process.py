@@ -24,7 +24,7 @@ from .decode import Tick, Unreadable, decord_frames, probe, pyav_frames
 # Whenever decord waits for a frame it queues packets for its decoder thread, as many as there is
 # time for, and that thread decodes them all while the pipeline is busy elsewhere: 3.8 GB after 650
 # frames of 1080p, and growing. PyAV needs 50 MB.
-DECORD_BYTES = 400 << 20
+DECORD_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
