@@ -71,7 +71,7 @@ def is_built() -> bool:
     """Whether an earlier run has built the library for this machine, so that it costs nothing."""
     compiler = find_compiler()
     try:
-        return compiler is not None and _path(compiler).exists()
+        return compiler is not None and SOURCE.exists() and _path(compiler).exists()
     except NativeUnavailable:
         return False
 
@@ -86,6 +86,8 @@ def library() -> ctypes.CDLL:
     compiler = find_compiler()
     if compiler is None:
         raise NativeUnavailable("no C++ compiler (g++ or clang++) is here")
+    if not SOURCE.exists():
+        raise NativeUnavailable(f"{SOURCE} is missing from this copy of the package")
     path = _path(compiler)
     if not path.exists():
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
