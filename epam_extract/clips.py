@@ -103,8 +103,8 @@ class Cut:
 
 def to_heatmap_pixels(keypoints: np.ndarray, box: Box) -> np.ndarray:
     """Source pixels -> heatmap pixels of ``box``: (..., 2) float32. Coordinates of 0 stay 0."""
-    origin = np.float32(box[:2])
-    scale = HEATMAP_SIZE / (np.float32(box[2:]) - origin)
+    origin = np.array(box[:2], np.float32)
+    scale = HEATMAP_SIZE / (np.array(box[2:], np.float32) - origin)
     return np.where(keypoints != 0, keypoints - origin, 0).astype(np.float32) * scale
 
 

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,7 +17,7 @@ Out = TypeVar("Out")
 
 def flat_map(
     fn: Callable[[In], Iterable[Out]], items: Iterable[In], *, workers: int, depth: int
-) -> Iterator[Out]:
+) -> Generator[Out, None, None]:
     """Run ``fn`` over ``items`` in ``workers`` threads, yielding what each call yields.
 
     Outputs of one item keep their order; items interleave. At most ``depth`` outputs wait unread.
@@ -78,7 +78,7 @@ def flat_map(
 
 def map_ahead(
     executor: Executor, fn: Callable[[In], Out], items: Iterable[In], *, depth: int
-) -> Iterator[Out]:
+) -> Generator[Out, None, None]:
     """``map(fn, items)`` in order, with up to ``depth`` calls under way in ``executor``.
 
     The next item is only asked for when a result is taken, so memory stays bounded. The first

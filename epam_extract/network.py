@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +14,14 @@ from torch import Tensor
 from .config import ExtractConfig, WeightsConfig
 from .errors import CheckpointError, ConfigError, MachineError
 from .heatmaps import render_heatmaps
-from .model import EPAMBackbone, load_stream_weights, load_weights, random_weights, weights_identity
+from .model import (
+    EPAMBackbone,
+    load_stream_weights,
+    load_weights,
+    native,
+    random_weights,
+    weights_identity,
+)
 from .model.fast import fuse, supports
 from .records import ClipBatch, FeatureBatch
 
@@ -24,7 +30,7 @@ log = logging.getLogger(__name__)
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STORED = {"f16": torch.float16, "f32": torch.float32}
 DEMO_SEED = 0
-COMPILE_MIN_CLIPS = {"cpu": 20_000, "cuda": 20_000}  # below, compiling costs more than it saves
+COMPILE_MIN_WINDOWS = {"cpu": 20, "cuda": 100_000}  # below, compiling costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -123,14 +129,18 @@ def pick_precision(name: str, device: torch.device) -> str:
     return name
 
 
-def worth_compiling(choice: str, device: torch.device, windows: int) -> tuple[bool, str | None]:
-    """Whether to use ``torch.compile`` for this many windows, and what to tell the user."""
-    long = windows >= COMPILE_MIN_CLIPS[device.type]
-    if choice == "off" or (choice == "auto" and not long):
-        return False, None
-    if shutil.which("g++") is None and shutil.which("c++") is None:
-        return False, "the network is not compiled: no C++ compiler (g++) is here"
-    return True, "compiling the network first; the first windows take a minute longer"
+def worth_compiling(choice: str, device: torch.device, dtype: torch.dtype, windows: int) -> bool:
+    """Whether to compile the network for this many windows.
+
+    On a CPU in float32 that is a C++ library, built in seconds, once a machine; elsewhere it is
+    ``torch.compile``, minutes every time.
+    """
+    if choice != "auto":
+        return choice == "on"
+    if device.type == "cpu":
+        least = 0 if native.is_built() else COMPILE_MIN_WINDOWS["cpu"]
+        return dtype == torch.float32 and native.find_compiler() is not None and windows >= least
+    return windows >= COMPILE_MIN_WINDOWS["cuda"]
 
 
 class Network:
@@ -154,6 +164,8 @@ class Network:
         self.stored = STORED[config.stored_dtype]
         self.dtype = DTYPES[config.precision]
         self._fused = fuse(backbone.to(device), dtype=self.dtype, compile=compile)
+        self.compiled: str = self._fused.compiled
+        """``native``, ``inductor``, or empty: last digits differ between them."""
         self._limit: int | None = None
         self._on_halved = on_halved
         self._local = threading.local()
@@ -166,6 +178,8 @@ class Network:
         """
         while True:
             size = min(self._limit or len(batch.rgb), len(batch.rgb))
+            if self.device.type == "cpu":  # padding is for devices that plan a shape
+                size = len(batch.clips)
             try:
                 parts = [self._run(batch, i, size) for i in range(0, len(batch.clips), size)]
                 break

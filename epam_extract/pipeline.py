@@ -26,25 +26,38 @@ from .clips import collate
 from .concurrency import Budget, Meter, flat_map, map_ahead
 from .config import ExtractConfig
 from .lane import Event, Job, Lane
-from .network import Network, load_backbone, pick_device, pick_precision, worth_compiling
+from .model import EPAMBackbone
+from .network import (
+    DTYPES,
+    Network,
+    load_backbone,
+    pick_device,
+    pick_precision,
+    worth_compiling,
+)
 from .planning import SortedVideos, check_disk, make_plan, sort_videos
-from .pose import PoseEstimator, open_pose_model
+from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .records import Clip, FeatureBatch, StageLoad, Summary
-from .store import StoreHeader, StoreWriter, stored_states
+from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
 from .writing import Output
 
 log = logging.getLogger(__name__)
 
 FRAME_BYTES = {"cpu": 900 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
-BATCH_SIZE = {"cpu": 4, "cuda": 64}
+BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
 LANES = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes
 STAGES = {"read": "frames", "pose": "frames", "clips": "windows", "network": "windows"}
 STAGES["write"] = "windows"
 REPORT_SECONDS = 1.0
+COMPILED = {
+    "native": "the network is compiled: C++ streams, built once a machine",
+    "inductor": "the network is compiled: its first windows take minutes longer",
+}
 MAX_EVENTS = 64  # that may wait for clips to travel with
+EVENTS_AHEAD = 8  # of the lanes, at least
 
 
 def extract_features(
@@ -119,41 +132,78 @@ class _Run:
         config, progress = self.config, self.progress
         weights = load_backbone(config.weights)
         pose = open_pose_model(
-            config.pose, device=str(self.device), threads=1, on_download=progress.download
+            config.pose, device=self._pose_device(), threads=1, on_download=progress.download
         )
         notes = [note for note in (weights.announcement, pose.announcement) if note]
         for note in notes:
             progress.message(note)
-        header = StoreHeader(config.identity(), weights.identity, pose.source)
-        with StoreWriter(self.out, header, overwrite=overwrite) as store:
-            videos = sort_videos(found, store, retry_failed=retry_failed)
-            for video_id in videos.skipped:
-                progress.video_skipped(video_id)
-            plan = make_plan(videos, config, self.out, progress=progress)
-            progress.plan(plan)
-            check_disk(plan, config, self.out)
-            output = Output(store, config, progress=progress, meter=self.meter)
-            if videos.jobs:
-                network = Network(
-                    weights.backbone,
-                    config,
-                    device=self.device,
-                    compile=self._compiles(plan.windows),
-                    on_halved=lambda size: progress.warning(
-                        f"the GPU's memory is full: going on with {size} clips at a time"
-                    ),
+
+        def header(compiled: str) -> StoreHeader:
+            identity = {**config.identity(), "compiled": compiled}
+            return StoreHeader(identity, weights.identity, pose.source)
+
+        compiled = None
+        if self.out.exists() and not overwrite:
+            with FeatureStore(self.out) as before:  # refused before any video is opened
+                compiled = str(before.config.get("compiled", ""))
+                header(compiled).require_same(
+                    {name: str(value) for name, value in before.attributes.items()}, self.out
                 )
+        stored = stored_states(None if overwrite else self.out)
+        videos = sort_videos(found, stored, retry_failed=retry_failed)
+        for video_id in videos.skipped:
+            progress.video_skipped(video_id)
+        plan = make_plan(videos, config, self.out, progress=progress)
+        progress.plan(plan)
+        check_disk(plan, config, self.out)
+        network = None
+        if videos.jobs:
+            network = self._network(weights.backbone, plan.windows, compiled)
+            compiled = network.compiled
+        with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
+            output = Output(store, config, progress=progress, meter=self.meter)
+            if network is not None:
                 self._extract(videos.jobs, pose, network, output)
         summary = self._summary(videos, output, notes=notes)
         progress.finished(summary)
         return summary
 
-    def _compiles(self, windows: int) -> bool:
-        """Whether to compile the network, and say so."""
-        chosen, why = worth_compiling(self.config.compile, self.device, windows)
-        if why:
-            self.progress.message(why)
-        return chosen
+    def _pose_device(self) -> str:
+        """Where pose models run: the network's device, where onnxruntime can use it too.
+
+        A GPU asked for by name is insisted on; the pose stage raises if it cannot be had.
+        """
+        automatic = self.config.device == "auto" and self.device.type == "cuda"
+        if automatic and not gpu_provider_available():
+            self.progress.warning(
+                "pose models run on the CPU: this onnxruntime has no GPU support "
+                "(pip install onnxruntime-gpu)"
+            )
+            return "cpu"
+        return str(self.device)
+
+    def _network(self, backbone: EPAMBackbone, windows: int, stored: str | None) -> Network:
+        """The network, compiled where that pays, or as the file's was, so that numbers agree."""
+        config, progress = self.config, self.progress
+        compiles = worth_compiling(config.compile, self.device, DTYPES[config.precision], windows)
+        if config.compile == "auto" and stored is not None:
+            compiles = bool(stored)
+        network = Network(
+            backbone,
+            config,
+            device=self.device,
+            compile=compiles,
+            on_halved=lambda size: progress.warning(
+                f"the GPU's memory is full: going on with {size} clips at a time"
+            ),
+        )
+        if network.compiled:
+            progress.message(COMPILED[network.compiled])
+        elif compiles:
+            progress.warning(
+                "the network could not be compiled (the log says why); going on without"
+            )
+        return network
 
     def _extract(
         self, jobs: Sequence[Job], pose: PoseEstimator, network: Network, output: Output
@@ -179,7 +229,11 @@ class _Run:
             )
             lanes = min(self.config.workers or LANES[kind], len(jobs))
             events = stack.enter_context(
-                closing(flat_map(lane, jobs, workers=lanes, depth=2 * self.batch_size))
+                closing(
+                    flat_map(
+                        lane, jobs, workers=lanes, depth=max(EVENTS_AHEAD, 2 * self.batch_size)
+                    )
+                )
             )
             bundles = stack.enter_context(
                 closing(

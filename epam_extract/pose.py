@@ -27,6 +27,7 @@ from .pose_models import Progress, download_models, ensure, list_models, model_f
 from .pose_networks import (
     DETECTORS,
     Network,
+    gpu_provider_available,
     letterbox_ratio,
     open_network,
     put_letterbox,
@@ -38,6 +39,7 @@ from .records import FramePiece, PoseTrack
 __all__ = [
     "PoseEstimator",
     "download_models",
+    "gpu_provider_available",
     "draw_skeletons",
     "list_models",
     "open_pose_model",
