@@ -27,7 +27,7 @@ from .errors import ConfigError, VideoError
 from .measuring import Deadline
 from .network import load_backbone, pick_device, pick_precision
 from .pipeline import available_cores
-from .pose import PoseEstimator, open_pose_model
+from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .pose_models import model_files
 from .records import BenchReport, BenchRow, Video
 from .video import FoundVideo, find_videos, probe
@@ -117,12 +117,14 @@ def _open(
     """Load everything that parts measure."""
     taken = _take(found, STAGE_FRAMES, folder / "stages", one=True)
     video = probe(taken[0], "bench", decoder=config.decoder)
-    estimator = open_pose_model(config.pose, device=str(device), threads=1)
+    insisted = config.device != "auto" or gpu_provider_available()
+    pose_device = str(device) if insisted else "cpu"  # as a run does
+    estimator = open_pose_model(config.pose, device=pose_device, threads=1)
     sparse: PoseEstimator | None = None
     files = _files(config, estimator)
     if "detector" in files:
         sparse = open_pose_model(
-            replace(config.pose, det_every=SPARSE), device=str(device), threads=1
+            replace(config.pose, det_every=SPARSE), device=pose_device, threads=1
         )
     source = estimator.source
     plain = {}
@@ -140,6 +142,7 @@ def _open(
         pose=estimator,
         sparse_pose=sparse,
         plain=plain,
+        pose_device=pose_device,
         folder=folder,
     )
 

@@ -31,6 +31,8 @@ class Order:
     config: ExtractConfig
     plain: Mapping[str, tuple[str, Path, tuple[int, int]]] | None = None
     """For the script: its models, as :class:`baseline.PlainPose` takes them."""
+    pose_device: str = "cpu"
+    """Where the script's models run."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def run_script(order: Order) -> Outcome:
 
     device = pick_device(order.config.device)
     backbone = load_backbone(order.config.weights).backbone.to(device)
-    pose = PlainPose(dict(order.plain or {}), str(device))
+    pose = PlainPose(dict(order.plain or {}), order.pose_device)
     script = Script(pose, backbone, device, order.config.windows)
     start = Usage.now()
     for index, video in enumerate(order.videos):

@@ -59,6 +59,8 @@ class Bench:
     sparse_pose: PoseEstimator | None
     """The same with ``--det-every 5``; None with a one-stage network."""
     plain: Mapping[str, tuple[str, Path, tuple[int, int]]]
+    """The same models, as :class:`baseline.PlainPose` takes them."""
+    pose_device: str
     folder: Path
 
 
@@ -140,7 +142,7 @@ def pose(bench: Bench, seconds: float) -> Part:
     """rtmlib's own classes in a plain loop, and the pose stage, on the same frames."""
     pieces = list(islice(_pieces_for_ever(bench.video), min(bench.cores, MAX_PIECES)))
     count = sum(len(piece.frames) for piece in pieces)
-    plain = PlainPose(dict(bench.plain), str(bench.device))
+    plain = PlainPose(dict(bench.plain), bench.pose_device)
     found: dict[str, list[PoseTrack]] = {}
 
     def loop() -> list[PoseTrack]:  # of one piece: every frame costs the same

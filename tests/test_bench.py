@@ -29,7 +29,7 @@ from epam_extract.baseline import (
     write_with_h5py,
 )
 from epam_extract.bench_child import Order, Outcome, answer
-from epam_extract.bench_stages import Bench, Part
+from epam_extract.bench_stages import Bench, Part, torch_threads
 from epam_extract.bench_stages import decode as decode_part
 from epam_extract.bench_stages import pose as pose_part
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
@@ -102,7 +102,8 @@ def test_the_script_and_the_pipeline_give_the_same_features(
     script = Script(pose, backbone, torch.device("cpu"), config.windows)
     short = tmp_path / "short.mkv"
     excerpt(video, STRIDE, short)  # one window
-    script(short, tmp_path / "script")
+    with torch_threads(1):  # two would spin for each other on a busy machine
+        script(short, tmp_path / "script")
     assert script.frames == STRIDE
     extract_features(short, tmp_path / "f.h5", config)
     with FeatureStore(tmp_path / "f.h5") as store:
@@ -233,11 +234,11 @@ def test_a_child_that_dies_is_an_error() -> None:
 
 
 def test_decode_and_pose_stand_beside_the_plain_loops(opened: Bench) -> None:
-    rows = decode_part(opened, 0.5).rows
+    rows = decode_part(opened, 20).rows
     assert [row.name for row in rows][-1] == "epam-extract"
     assert all(row.part == "decode" and row.unit == "ms/frame" for row in rows)
     assert rows[0].ratio == 1
-    part = pose_part(opened, 3.0)
+    part = pose_part(opened, 20)
     assert [row.name for row in part.rows] == [
         "rtmlib, frame by frame",
         "epam-extract",
@@ -302,7 +303,7 @@ def test_end_to_end_compares_with_the_script(opened: Bench) -> None:
     assert rows[bench_whole.SCRIPT].value == pytest.approx(80)
     assert rows[bench_whole.SCRIPT].ratio == 1
     assert rows[bench_whole.OURS].ratio == pytest.approx(4)
-    assert rows[f"{bench_whole.OURS}, --compile on"].ratio == pytest.approx(4)
+    assert rows[f"{bench_whole.OURS}, --compile off"].ratio == pytest.approx(4)
     busy = rows[f"cores busy: {bench_whole.OURS}"]
     assert busy.value == pytest.approx(1.8 / opened.cores * 100)
     assert "read 50%" in busy.note
