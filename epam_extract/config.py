@@ -170,7 +170,7 @@ class ExtractConfig:
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     batch_size: int | None = None
-    """Clips per network call; None is 4 on a CPU and 64 on a GPU."""
+    """Clips per network call; None is 1 on a CPU and 64 on a GPU."""
     workers: int | None = None
     """Videos read at the same time; None is 1 on a CPU and 4 or more on a GPU."""
     compile: str = "auto"

@@ -113,7 +113,7 @@ def test_two_stages_are_in_progress_together(one, other, monkeypatch, tmp_path) 
 def test_reading_stops_while_the_network_is_busy(monkeypatch, tmp_path) -> None:
     cores = pipeline.available_cores()
     under_way = cores + 1  # in the pose pool
-    waiting = 2 + cores + 1  # of the lane's events, and in the network's pool
+    waiting = pipeline.EVENTS_AHEAD + cores + 1  # of the lane's events, and in the network's pool
     in_hands = 4  # of lane, bundle and writer; and a window ends a piece later
     too_far = threading.Event()
 
