@@ -28,7 +28,7 @@ from .measuring import Deadline
 from .network import load_backbone, pick_device, pick_precision
 from .pipeline import available_cores
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
-from .pose_models import model_files
+from .pose.models import model_files
 from .records import BenchReport, BenchRow, Video
 from .video import FoundVideo, find_videos, probe
 
@@ -39,7 +39,7 @@ WHOLE_FRAMES = {"cpu": (64, 1024), "cuda": (1024, 20_000)}  # end to end, at lea
 WHOLE_SHARE = 0.45  # of the time, for the end-to-end part
 SHARES = {"decode": 0.10, "pose": 0.15, "network": 0.25, "writing": 0.05, "overlap": 0.03}
 STARTING = 12.0  # seconds: two Pythons with torch, and their models
-OURS_PER_SCRIPT = 1.4  # seconds that all our ways take for each one of the script's, at most
+OURS_PER_SCRIPT = 1.0  # seconds that all our ways take for each one of the script's, at most
 SPARSE = 5  # detection on every fifth frame
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
 
