@@ -191,7 +191,7 @@ class ExtractConfig:
             _one_of("features", name, FEATURES)
 
     def identity(self) -> Mapping[str, object]:
-        """The options that change what is stored, as JSON-ready values, for the file's attributes."""
+        """The options that change what is stored, JSON-ready, for the file's attributes."""
         pose = asdict(self.pose)
         names = {
             key: pose[key] for key in ("det_score", "keypoint_score", "max_persons", "det_every")

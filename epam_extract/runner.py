@@ -10,14 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from .config import ExtractConfig
-from .displays import logging_to, open_progress
 from .errors import ConfigError, EpamExtractError
 from .installed import resolve
 from .interrupt import EXIT_STATUS as INTERRUPTED
 from .interrupt import Stopper
-from .lines import Display
+from .progress.displays import logging_to, open_progress
+from .progress.lines import Display
+from .progress.reports import failure_table, show, summary_json, summary_report
 from .records import Summary
-from .reports import failure_table, show, summary_json, summary_report
 
 DONE, NOTHING_RAN, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .hdf5 import BROKEN, first_line
-from .layout import ROWS, TRACKS, Spec, feature_specs, finite, run_on
-from .stored import FeatureStore, StoredVideo
+from .store.hdf5 import BROKEN, first_line
+from .store.layout import ROWS, TRACKS, Spec, feature_specs, finite, run_on
+from .store.stored import FeatureStore, StoredVideo
 
 ATTRIBUTES = (
     "fps_num",

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from epam_extract.transaction import Operations
+from epam_extract.store.transaction import Operations
 
 FAULTS = ("before", "half", "after", "full once", "full for good")
 

@@ -18,8 +18,10 @@ import torch
 from make_onnx import Output, write_network
 from make_videos import write_video
 
-from epam_extract import bench, bench_whole, measuring
-from epam_extract.baseline import (
+from epam_extract import bench
+from epam_extract.bench import measuring
+from epam_extract.bench import whole as bench_whole
+from epam_extract.bench.baseline import (
     PlainPose,
     Script,
     draw_heatmaps,
@@ -28,19 +30,19 @@ from epam_extract.baseline import (
     stacked,
     write_with_h5py,
 )
-from epam_extract.bench_child import Order, Outcome, answer
-from epam_extract.bench_stages import Bench, Part, torch_threads
-from epam_extract.bench_stages import decode as decode_part
-from epam_extract.bench_stages import pose as pose_part
+from epam_extract.bench.child import Order, Outcome, answer
+from epam_extract.bench.measuring import Child, Deadline, Usage, in_turns
+from epam_extract.bench.stages import Bench, Part, torch_threads
+from epam_extract.bench.stages import decode as decode_part
+from epam_extract.bench.stages import pose as pose_part
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
 from epam_extract.errors import ConfigError, MachineError
 from epam_extract.heatmaps import render_heatmaps
-from epam_extract.measuring import Child, Deadline, Usage, in_turns
 from epam_extract.network import load_backbone
 from epam_extract.pipeline import extract_features
 from epam_extract.pose import open_pose_model
+from epam_extract.progress.reports import bench_report
 from epam_extract.records import BenchReport, BenchRow
-from epam_extract.reports import bench_report
 from epam_extract.store import FeatureStore
 from epam_extract.video import find_videos, probe
 
@@ -215,7 +217,7 @@ def test_usage_counts_children_too() -> None:
 
 
 def test_a_child_answers_and_its_memory_is_watched() -> None:
-    with Child("epam_extract.bench_child") as child:
+    with Child("epam_extract.bench.child") as child:
         child.send("no order at all")  # answered with what is wrong with it
         assert "AttributeError" in child.answer()
         assert child.peak > 1 << 20

@@ -19,15 +19,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import epam_extract
-from epam_extract import installed, layout, runner
+from epam_extract import installed, runner
 from epam_extract import verify as verify_module
 from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import CheckpointError, ConfigError, MachineError, StoreError
 from epam_extract.interrupt import Stopper
 from epam_extract.progress import Progress
+from epam_extract.progress.reports import datasets
 from epam_extract.records import BenchReport, BenchRow, Plan, StageLoad, Summary, VideoFailure
-from epam_extract.reports import datasets
+from epam_extract.store import layout
 
 FAILURE = VideoFailure("b/broken [1]", "decode", "61 of 74 frames decoded", Path("b/broken.mp4"))
 ROOT = Path(__file__).parents[1]
@@ -664,7 +665,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 WAITING = """
 import sys, types, time
 from pathlib import Path
-from epam_extract.reports import datasets
+from epam_extract.progress.reports import datasets
 from epam_extract.records import BenchReport, BenchRow, Plan, Summary
 def extract_features(videos, out, config, *, progress, stop, list_file, overwrite, retry_failed,
                      dry_run):

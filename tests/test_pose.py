@@ -14,8 +14,8 @@ from make_onnx import Output, write_network
 from epam_extract.config import PoseConfig
 from epam_extract.errors import ConfigError, PoseModelError
 from epam_extract.pose import PoseEstimator, open_pose_model
-from epam_extract.pose_boxes import Boxes, fill_between, match
-from epam_extract.pose_models import model_files
+from epam_extract.pose.boxes import Boxes, fill_between, match
+from epam_extract.pose.models import model_files
 from epam_extract.records import FramePiece
 
 SHARED = Path(__file__).parents[2] / "shared"

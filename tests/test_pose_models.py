@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from make_onnx import Output, write_network
 
-from epam_extract import pose_models
 from epam_extract.config import POSE_MODES, PoseConfig
 from epam_extract.errors import ConfigError, PoseModelError
+from epam_extract.pose import models as pose_models
 from epam_extract.pose import open_pose_model
-from epam_extract.pose_models import (
+from epam_extract.pose.models import (
     cache_folder,
     download_models,
     list_models,
@@ -197,7 +197,7 @@ def test_two_processes_at_once_download_once(site, tmp_path) -> None:
 import sys
 from rtmlib import Body
 Body.MODE["lightweight"] |= {"det": sys.argv[1], "pose": sys.argv[2]}
-from epam_extract.pose_models import download_models
+from epam_extract.pose.models import download_models
 print(*download_models(["lightweight"]))
 """
     urls = [f"{site.url}/{name}.zip" for name in NAMES.values()]

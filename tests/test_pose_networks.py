@@ -10,7 +10,7 @@ import pytest
 from make_onnx import Output, write_network
 
 from epam_extract.errors import PoseModelError
-from epam_extract.pose_networks import (
+from epam_extract.pose.networks import (
     DETECTORS,
     KINDS,
     letterbox_ratio,

@@ -16,7 +16,6 @@ import torch
 from epam_extract import preview
 from epam_extract.clips import cut_windows, grown_box, tight_box
 from epam_extract.config import RGB_STEP, ExtractConfig, PoseConfig, WindowConfig
-from epam_extract.encode import write_video
 from epam_extract.errors import ConfigError, ProbeError
 from epam_extract.heatmaps import render_heatmaps
 from epam_extract.preview import draw_preview, film
@@ -27,6 +26,7 @@ from epam_extract.preview.sheet import chosen_windows, draw_sheet
 from epam_extract.preview.timeline import TimeLine, clock
 from epam_extract.records import FramePiece, PoseTrack, Video
 from epam_extract.video import probe, read_frames
+from epam_extract.video.encode import write_video
 
 SAMPLE = Path(__file__).parent.parent / "sample_videos" / "walk_and_wave.mp4"
 

@@ -12,11 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from epam_extract import displays, lines, progress
-from epam_extract.displays import KINDS, logging_to, open_progress
+from epam_extract import progress
 from epam_extract.errors import ConfigError
-from epam_extract.lines import Display, JsonLines, PlainLines, TqdmBar
-from epam_extract.progress import SILENT, Progress, Tally, in_bytes, in_rate, in_time, in_words
+from epam_extract.progress import (
+    SILENT,
+    Progress,
+    Tally,
+    displays,
+    in_bytes,
+    in_rate,
+    in_time,
+    in_words,
+    lines,
+)
+from epam_extract.progress.displays import KINDS, logging_to, open_progress
+from epam_extract.progress.lines import Display, JsonLines, PlainLines, TqdmBar
 from epam_extract.records import Plan, StageLoad, Summary, VideoFailure
 
 PLAN = Plan(

@@ -31,11 +31,11 @@ from faulty_disk import (
 
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import MachineError, StoreError, VideoError
-from epam_extract.journal import journal_path
-from epam_extract.layout import ROWS, feature_specs
 from epam_extract.records import PoseTrack, Video, VideoFailure, concatenate
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, stored_states
-from epam_extract.transaction import Operations
+from epam_extract.store.journal import journal_path
+from epam_extract.store.layout import ROWS, feature_specs
+from epam_extract.store.transaction import Operations
 
 SMALL = ExtractConfig(features=("pooled",)).identity()
 FULL = ExtractConfig(features=("pooled", "full", "tokens")).identity()

@@ -17,11 +17,10 @@ import make_videos as make
 import numpy as np
 import pytest
 
-from epam_extract import decode, reader
 from epam_extract import video as video_module
 from epam_extract.errors import ConfigError, DecodeError, MachineError, ProbeError
 from epam_extract.records import Video
-from epam_extract.video import close_readers, find_videos, probe, read_frames
+from epam_extract.video import close_readers, decode, find_videos, probe, read_frames, reader
 
 HAS_DECORD = video_module._has_decord()
 needs_decord = pytest.mark.skipif(not HAS_DECORD, reason="decord has no wheel for this machine")
@@ -513,7 +512,7 @@ def broken_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, st
             "BOOT",
             f"""
 import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]
-from epam_extract import {module} as module, reader_process
+from epam_extract.video import {module} as module, reader_process
 real = module.{function}
 def broken(*arguments):
     for index, frame in enumerate(real(*arguments)):
@@ -634,10 +633,11 @@ def test_nothing_is_left_when_the_parent_is_killed(
     script = f"""
 import sys, time
 from pathlib import Path
-from epam_extract import reader, video
+from epam_extract import video
+from epam_extract.video import reader
 reader.BOOT = '''
 import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]
-from epam_extract import reader_process
+from epam_extract.video import reader_process
 real = reader_process.pyav_frames
 def stuck(*arguments):
     for index, frame in enumerate(real(*arguments)):

@@ -70,8 +70,8 @@ def preview(
             device=device,
             decoder=decoder,
         )
-        from ..displays import logging_to, open_progress
         from ..preview import draw_preview
+        from ..progress.displays import logging_to, open_progress
 
         with open_progress() as progress, logging_to(progress, verbose=False, log_file=None):
             draw_preview(video, out, config, progress=progress)
@@ -85,8 +85,8 @@ def info(
 ) -> None:
     """Say what is in a file of features; it may be written meanwhile."""
     with one_line_errors():
-        from ..contents import info_report
-        from ..reports import show
+        from ..progress.contents import info_report
+        from ..progress.reports import show
         from ..verify import describe
 
         contents = describe(file)
@@ -112,9 +112,9 @@ def verify(
     """
     with one_line_errors():
         from .. import verify as checks
-        from ..contents import problem_table
         from ..progress import counted
-        from ..reports import show
+        from ..progress.contents import problem_table
+        from ..progress.reports import show
 
         problems = checks.verify(file, videos=videos)
         if not problems:

@@ -31,7 +31,7 @@ def weights(context: typer.Context) -> None:
         return
     with one_line_errors():
         from ..installed import VARIABLE, WHERE_FROM, folder, installed
-        from ..reports import show, weights_table
+        from ..progress.reports import show, weights_table
 
         found = installed()
         if found:
@@ -61,8 +61,8 @@ def weights_add(
 def models_list() -> None:
     """List the pose models of every mode, and which of them are on this machine."""
     with one_line_errors():
-        from ..pose_models import list_models
-        from ..reports import models_table, show
+        from ..pose.models import list_models
+        from ..progress.reports import models_table, show
 
         rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
         show(models_table(rows))
@@ -80,8 +80,8 @@ def models_download(
     To use them where there is no connection, copy the folder that is printed.
     """
     with one_line_errors():
-        from ..displays import open_progress
-        from ..pose_models import download_models
+        from ..pose.models import download_models
+        from ..progress.displays import open_progress
 
         with open_progress() as progress:
             paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
@@ -119,7 +119,7 @@ def bench(
             device=device,
         )
         from ..bench import report_json, run_bench
-        from ..reports import bench_report, show
+        from ..progress.reports import bench_report, show
 
         report = run_bench(
             videos or [],

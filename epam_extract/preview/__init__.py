@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from ..config import ExtractConfig
-from ..encode import write_video
 from ..errors import ConfigError
 from ..network import pick_device
 from ..pose import open_pose_model
 from ..progress import SILENT, Progress
 from ..video import probe
+from ..video.encode import write_video
 from .film import draw_film
 from .scene import find_people
 from .sheet import draw_sheet, save_png

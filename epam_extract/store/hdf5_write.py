@@ -11,7 +11,8 @@ from datetime import datetime, timezone
 import h5py
 import numpy as np
 
-from . import __version__
+from .. import __version__
+from ..records import concatenate
 from .hdf5 import BROKEN, checksum, load_blosc2, set_attribute, video_group
 from .layout import (
     FULL_MAPS,
@@ -23,7 +24,6 @@ from .layout import (
     StoredFailure,
     StoreHeader,
 )
-from .records import concatenate
 
 ROW_CHUNK = 64  # windows in a chunk of the small arrays
 FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .errors import StoreError
+from ..errors import StoreError
 from .layout import OWN_NAMES, StoredFailure, StoredProgress
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .baseline import PlainPose, read_with_decord, read_with_pyav, stacked
-from .config import (
+from ..config import (
     HEATMAP_SIZE,
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -27,16 +26,17 @@ from .config import (
     RGB_SIZE,
     ExtractConfig,
 )
-from .errors import DecodeError
-from .heatmaps import render_heatmaps
+from ..errors import DecodeError
+from ..heatmaps import render_heatmaps
+from ..model import EPAMBackbone
+from ..model.fast import FusedBackbone, fuse, supports
+from ..network import DTYPES
+from ..pipeline import single_threaded_ops
+from ..pose import PoseEstimator
+from ..records import BenchRow, FramePiece, PoseTrack, Video
+from ..video import read_frames
+from .baseline import PlainPose, read_with_decord, read_with_pyav, stacked
 from .measuring import Timing, in_turns
-from .model import EPAMBackbone
-from .model.fast import FusedBackbone, fuse, supports
-from .network import DTYPES
-from .pipeline import single_threaded_ops
-from .pose import PoseEstimator
-from .records import BenchRow, FramePiece, PoseTrack, Video
-from .video import read_frames
 
 BATCHES = {"cpu": (1, 4, 8), "cuda": (1, 16, 64)}
 PLAIN_BATCH = {"cpu": 4, "cuda": 64}  # of the network everything is compared with

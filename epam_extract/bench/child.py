@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
-from .config import ExtractConfig
+from ..config import ExtractConfig
+from ..progress import Progress
+from ..records import Plan, StageLoad, Summary
 from .measuring import Usage, serve
-from .progress import Progress
-from .records import Plan, StageLoad, Summary
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Clock(Progress):
 
 def run_ours(order: Order) -> Outcome:
     """:func:`epam_extract.extract_features`, as it is."""
-    from .pipeline import extract_features
+    from ..pipeline import extract_features
 
     clock = Clock()
     summary = extract_features(
@@ -81,8 +81,8 @@ def run_ours(order: Order) -> Outcome:
 
 def run_script(order: Order) -> Outcome:
     """The script of :mod:`baseline`."""
+    from ..network import load_backbone, pick_device
     from .baseline import PlainPose, Script
-    from .network import load_backbone, pick_device
 
     device = pick_device(order.config.device)
     backbone = load_backbone(order.config.weights).backbone.to(device)

@@ -31,8 +31,8 @@ from typing import Any
 import cv2
 import numpy as np
 
-from .config import NUM_KEYPOINTS
-from .errors import PoseModelError
+from ..config import NUM_KEYPOINTS
+from ..errors import PoseModelError
 
 KINDS = {
     "yolox": "a YOLOX detector",

@@ -47,7 +47,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from .errors import StoreError, StoreLocked
+from ..errors import StoreError, StoreLocked
 from .journal import (
     HEAD,
     PAGE,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ConfigError
+from ..errors import ConfigError
 
 QUALITY = "20"  # x264's constant rate factor: lower is better, 18 looks lossless
 SPEED = "veryfast"  # of x264's presets

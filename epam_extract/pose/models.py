@@ -25,8 +25,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import urlparse
 
-from .config import POSE_MODES
-from .errors import ConfigError, PoseModelError
+from ..config import POSE_MODES
+from ..errors import ConfigError, PoseModelError
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ def model_files(mode: str) -> tuple[ModelFile, ...]:
     if mode not in POSE_MODES:
         raise ConfigError(f"pose must be one of {', '.join(POSE_MODES)}, got {mode!r}")
     if mode == "bundled":
-        folder = Path(__file__).parent / "demo"
+        folder = Path(__file__).parents[1] / "demo"
         return (
             ModelFile(mode, "detector", folder / "detector.onnx", None, None),
             ModelFile(mode, "pose", folder / "pose.onnx", None, None),

@@ -29,8 +29,8 @@ from typing import Any
 
 import numpy as np
 
+from ..errors import MachineError
 from .decode import Probed, Unreadable
-from .errors import MachineError
 from .reader_process import (
     Done,
     Free,
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 _ids = itertools.count(1)
 BOOT = """
 import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]  # not the current folder
-from epam_extract.reader_process import serve; serve()
+from epam_extract.video.reader_process import serve; serve()
 """
 
 
@@ -78,7 +78,7 @@ class Reader:
                     str(theirs.fileno()),
                     str(beats),
                     str(os.getpid()),
-                    str(Path(__file__).parents[1]),
+                    str(Path(__file__).parents[2]),
                 ],
                 pass_fds=(theirs.fileno(), beats),
                 stdin=subprocess.DEVNULL,

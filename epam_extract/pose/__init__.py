@@ -20,11 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from .config import NUM_KEYPOINTS, PoseConfig
-from .errors import ConfigError, PoseModelError
-from .pose_boxes import Boxes, fill_between
-from .pose_models import Progress, download_models, ensure, list_models, model_files
-from .pose_networks import (
+from ..config import NUM_KEYPOINTS, PoseConfig
+from ..errors import ConfigError, PoseModelError
+from ..records import FramePiece, PoseTrack
+from .boxes import Boxes, fill_between
+from .models import Progress, download_models, ensure, list_models, model_files
+from .networks import (
     DETECTORS,
     Network,
     gpu_provider_available,
@@ -34,7 +35,6 @@ from .pose_networks import (
     put_planes,
     yolox_grid,
 )
-from .records import FramePiece, PoseTrack
 
 __all__ = [
     "PoseEstimator",

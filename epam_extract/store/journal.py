@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from .errors import StoreError
+from ..errors import StoreError
 
 PAGE = 4096
 MAGIC = b"REDOJRN1"

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 import torch
 
-from .clips import person_box, to_heatmap_pixels
-from .config import (
+from ..clips import person_box, to_heatmap_pixels
+from ..config import (
     HEATMAP_CUT,
     HEATMAP_SIGMA,
     HEATMAP_SIZE,
@@ -34,8 +34,8 @@ from .config import (
     RGB_STEP,
     WindowConfig,
 )
-from .model import EPAMBackbone
-from .windows import plan_windows
+from ..model import EPAMBackbone
+from ..windows import plan_windows
 
 BATCH = 4  # clips per network call
 

@@ -11,9 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
-from .progress import counted, in_bytes, in_rate, in_time
-from .records import BenchReport, Summary, VideoFailure
+from ..config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
+from ..records import BenchReport, Summary, VideoFailure
+from . import counted, in_bytes, in_rate, in_time
 
 WIDTH = 120  # of a log or a pipe, which have none of their own
 

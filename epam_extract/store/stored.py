@@ -14,7 +14,7 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from .errors import StoreError, StoreLocked
+from ..errors import StoreError, StoreLocked
 from .hdf5 import (
     BROKEN,
     end_of_file_in,

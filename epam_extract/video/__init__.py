@@ -23,11 +23,11 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .config import DECODERS, PIECE_FRAMES
+from ..config import DECODERS, PIECE_FRAMES
+from ..errors import ConfigError, DecodeError, ProbeError
+from ..records import FramePiece, Video
 from .decode import Probed, Unreadable
-from .errors import ConfigError, DecodeError, ProbeError
 from .reader import ReaderLost, borrowed, close_readers
-from .records import FramePiece, Video
 
 __all__ = ["SUFFIXES", "FoundVideo", "close_readers", "find_videos", "probe", "read_frames"]
 

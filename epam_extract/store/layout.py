@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .config import (
+from ..config import (
     GRID_SIZE,
     NUM_KEYPOINTS,
     POSE_CHANNELS,
@@ -22,8 +22,8 @@ from .config import (
     RGB_CHANNELS,
     RGB_FRAMES,
 )
-from .errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
-from .records import PoseTrack, Video, VideoFailure
+from ..errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
+from ..records import PoseTrack, Video, VideoFailure
 
 SCHEMA_VERSION = 1
 

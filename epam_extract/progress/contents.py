@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from .progress import counted, in_bytes, in_time
+from . import counted, in_bytes, in_time
 
 
 def info_report(contents: Mapping[str, Any]) -> RenderableType:

@@ -19,18 +19,18 @@ from pathlib import Path
 
 import torch
 
+from ..config import PIECE_FRAMES, ExtractConfig, WeightsConfig
+from ..errors import ConfigError, VideoError
+from ..network import load_backbone, pick_device, pick_precision
+from ..pipeline import available_cores
+from ..pose import PoseEstimator, gpu_provider_available, open_pose_model
+from ..pose.models import model_files
+from ..records import BenchReport, BenchRow, Video
+from ..video import FoundVideo, find_videos, probe
 from .baseline import excerpt
-from .bench_stages import Bench, Part, decode, network, pose
-from .bench_whole import OURS, SCRIPT, end_to_end, overlap, writing
-from .config import PIECE_FRAMES, ExtractConfig, WeightsConfig
-from .errors import ConfigError, VideoError
 from .measuring import Deadline
-from .network import load_backbone, pick_device, pick_precision
-from .pipeline import available_cores
-from .pose import PoseEstimator, gpu_provider_available, open_pose_model
-from .pose.models import model_files
-from .records import BenchReport, BenchRow, Video
-from .video import FoundVideo, find_videos, probe
+from .stages import Bench, Part, decode, network, pose
+from .whole import OURS, SCRIPT, end_to_end, overlap, writing
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ SHARES = {"decode": 0.10, "pose": 0.15, "network": 0.25, "writing": 0.05, "overl
 STARTING = 12.0  # seconds: two Pythons with torch, and their models
 OURS_PER_SCRIPT = 1.0  # seconds that all our ways take for each one of the script's, at most
 SPARSE = 5  # detection on every fifth frame
-SAMPLES = Path(__file__).parents[1] / "sample_videos"
+SAMPLES = Path(__file__).parents[2] / "sample_videos"
 
 
 def run_bench(

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from threading import RLock
 from types import TracebackType
 
-from .records import Plan, StageLoad, Summary, VideoFailure
+from ..records import Plan, StageLoad, Summary, VideoFailure
 
 log = logging.getLogger(__name__)
 

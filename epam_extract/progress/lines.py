@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from .progress import Tally, counted, in_bytes, in_rate, in_time, in_words
-from .records import Plan, StageLoad, Summary, VideoFailure
+from ..records import Plan, StageLoad, Summary, VideoFailure
+from . import Tally, counted, in_bytes, in_rate, in_time, in_words
 
 if TYPE_CHECKING:
     from tqdm import tqdm

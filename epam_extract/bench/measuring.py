@@ -17,7 +17,7 @@ from typing import Any
 
 import psutil
 
-from .errors import MachineError
+from ..errors import MachineError
 
 SAMPLE_SECONDS = 0.05  # between two looks at the memory
 MAX_ROUNDS = 7
@@ -164,7 +164,7 @@ class Child:
     def __init__(self, module: str) -> None:
         """Start Python, and in it ``module.main(descriptor of the connection)``."""
         self._connection, theirs = Pipe()
-        root = str(Path(__file__).parents[1])
+        root = str(Path(__file__).parents[2])
         path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
         try:
             self._process = subprocess.Popen(

@@ -13,23 +13,23 @@ from statistics import median
 
 import numpy as np
 
+from ..concurrency import flat_map, map_ahead
+from ..config import NUM_KEYPOINTS, ExtractConfig
+from ..model.fast import supports
+from ..network import DTYPES
+from ..records import BenchRow, PoseTrack, Video
+from ..store import StoreHeader, StoreWriter
+from ..store.layout import feature_specs
+from ..windows import grid_attributes, plan_windows, valid_share, window_times
 from .baseline import write_with_h5py
-from .bench_child import Order, Outcome
-from .bench_stages import NO_TIME, Bench, Part
-from .concurrency import flat_map, map_ahead
-from .config import NUM_KEYPOINTS, ExtractConfig
-from .layout import feature_specs
+from .child import Order, Outcome
 from .measuring import Child, in_turns
-from .model.fast import supports
-from .network import DTYPES
-from .records import BenchRow, PoseTrack, Video
-from .store import StoreHeader, StoreWriter
-from .windows import grid_attributes, plan_windows, valid_share, window_times
+from .stages import NO_TIME, Bench, Part
 
 WRITTEN_VIDEOS, WRITTEN_WINDOWS = 4, 8
 STAND_INS = {"read": 0.010, "pose": 0.012, "network": 0.015}  # seconds of waiting an item
 STAND_IN_ITEMS = 60
-CHILD = "epam_extract.bench_child"
+CHILD = "epam_extract.bench.child"
 SCRIPT, OURS = "a script of today", "epam-extract, same settings"
 
 

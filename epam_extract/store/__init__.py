@@ -35,7 +35,8 @@ from typing import Protocol
 import h5py
 import numpy as np
 
-from .errors import StoreError
+from ..errors import StoreError
+from ..records import PoseTrack, Video, VideoFailure
 from .hdf5 import BROKEN, end_of_file_in, get_attribute, read_failures, read_progress, video_group
 from .hdf5_write import (
     FILTERS,
@@ -63,7 +64,6 @@ from .layout import (
     unstorable,
     video_attributes,
 )
-from .records import PoseTrack, Video, VideoFailure
 from .stored import FeatureStore, StoredVideo
 from .transaction import JournaledFile, Operations
 

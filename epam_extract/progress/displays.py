@@ -27,10 +27,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from .errors import ConfigError
+from ..errors import ConfigError
+from ..records import Summary
+from . import in_bytes, in_rate, in_time
 from .lines import Display, JsonLines, PlainLines, TqdmBar
-from .progress import in_bytes, in_rate, in_time
-from .records import Summary
 
 KINDS = ("auto", "rich", "plain", "tqdm", "json", "none")
 
@@ -109,7 +109,7 @@ class _ToDisplay(logging.Handler):
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name not in ("epam_extract.progress", "epam_extract.lines"):
+        if record.name not in ("epam_extract.progress", "epam_extract.progress.lines"):
             self._display.logged(self.format(record))
 
 
