@@ -68,7 +68,7 @@ def rgb_frames(pose_frames: np.ndarray) -> np.ndarray:
 def valid_share(num_frames: int, config: WindowConfig) -> np.ndarray:
     """Share of each window's frames that lie inside the video: (W,) float32 in (0, 1]."""
     if config.grid == "single":
-        return np.float32([min(num_frames / POSE_FRAMES, 1.0)])
+        return np.array([min(num_frames / POSE_FRAMES, 1.0)], np.float32)
     frames = _unclipped(num_frames, config)
     return ((frames >= 0) & (frames < num_frames)).mean(1, dtype=np.float64).astype(np.float32)
 

@@ -145,8 +145,8 @@ class Output:
             "frames": begun.windows[rows].astype(np.int32),
             "times": state.times[rows],
             "valid": state.valid[rows],
-            "person": np.float32([clip.person for clip in clips]),
-            "box": np.int32([clip.box for clip in clips]),
+            "person": np.array([clip.person for clip in clips], np.float32),
+            "box": np.array([clip.box for clip in clips], np.int32),
         }
         try:
             with self._meter.measure("write", len(clips)):

@@ -152,7 +152,10 @@ def pose(bench: Bench, seconds: float) -> Part:
         with single_threaded_ops(), ThreadPoolExecutor(bench.cores) as pool:
             return list(pool.map(estimator.estimate, pieces))
 
-    names = {"rtmlib, frame by frame": loop, "epam-extract": partial(ours, bench.pose)}
+    names: dict[str, Callable[[], list[PoseTrack]]] = {
+        "rtmlib, frame by frame": loop,
+        "epam-extract": partial(ours, bench.pose),
+    }
     if bench.sparse_pose is not None:
         names["epam-extract --det-every 5"] = partial(ours, bench.sparse_pose)
 
@@ -262,7 +265,7 @@ def network(bench: Bench, seconds: float) -> Part:
 
 
 def _compiled(
-    bench: Bench, precision: str, seconds: float, call: Callable[[nn.Module, int], None]
+    bench: Bench, precision: str, seconds: float, call: Callable[..., None]
 ) -> tuple[FusedBackbone | None, str]:
     """The fused copy, compiled, and how long that took; or None, and why."""
     needed = COMPILE_SECONDS[bench.device.type]

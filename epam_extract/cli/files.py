@@ -73,7 +73,8 @@ def preview(
         from ..preview import draw_preview
         from ..progress.displays import logging_to, open_progress
 
-        with open_progress() as progress, logging_to(progress, verbose=False, log_file=None):
+        progress = open_progress()
+        with logging_to(progress, verbose=False, log_file=None), progress:
             draw_preview(video, out, config, progress=progress)
         typer.echo(out)
 
