@@ -172,9 +172,9 @@ class ExtractConfig:
     batch_size: int | None = None
     """Clips per network call; None is 1 on a CPU and 64 on a GPU."""
     workers: int | None = None
-    """Videos read at the same time; None is 1 on a CPU and 4 or more on a GPU."""
+    """Videos read at the same time; None is 2 on a CPU and 8 on a GPU."""
     compile: str = "auto"
-    """``torch.compile`` the network: ``auto`` (long runs only), ``on`` or ``off``."""
+    """Compile the network: ``auto`` (where it pays, and as the file's was), ``on`` or ``off``."""
 
     def __post_init__(self) -> None:
         _one_of("crop", self.crop, CROPS)

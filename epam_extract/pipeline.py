@@ -45,7 +45,7 @@ from .writing import Output
 
 log = logging.getLogger(__name__)
 
-FRAME_BYTES = {"cpu": 900 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
+FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
 BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
 LANES = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes

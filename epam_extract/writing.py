@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,7 +107,7 @@ class Output:
         video, job = begun.video, begun.job
         config = self._config.windows
         seconds = float(1 / video.fps) if video.fps else 0.0
-        self._open[video.id] = OpenVideo(
+        state = OpenVideo(
             begun,
             rows=job.windows_done,
             frames=job.frames_done,
@@ -113,22 +115,31 @@ class Output:
             times=window_times(video.timestamps, seconds, config),
             valid=valid_share(video.num_frames, config),
         )
-        resumed = job.windows_done > 0 or job.frames_done > 0
-        if not resumed:
-            self._store.begin(
-                video,
-                num_windows=len(begun.windows),
-                grid=grid_attributes(video.num_frames, config),
-            )
+        self._open[video.id] = state
         self._progress.video_started(video.id, video.num_frames)
+        if job.windows_done == 0 and job.frames_done == 0:
+            grid = grid_attributes(video.num_frames, config)
+            with self._failing(state):
+                self._store.begin(video, num_windows=len(begun.windows), grid=grid)
+
+    @contextmanager
+    def _failing(self, state: OpenVideo) -> Iterator[None]:
+        """What the store refuses of a video is that video's failure."""
+        video = state.begun.video
+        try:
+            yield
+        except VideoError as error:
+            self._fail(VideoFailure(video.id, error.stage, str(error), video.path))
 
     def _track(self, tracked: Tracked) -> None:
         state = self._open.get(tracked.video_id)
         if state is None:
             return
         scores = tracked.track.keypoint_scores
-        with self._meter.measure("write", 0):
+        with self._failing(state), self._meter.measure("write", 0):
             self._store.append_keypoints(tracked.video_id, tracked.start, tracked.track)
+        if tracked.video_id not in self._open:
+            return
         state.frames += scores.shape[1]
         self.frames += scores.shape[1]
         self.frames_with_person += int((scores > 0).any((0, 2)).sum())
@@ -148,11 +159,9 @@ class Output:
             "person": np.array([clip.person for clip in clips], np.float32),
             "box": np.array([clip.box for clip in clips], np.int32),
         }
-        try:
-            with self._meter.measure("write", len(clips)):
-                self._store.append_windows(begun.video.id, {**arrays, **extras})
-        except VideoError as error:
-            self._fail(VideoFailure(begun.video.id, error.stage, str(error), begun.video.path))
+        with self._failing(state), self._meter.measure("write", len(clips)):
+            self._store.append_windows(begun.video.id, {**arrays, **extras})
+        if begun.video.id not in self._open:
             return
         state.rows += len(clips)
         self.windows += len(clips)
@@ -164,9 +173,10 @@ class Output:
     def _finish_if_complete(self, state: OpenVideo) -> None:
         if state.complete:
             video_id = state.begun.video.id
-            self._store.finish(video_id)
-            self._finished.append((video_id, state.rows))
-            del self._open[video_id]
+            with self._failing(state):
+                self._store.finish(video_id)
+                self._finished.append((video_id, state.rows))
+                del self._open[video_id]
 
     def _fail(self, failure: VideoFailure) -> None:
         state = self._open.pop(failure.video_id, None)

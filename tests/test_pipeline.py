@@ -285,6 +285,18 @@ def test_an_unexpected_error_in_a_stage_fails_that_video_only(
     assert failure.video_id == "sub/one" and "no good" in failure.message
 
 
+def test_an_id_that_cannot_be_stored_fails_that_video_only(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path
+) -> None:
+    (tmp_path / "a").mkdir()
+    for name in ("a.mp4", "a/rgb.mp4", "a/b.mp4"):
+        (tmp_path / name).write_bytes((videos / "sub" / "short.mp4").read_bytes())
+    summary = extract_features(tmp_path, tmp_path / "f.h5", POOLED)
+    assert summary.done == 2
+    (failure,) = summary.failures
+    assert failure.stage == "write" and "rgb" in failure.message
+
+
 def test_features_that_are_no_numbers_fail_the_video(
     videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
