@@ -177,9 +177,9 @@ class Network:
             MachineError: the GPU is lost, or even one clip does not fit in memory.
         """
         while True:
-            size = min(self._limit or len(batch.rgb), len(batch.rgb))
-            if self.device.type == "cpu":  # padding is for devices that plan a shape
-                size = len(batch.clips)
+            # A CPU takes clips one by one, so it needs no padding to one shape.
+            full = len(batch.clips) if self.device.type == "cpu" else len(batch.rgb)
+            size = min(self._limit or full, full)
             try:
                 parts = [self._run(batch, i, size) for i in range(0, len(batch.clips), size)]
                 break
