@@ -21,7 +21,8 @@ from .networks import STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
 
 CANDIDATES = 48  # cells looked at for each image
 PERSONS = 20  # rows of the answer
-OVERLAP = 0.5  # IoU over which the lower-scoring box goes
+OVERLAP = 0.7  # IoU over which the lower-scoring box goes; embracing people overlap by 0.5
+THRESHOLD = 0.34  # the network's own score to cut at, see MODEL.md
 RTMLIB_THRESHOLD = 0.3  # written into rtmlib.YOLOX for outputs of this format
 SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins of half a pixel
 SMALL = 256  # tensors up to this size stay float32
@@ -171,7 +172,7 @@ def export_pose(folder: Path, path: Path) -> None:
         )
 
 
-def export_both(folder: Path, detector: Path, pose: Path, *, threshold: float = 0.3) -> None:
+def export_both(folder: Path, detector: Path, pose: Path, *, threshold: float = THRESHOLD) -> None:
     """Export both networks of a training folder."""
     export_detector(folder, detector, threshold=threshold)
     export_pose(folder, pose)
