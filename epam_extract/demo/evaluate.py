@@ -49,14 +49,25 @@ class Found:
 
 
 class Model:
-    """Detector and keypoint network in rtmlib's classes, as the pose stage uses them."""
+    """Detector and keypoint network in rtmlib's classes, as the pose stage uses them.
 
-    def __init__(self, detector: Path = DETECTOR_ONNX, pose: Path = POSE_ONNX) -> None:
+    ``threads`` of each network; 0 leaves them to onnxruntime.
+    """
+
+    def __init__(
+        self, detector: Path = DETECTOR_ONNX, pose: Path = POSE_ONNX, *, threads: int = 0
+    ) -> None:
         with contextlib.redirect_stdout(io.StringIO()):  # rtmlib prints while it loads
             from rtmlib import YOLOX, RTMPose
 
             self.detector = YOLOX(str(detector), DETECTOR_SIZE)
             self.pose = RTMPose(str(pose), POSE_SIZE)
+        if threads:
+            for tool, path in ((self.detector, detector), (self.pose, pose)):
+                limited = tool.session.get_session_options()
+                limited.intra_op_num_threads = threads
+                kind = type(tool.session)  # onnxruntime's, whose home is the pose stage
+                tool.session = kind(str(path), limited, providers=["CPUExecutionProvider"])
 
     def __call__(self, image: NDArray[np.uint8], boxes: Array | None = None) -> Found:
         """Find people in an RGB frame (H, W, 3), or only their keypoints where boxes are given."""
@@ -229,7 +240,7 @@ def evaluate_video(model: Model, path: Path, reference: Path) -> dict[str, Any]:
 
 
 def speed(model: Model, *, frames: int = 60) -> float:
-    """Return milliseconds for a 320x240 frame with one person, detector and keypoints."""
+    """Return milliseconds for a 320x240 frame with one person: detector, crop, keypoints."""
     scene = Scene(HELD_OUT_SEED, look=EASY, textures=HELD_OUT_BANK, empty=True)
     scene.cast(1, ["idle"])
     image = scene.frame(0.0).image
@@ -259,7 +270,7 @@ def main() -> None:
         "sample-like": evaluate(model, EASY, frames=options.frames),
         "hard": evaluate(model, HARD, frames=options.frames),
         "hard, true boxes": evaluate(model, HARD, frames=options.frames, true_boxes=True),
-        "milliseconds": speed(model),
+        "milliseconds, one thread": speed(Model(options.detector, options.pose, threads=1)),
     }
     if options.video and options.reference:
         report["video"] = evaluate_video(model, options.video, options.reference)
