@@ -20,7 +20,7 @@ COMMAND = [sys.executable, "-c", "from epam_extract.cli import main; main()"]
 OPTIONS = [
     "--demo",
     "--stride",
-    "4",
+    "8",
     "--features",
     "pooled",
     "--batch-size",
@@ -59,7 +59,7 @@ def complete(out: Path) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 def test_a_run_killed_at_random_goes_on_to_the_same_file(videos: Path, tmp_path: Path) -> None:
     begun = time.monotonic()
     whole = start(videos, tmp_path / "whole.h5")
