@@ -71,7 +71,11 @@ def test_people_never_seen_before_are_found(model):
     assert evaluate(model, HARD, frames=24)["recall"] >= HARD_RECALL
 
 
-EASY_RECALL, EASY_PCK, HARD_RECALL = 0.85, 0.75, 0.6  # the card's figures, less what 24 frames may vary
+EASY_RECALL, EASY_PCK, HARD_RECALL = (
+    0.85,
+    0.75,
+    0.6,
+)  # the card's figures, less what 24 frames may vary
 
 
 @pytest.mark.parametrize("name", ["walk_and_wave", "workout", "untrimmed"])
