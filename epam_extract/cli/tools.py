@@ -98,7 +98,7 @@ def bench(
     ] = None,
     seconds: Annotated[float, typer.Option(help="Time to spend, about.")] = 60.0,
     demo: Demo = False,
-    pose: Pose = PoseConfig.mode,
+    pose: Pose = "bundled",  # nothing to download
     det_model: DetModel = None,
     pose_model: PoseModel = None,
     precision: Precision = ExtractConfig.precision,
