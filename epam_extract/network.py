@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,10 +21,8 @@ from .model import (
     random_weights,
     weights_identity,
 )
-from .model.fast import fuse, supports
+from .model.fast import fuse, pool, supports, tokens
 from .records import ClipBatch, FeatureBatch
-
-log = logging.getLogger(__name__)
 
 DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 STORED = {"f16": torch.float16, "f32": torch.float32}
@@ -240,9 +237,9 @@ class Network:
         clipped = torch.zeros((), dtype=torch.int64, device=self.device)
         for name, x in streams.items():  # (N, C, T, 7, 7)
             if "pooled" in self.features:
-                tensors[f"{name}_pooled"] = x.mean((2, 3, 4), dtype=torch.float32)
+                tensors[f"{name}_pooled"] = pool(x)
             if "tokens" in self.features:
-                tensors[f"{name}_tokens"] = x.mean((3, 4), dtype=torch.float32).transpose(1, 2)
+                tensors[f"{name}_tokens"] = tokens(x)
             if "full" in self.features:
                 most = torch.finfo(self.stored).max
                 clipped += (x.abs() > most).sum()

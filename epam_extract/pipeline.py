@@ -9,7 +9,6 @@ the cores busy, and no number depends on how many workers there are. The calling
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -42,8 +41,6 @@ from .records import Clip, FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
 from .writing import Output
-
-log = logging.getLogger(__name__)
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
 BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
@@ -163,6 +160,8 @@ class _Run:
         with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
             output = Output(store, config, progress=progress, meter=self.meter)
             if network is not None:
+                # Again under the lock: another run may have gone on with the file meanwhile.
+                videos = sort_videos(found, store, retry_failed=retry_failed)
                 self._extract(videos.jobs, pose, network, output)
         summary = self._summary(videos, output, notes=notes)
         progress.finished(summary)

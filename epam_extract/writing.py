@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,8 +17,6 @@ from .progress import Progress
 from .records import Clip, FeatureBatch, VideoFailure
 from .store import StoreWriter
 from .windows import grid_attributes, valid_share, window_times
-
-log = logging.getLogger(__name__)
 
 COMMIT_BYTES = 64 << 20  # rows waiting for a commit, at most
 COMMIT_SECONDS = 2.0  # and how long they wait

@@ -34,12 +34,12 @@ CHUNK_BYTES = 4 << 20  # of a block's inner activation on a CPU: less than a cor
 
 def pool(features: Tensor) -> Tensor:
     """Mean over time and space: (N, C, T, H, W) -> (N, C) float32."""
-    return features.float().mean((2, 3, 4))
+    return features.mean((2, 3, 4), dtype=torch.float32)
 
 
 def tokens(features: Tensor) -> Tensor:
     """Mean over space, time kept: (N, C, T, H, W) -> (N, T, C) float32."""
-    return features.float().mean((3, 4)).transpose(1, 2)
+    return features.mean((3, 4), dtype=torch.float32).transpose(1, 2)
 
 
 def supports(dtype: torch.dtype, device: torch.device | str) -> bool:
