@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from epam_extract.demo import dataset, loader, motions, samples, train
+from epam_extract.demo import DETECTOR_SIZE, dataset, loader, motions, samples, train
 from epam_extract.demo.evaluate import Found, Tally, match
 from epam_extract.demo.networks import STRIDE, Detector, cell_centres, decode_boxes
 from epam_extract.demo.props import make_thing
@@ -150,7 +150,7 @@ def test_augmented_keypoints_stay_on_their_person(shards):
     seen = 0
     for _ in range(40):
         image, keypoints, boxes, state = batches.sample([shard], rng)
-        assert image.shape == (160, 256, 3)
+        assert image.shape == (*DETECTOR_SIZE, 3)
         for person in np.flatnonzero(state == dataset.USABLE):
             visible = keypoints[person, keypoints[person, :, 2] == VISIBLE, :2]
             slack = 0.08 * (boxes[person, 3] - boxes[person, 1]) + 3

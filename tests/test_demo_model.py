@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,8 @@ import torch
 
 from epam_extract.demo import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
 from epam_extract.demo.evaluate import Model, evaluate, match, read_video
-from epam_extract.demo.export import PERSONS, DetectorExport, PoseExport, fold
+from epam_extract.demo.export import PERSONS, SPREAD, DetectorExport, PoseExport, fold
+from epam_extract.demo.loader import MIRROR
 from epam_extract.demo.networks import Detector, KeypointNet, cell_centres
 from epam_extract.demo.render import draw_skeleton, render_clip
 from epam_extract.demo.scenes import EASY, HARD
@@ -33,7 +35,7 @@ def test_detector_takes_any_number_of_pictures():
     session = onnxruntime.InferenceSession(str(DETECTOR_ONNX), providers=[KIND])
     clip = render_clip(61, frames=2, people=2)
     pictures = np.full((3, 3, *DETECTOR_SIZE), 114, np.float32)
-    for row, frame in zip(pictures, clip.frames[:, :160, :256], strict=False):
+    for row, frame in zip(pictures, clip.frames[:, :192, :320], strict=False):
         row[:] = frame[..., ::-1].transpose(2, 0, 1)
     (together,) = session.run(None, {"input": pictures})
     assert together.shape == (3, PERSONS, 5)
@@ -151,19 +153,31 @@ def test_exported_detector_drops_overlaps_and_shifts_scores():
     with torch.no_grad():
         answer = export(torch.zeros(1, 3, *DETECTOR_SIZE))[0]
     kept = answer[answer[:, 4] > 0.01]
-    # 8 pixels aside is the same person (IoU 0.71), 16 another one (0.5), whom the first one's
-    # neighbour, itself gone, takes nothing from
     middles = (kept[:, :2] + kept[:, 2:4]) / 2
     cells = cell_centres(DETECTOR_SIZE[0] // 8, row)
-    torch.testing.assert_close(middles, cells[[first, third, apart]])
-    assert kept[2, 4].item() == pytest.approx(0.3, abs=1e-4)  # 0.5 became rtmlib's threshold
-    assert kept[0, 4] > kept[1, 4] > kept[2, 4]
+    torch.testing.assert_close(middles, cells[[first, third, apart, beside]])
+    # 8 pixels aside is the same person (IoU 0.71), 16 may be another one (0.5)
+    scores = torch.tensor([2.0, 1.5, 0.0, 1.0]) - math.log(0.7 / 0.3)  # 0.5 is rtmlib's 0.3 now
+    decay = torch.tensor([0.0, 0.5, 0.0, 5 / 7]).square().div(-SPREAD).exp()
+    torch.testing.assert_close(kept[:, 4], scores.sigmoid() * decay)
+    assert (kept[:, 4] >= 0.2999).tolist() == [True, True, True, False]
+
+
+def test_keypoints_of_a_mirrored_crop_are_the_mirrored_keypoints():
+    torch.manual_seed(0)
+    export, crops = PoseExport(KeypointNet().eval()), torch.randn(2, 3, 128, 96)
+    with torch.no_grad():
+        along_x, along_y = export(crops)
+        mirrored_x, mirrored_y = export(crops.flip(3))
+    torch.testing.assert_close(along_y, mirrored_y[:, MIRROR])
+    pixels = along_x[..., :191]  # two bins a pixel: the last one lies past the last pixel
+    torch.testing.assert_close(pixels, mirrored_x[:, MIRROR, :191].flip(-1))
 
 
 def test_exported_peaks_grow_with_certainty():
     logits = torch.zeros(2, 100)
     logits[0, 40], logits[1, 40] = 3.0, 9.0
-    peaks = PoseExport.peak(logits)
+    peaks = PoseExport.peak(logits.softmax(-1))
     assert peaks.argmax(-1).tolist() == [40, 40]
     assert 0 < peaks[0].max() < peaks[1].max() <= 1
 

@@ -1,7 +1,7 @@
 """From checkpoints to the two ONNX files that rtmlib reads. Needs the ``onnx`` package.
 
-``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 160,
-256) BGR 0-255, ``dets`` (N, 20, 5) x1, y1, x2, y2, score, best first, overlaps already removed.
+``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 192,
+320) BGR 0-255, ``dets`` (N, 20, 5) x1, y1, x2, y2, score, best first, overlaps already removed.
 rtmlib keeps what scores over 0.3 there, so scores are shifted to make 0.3 the best place to cut.
 ``pose.onnx`` has RTMPose's: ``input`` (N, 3, 128, 96), ``simcc_x`` (N, 17, 192), ``simcc_y``
 (N, 17, 256), here with peaks in (0, 1). Weights are stored as float16 and computed as float32.
@@ -17,12 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from . import DETECTOR_SIZE, POSE_SIZE
-from .networks import STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
+from .loader import MIRROR
+from .networks import SPLIT, STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
 
 CANDIDATES = 48  # cells looked at for each image
 PERSONS = 20  # rows of the answer
-OVERLAP = 0.7  # IoU over which the lower-scoring box goes; embracing people overlap by 0.5
-THRESHOLD = 0.34  # the network's own score to cut at, see MODEL.md
+SPREAD = 0.5  # of Matrix NMS: how much overlap a box survives; embracing people's is 0.5
+THRESHOLD = 0.37  # the network's own score to cut at, see MODEL.md
 RTMLIB_THRESHOLD = 0.3  # written into rtmlib.YOLOX for outputs of this format
 SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins of half a pixel
 SMALL = 256  # tensors up to this size stay float32
@@ -75,32 +76,46 @@ class DetectorExport(nn.Module):
         corner = torch.maximum(low[:, :, None], low[:, None])
         shared = (torch.minimum(high[:, :, None], high[:, None]) - corner).clamp(min=0.0).prod(-1)
         overlap = shared / (area[:, :, None] + area[:, None] - shared + 1e-6)
-        # row i is beaten by column j when j scores higher (comes earlier) and overlaps it
-        earlier = torch.tril(torch.ones(CANDIDATES, CANDIDATES), diagonal=-1)
-        beats = (overlap > OVERLAP).float() * earlier
-        alive = torch.ones_like(scores)
-        for _ in range(4):  # greedy suppression, settled after as many rounds as chains are long
-            alive = ((beats @ alive[..., None])[..., 0] < 0.5).float()
-        scores, order = (scores * alive).topk(PERSONS, dim=1)
+        # Matrix NMS (SOLOv2): every better box takes score from those it overlaps, the less the
+        # more it is itself taken from. Row i loses to column j, which comes earlier.
+        better = torch.tril(overlap, diagonal=-1)
+        lost = better.amax(-1)  # (N, candidates)
+        decay = torch.exp((lost[:, None] ** 2 - better**2) / SPREAD).amin(-1).clamp(max=1.0)
+        scores, order = (scores * decay).topk(PERSONS, dim=1)
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
         return torch.cat([boxes, scores[..., None]], -1)
 
 
 class PoseExport(nn.Module):
-    """The keypoint network with its logits turned into peaks between 0 and 1."""
+    """The keypoint network asked twice, also for the mirrored crop, as MMPose's flip test does.
+
+    The two answers' mean, turned into peaks between 0 and 1.
+    """
+
+    mirror: Tensor
+    bins: Tensor  # of each bin along x, the one that it is in the mirrored crop
 
     def __init__(self, network: KeypointNet) -> None:
         super().__init__()
         self.network = network
+        bins = SPLIT * POSE_SIZE[0]
+        self.register_buffer("mirror", torch.tensor(MIRROR))
+        self.register_buffer("bins", (bins - SPLIT - torch.arange(bins)).clamp(min=0))
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        along_x, along_y = self.network(crops)
-        return self.peak(along_x), self.peak(along_y)
+        along_x, along_y = (v.softmax(-1) for v in self.network(crops))
+        mirrored_x, mirrored_y = (
+            v.softmax(-1)[:, self.mirror] for v in self.network(crops.flip(3))
+        )
+        return (
+            self.peak((along_x + mirrored_x[..., self.bins]) / 2),
+            self.peak((along_y + mirrored_y) / 2),
+        )
 
     @staticmethod
-    def peak(logits: Tensor) -> Tensor:
+    def peak(chance: Tensor) -> Tensor:
         """Probability of each bin over that of a perfectly sure one, bent to stay under 1."""
-        return torch.tanh(1.2 * logits.softmax(-1) / SHARPEST)
+        return torch.tanh(1.2 * chance / SHARPEST)
 
 
 def store_half(path: Path) -> None:

@@ -17,10 +17,10 @@ from .dataset import HEIGHT, IGNORE, NONE, PEOPLE, USABLE, WIDTH, Shard, open_sh
 from .surfaces import Array
 
 MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left <-> right
-RTMPOSE_MEAN = np.array([123.675, 116.28, 103.53], np.float32)  # as rtmlib applies them, to BGR
-RTMPOSE_STD = np.array([58.395, 57.12, 57.375], np.float32)
+RTMPOSE_MEAN = torch.tensor([123.675, 116.28, 103.53])  # as rtmlib applies them, to BGR
+RTMPOSE_STD = torch.tensor([58.395, 57.12, 57.375])
 PADDING = (114, 114, 114)  # rtmlib.YOLOX's, below and to the right
-SMALL_SIZE = (96, 160)  # height, width of the pictures that the detector starts with
+SMALL_SIZE = (128, 224)  # height, width of the pictures that the detector starts with
 UPPER_BODY = slice(0, 13)
 Batch = tuple[torch.Tensor, ...]
 
@@ -54,6 +54,11 @@ def recolour(image: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.u
             np.fill_diagonal(kernel, 1 / length)
         image = np.asarray(cv2.filter2D(image, -1, kernel), np.uint8)
     return image
+
+
+def normalise(crops: torch.Tensor) -> torch.Tensor:
+    """Do to uint8 crops (B, H, W, 3) what rtmlib.RTMPose does before the network."""
+    return (crops - RTMPOSE_MEAN) / RTMPOSE_STD
 
 
 class DetectorBatches(IterableDataset[Batch]):
@@ -120,7 +125,7 @@ class DetectorBatches(IterableDataset[Batch]):
 
 
 class PoseBatches(IterableDataset[Batch]):
-    """Endless batches: crops (B, 128, 96, 3) float32 normalised, keypoints (B, 17, 3) in them.
+    """Endless batches: crops (B, 128, 96, 3) uint8 BGR, keypoints (B, 17, 3) in them.
 
     ``small`` is not for crops, and does nothing.
     """
@@ -144,7 +149,7 @@ class PoseBatches(IterableDataset[Batch]):
 
     def sample(
         self, shard: Shard, row: int, person: int, rng: np.random.Generator
-    ) -> tuple[Array, Array]:
+    ) -> tuple[NDArray[np.uint8], Array]:
         """Return one person's augmented crop and the keypoints in it."""
         keypoints, box = shard.keypoints[row, person].copy(), shard.boxes[row, person]
         width, height = POSE_SIZE
@@ -170,8 +175,7 @@ class PoseBatches(IterableDataset[Batch]):
             keypoints = keypoints[MIRROR]
         inside = (keypoints[:, :2] >= 0) & (keypoints[:, :2] < [width - 0.5, height - 0.5])
         keypoints[:, 2] *= inside.all(-1)
-        picture = recolour(np.asarray(crop, np.uint8), rng).astype(np.float32)
-        return (picture - RTMPOSE_MEAN) / RTMPOSE_STD, keypoints.astype(np.float32)
+        return recolour(np.asarray(crop, np.uint8), rng), keypoints.astype(np.float32)
 
 
 __all__ = ["MIRROR", "PEOPLE", "DetectorBatches", "PoseBatches"]

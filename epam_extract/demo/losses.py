@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from .dataset import IGNORE, USABLE
-from .networks import SPLIT, STRIDE, Detector, KeypointNet, decode_boxes
+from .networks import SPLIT, STRIDE, decode_boxes
 
 BIN_SIGMA = 1.5  # pixels: how wide the SimCC targets are
 OFFSET = (STRIDE - 1) / 2  # from a cell's corner to its middle, pixels
@@ -44,15 +46,17 @@ def quality(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def detector_loss(
-    network: Detector, batch: tuple[Tensor, ...], *, by_fit: bool = False
+    answers: Sequence[Tensor], truth: Sequence[Tensor], *, by_fit: bool = False
 ) -> dict[str, Tensor]:
     """Losses of centres, boxes and (only to teach the body) keypoints of a batch.
+
+    ``answers`` as :class:`Detector` gives them; ``truth``: keypoints, boxes and states.
 
     At first a cell's score says whether it is the person's middle; ``by_fit`` teaches all cells
     near the middle to say how well their own box fits, which ranks boxes far better.
     """
-    images, keypoints, boxes, state = batch
-    centres, sides, joints = network(images.permute(0, 3, 1, 2).float())
+    keypoints, boxes, state = truth
+    centres, sides, joints = answers
     height, width = centres.shape[-2:]
     usable, ignored = (state == USABLE).float(), (state == IGNORE).float()
     size = (boxes[..., 2:] - boxes[..., :2]).clamp(min=4)
@@ -83,22 +87,22 @@ def detector_loss(
     guess = decode_boxes(
         sides[image[:, None], :, index[..., 1], index[..., 0]], cells * STRIDE + OFFSET
     )
-    truth = boxes[image, person][:, None]
-    losses["box"] = 2 * giou_loss(guess, truth).mean()
+    target = boxes[image, person][:, None]
+    losses["box"] = 2 * giou_loss(guess, target).mean()
     if by_fit:
         away = (cells - middle[image, person][:, None]).abs() * STRIDE
         near = (away <= (0.25 * size[image, person])[:, None].clamp(min=0.6 * STRIDE)).all(-1)
-        fit = overlap(guess.detach(), truth).clamp(0, 1) * near  # (M, 9)
+        fit = overlap(guess.detach(), target).clamp(0, 1) * near  # (M, 9)
         place = (image[:, None] * height + index[..., 1]) * width + index[..., 0]
-        target = torch.zeros(centres.numel())
-        target.scatter_reduce_(0, place.flatten(), fit.flatten(), "amax")
-        target = target.view_as(centres)
+        score = torch.zeros(centres.numel())
+        score.scatter_reduce_(0, place.flatten(), fit.flatten(), "amax")
+        score = score.view_as(centres)
         spread = (size * 0.15 / STRIDE).clamp(0.7, 3.0)
         around = bumps(middle, spread, usable, cells=(height, width)).amax(1, keepdim=True)
-        unsure = (target == 0) & (around > 0.5)  # neither the middle nor off the person
-        losses["centre"] = 2 * quality(centres, target, weight * (1 - 0.7 * unsure.float()))
+        unsure = (score == 0) & (around > 0.5)  # neither the middle nor off the person
+        losses["centre"] = 2 * quality(centres, score, weight * (1 - 0.7 * unsure.float()))
     scale = size[image, person].prod(-1).sqrt()[:, None]
-    losses["sides"] = ((guess - truth).abs().sum(-1) / scale).mean()
+    losses["sides"] = ((guess - target).abs().sum(-1) / scale).mean()
     return losses
 
 
@@ -124,14 +128,17 @@ def giou_loss(guess: Tensor, truth: Tensor) -> Tensor:
     return 1 - shared / union + (hull - union) / hull
 
 
-def pose_loss(network: KeypointNet, batch: tuple[Tensor, ...]) -> dict[str, Tensor]:
-    """Cross-entropy of the SimCC bins; hidden keypoints count three quarters."""
-    crops, keypoints = batch
-    along_x, along_y = network(crops.permute(0, 3, 1, 2))
+def pose_loss(answers: Sequence[Tensor], truth: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Cross-entropy of the SimCC bins; hidden keypoints count three quarters.
+
+    ``answers`` as :class:`KeypointNet` gives them; ``truth``: the keypoints.
+    """
+    along_x, along_y = answers
+    (keypoints,) = truth
     weight = (keypoints[..., 2] > 0) * (0.5 + 0.25 * keypoints[..., 2])  # (B, 17)
     total = torch.zeros(())
-    for logits, truth in ((along_x, keypoints[..., 0:1]), (along_y, keypoints[..., 1:2])):
+    for logits, place in ((along_x, keypoints[..., 0:1]), (along_y, keypoints[..., 1:2])):
         bins = torch.arange(logits.shape[-1]) / SPLIT
-        target = (-0.5 * ((bins - truth) / BIN_SIGMA) ** 2).softmax(-1)
+        target = (-0.5 * ((bins - place) / BIN_SIGMA) ** 2).softmax(-1)
         total = total - ((target * logits.log_softmax(-1)).sum(-1) * weight).sum()
     return {"simcc": total / weight.sum().clamp(min=1)}

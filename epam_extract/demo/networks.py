@@ -82,12 +82,12 @@ class Detector(nn.Module):
             nn.ReLU(inplace=True),
             Residual(16),
         )
-        self.body = Pyramid(stem, (16, 40, 64, 96), 48)
-        self.shared = convolution(48, 48)
-        self.found = convolution(48, 48)
-        self.centre = nn.Conv2d(48, 1, 1)
-        self.sides = nn.Conv2d(48, 4, 1)
-        self.joints = nn.Conv2d(48, KEYPOINTS, 1)
+        self.body = Pyramid(stem, (16, 48, 64, 128), 64)
+        self.shared = convolution(64, 64)
+        self.found = convolution(64, 64)
+        self.centre = nn.Conv2d(64, 1, 1)
+        self.sides = nn.Conv2d(64, 4, 1)
+        self.joints = nn.Conv2d(64, KEYPOINTS, 1)
         for peaks in (self.centre, self.joints):  # start by saying that there is hardly anything
             if peaks.bias is not None:
                 nn.init.constant_(peaks.bias, -4.0)

@@ -211,9 +211,12 @@ def contact_sheet(folder: Path) -> Path:
     rows = []
     for plan in PLANS:
         frames = read_video(folder / f"{plan.name}.mp4")
+        times = np.linspace(0.08, 0.92, 5) * plan.seconds
+        if plan.segments:  # a pause, then the middle of each action
+            times[1:] = [(start + end) / 2 for start, end, _ in plan.segments]
         row = []
-        for index in np.linspace(0.08, 0.92, 5) * len(frames):
-            picture = frames[int(index)]
+        for second in times:
+            picture = frames[int(second * FPS)]
             found = model(picture)
             for keypoints, scores in zip(found.keypoints, found.scores, strict=True):
                 picture = draw_skeleton(picture, keypoints, scores)

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from . import DETECTOR_ONNX, POSE_ONNX
 from .dataset import render
-from .loader import Batch, DetectorBatches, PoseBatches
+from .loader import Batch, DetectorBatches, PoseBatches, normalise
 from .losses import detector_loss, pose_loss
 from .networks import Detector, KeypointNet
 
@@ -36,18 +36,19 @@ REPORT = 50  # steps between two lines of progress
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained; ``batch`` and ``small_batch``: pictures, and small ones."""
+    """How one network is trained: ``batch`` and ``small_batch`` pictures a step, for how long."""
 
     network: type[Detector] | type[KeypointNet]
     batches: type[DetectorBatches] | type[PoseBatches]
     batch: int
     small_batch: int
     rate: float
+    minutes: float
 
 
 RECIPES = {
-    "detector": Recipe(Detector, DetectorBatches, 16, 32, 2.5e-3),
-    "pose": Recipe(KeypointNet, PoseBatches, 32, 0, 2.0e-3),
+    "detector": Recipe(Detector, DetectorBatches, 16, 32, 2.5e-3, 75.0),
+    "pose": Recipe(KeypointNet, PoseBatches, 64, 0, 2.5e-3, 48.0),
 }
 
 
@@ -69,7 +70,9 @@ def average(mean: nn.Module, network: nn.Module, step: int) -> None:
                 old.copy_(new)
 
 
-def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -> Path:
+def train(
+    name: str, folder: Path, *, minutes: float, seed: int, threads: int, bf16: bool = False
+) -> Path:
     """Train one network of ``RECIPES`` and return its checkpoint; go on from an earlier one."""
     recipe, path = RECIPES[name], folder / f"{name}.pt"
     torch.set_num_threads(threads)
@@ -80,7 +83,7 @@ def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -
     decayed = [p for p in network.parameters() if p.ndim > 1]
     others = [p for p in network.parameters() if p.ndim <= 1]
     groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.rate)
+    optimiser = torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
     step, seen, spent = 0, 0, 0.0
     if path.exists():
         saved = torch.load(path, weights_only=True)
@@ -100,10 +103,14 @@ def train(name: str, folder: Path, *, minutes: float, seed: int, threads: int) -
             batches, was_small = load(recipe, folder, seed * 1_000_003 + step, small=small), small
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(recipe.rate, step, share)
+        pictures, *truth = next(batches)
+        pictures = pictures.float() if name == "detector" else normalise(pictures)
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            answers = [answer.float() for answer in network(pictures.permute(0, 3, 1, 2))]
         if isinstance(network, Detector):
-            losses = detector_loss(network, next(batches), by_fit=share >= FIT_SHARE)
+            losses = detector_loss(answers, truth, by_fit=share >= FIT_SHARE)
         else:
-            losses = pose_loss(network, next(batches))
+            losses = pose_loss(answers, truth)
         optimiser.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
@@ -164,10 +171,11 @@ def main() -> None:
         prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
-    parser.add_argument("--frames", type=int, default=16_000, help="frames to render")
-    parser.add_argument("--minutes", type=float, default=40.0, help="for each of the two networks")
+    parser.add_argument("--frames", type=int, default=42_000, help="to render")
+    parser.add_argument("--minutes", type=float, help="for each network, instead of its own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of torch, and render processes")
+    parser.add_argument("--bf16", action="store_true", help="on CPUs that have it, faster")
     parser.add_argument(
         "--only", choices=["render", "detector", "pose", "export"], action="append", default=None
     )
@@ -182,9 +190,10 @@ def main() -> None:
             train(
                 name,
                 options.out,
-                minutes=options.minutes,
+                minutes=options.minutes or RECIPES[name].minutes,
                 seed=options.seed,
                 threads=options.threads,
+                bf16=options.bf16,
             )
     if "export" in stages:
         from .export import export_both  # needs onnx: pip install 'epam-extract[train]'
