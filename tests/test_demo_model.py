@@ -158,7 +158,7 @@ def test_exported_detector_drops_overlaps_and_shifts_scores():
     torch.testing.assert_close(middles, cells[[first, third, apart, beside]])
     # 8 pixels aside is the same person (IoU 0.71), 16 may be another one (0.5)
     scores = torch.tensor([2.0, 1.5, 0.0, 1.0]) - math.log(0.7 / 0.3)  # 0.5 is rtmlib's 0.3 now
-    decay = torch.tensor([0.0, 0.5, 0.0, 5 / 7]).square().div(-SPREAD).exp()
+    decay = torch.tensor([0.0, 0.5, 0.0, 5 / 7]).pow(4).div(-SPREAD).exp()
     torch.testing.assert_close(kept[:, 4], scores.sigmoid() * decay)
     assert (kept[:, 4] >= 0.2999).tolist() == [True, True, True, False]
 

@@ -16,14 +16,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .scenes import CROWDED, EASY, HARD, Frame, Scene
+from .scenes import EASY, HARD, Frame, Scene
 from .surfaces import Array
 
 HEIGHT, WIDTH = 240, 320
 PEOPLE = 4  # at most, a frame
 SHARD = 1000  # frames
 CASTS = 4  # frames drawn in each scene, every time with other people
-LOOKS, LOOK_SHARES = (EASY, HARD, CROWDED), (0.3, 0.35, 0.35)
+EASY_SHARE = 0.3
 NONE, IGNORE, USABLE = 0, 1, 2
 TEXTURE_BANKS = 4  # cloth banks used for training; held-out scenes use others
 HELD_OUT_BANK = 1000
@@ -56,7 +56,7 @@ def training_frames(seed: int) -> Iterator[Frame]:
     """Yield frames without end: room after room, in each some casts of people."""
     rng = np.random.default_rng([seed, 11])
     while True:
-        look = LOOKS[rng.choice(len(LOOKS), p=LOOK_SHARES)]
+        look = EASY if rng.random() < EASY_SHARE else HARD
         scene_seed, bank = int(rng.integers(2**31)), int(rng.integers(TEXTURE_BANKS))
         scene = Scene(scene_seed, look=look, textures=bank, width=WIDTH, height=HEIGHT)
         for index in range(CASTS):

@@ -272,17 +272,6 @@ def bag(m: Maker) -> None:
     m.rod((0, 2 * radius, 0), (0.1, 2 * radius + 0.2, 0), 0.02, material=cloth)
 
 
-def workplace(m: Maker) -> None:
-    """A table with things on it and a chair beside it: as tall and as busy as a person."""
-    u = m.rng.uniform
-    table(m)
-    m.origin = m.origin + m.turn @ np.array([u(-0.6, 0.6), 0.0, u(-0.8, 0.8)])
-    m.yaw = u(-math.pi, math.pi)
-    m.turn = turn_y(m.yaw)
-    m.recolour()
-    chair(m)
-
-
 THINGS: dict[str, Callable[[Maker], None]] = {
     "chair": chair,
     "table": table,
@@ -300,15 +289,14 @@ THINGS: dict[str, Callable[[Maker], None]] = {
     "bits": bits,
     "bag": bag,
 }
-GROUPS = {"workplace": workplace}
 
 
 def make_thing(
     kind: str, rng: np.random.Generator, *, seed: int, x: float, z: float, yaw: float | None = None
 ) -> list[Thing]:
-    """Return the parts of one of ``THINGS`` or ``GROUPS``, by name, standing at (x, z)."""
+    """Return the parts of one thing standing at (x, z), by the name in ``THINGS``."""
     maker = Maker(rng, seed, x, z)
     if yaw is not None:
         maker.yaw, maker.turn = yaw, turn_y(yaw)
-    (THINGS | GROUPS)[kind](maker)
+    THINGS[kind](maker)
     return maker.parts

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from .backgrounds import abstract, floor, wall
 from .people import DEPTHS, JOINTS, Body, Vector
-from .props import GROUPS, THINGS, Block, Thing, make_thing
+from .props import THINGS, Block, Thing, make_thing
 from .raster import NOBODY, THING, Camera, Canvas, Light, draw_block, draw_capsule, draw_face
 from .surfaces import Array, random_colour
 
@@ -59,7 +59,6 @@ class Look:
 
 EASY = Look(easy=True, room_share=0.75, smallest=100.0, largest=175.0, crowd=(0.0, 0.65, 0.35))
 HARD = Look()
-CROWDED = Look(crowd=(0.1, 0.1, 0.35, 0.25, 0.2))
 
 
 class Scene:
@@ -119,21 +118,14 @@ class Scene:
         names = list(THINGS)
         count = int(rng.integers(0, 4 if self.look.easy else 9)) if rng.random() < 0.85 else 0
         for _ in range(count):
-            self._furnish(canvas, names)
-        if not self.look.easy and rng.random() < 0.35:
-            self._furnish(canvas, list(GROUPS))
+            near = 0.1 if self.look.easy else 0.55
+            z = rng.uniform(-2.5, near * self.distance) - (0.8 if self.look.easy else 0)
+            reach = self.half_width * (self.distance - z) / self.distance
+            x = rng.uniform(-1.2, 1.2) * reach
+            kind = names[rng.integers(len(names))]
+            for part in make_thing(kind, rng, seed=self.textures, x=x, z=z):
+                self._draw_part(canvas, part)
         return canvas
-
-    def _furnish(self, canvas: Canvas, names: list[str]) -> None:
-        """Draw one of ``names`` somewhere."""
-        rng = self.rng
-        near = 0.1 if self.look.easy else 0.55
-        z = rng.uniform(-2.5, near * self.distance) - (0.8 if self.look.easy else 0)
-        reach = self.half_width * (self.distance - z) / self.distance
-        x = rng.uniform(-1.2, 1.2) * reach
-        kind = names[rng.integers(len(names))]
-        for part in make_thing(kind, rng, seed=self.textures, x=x, z=z):
-            self._draw_part(canvas, part)
 
     def _draw_room(self, canvas: Canvas) -> None:
         """Draw floor, back wall and sometimes side walls."""

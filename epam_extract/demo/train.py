@@ -47,7 +47,7 @@ class Recipe:
 
 
 RECIPES = {
-    "detector": Recipe(Detector, DetectorBatches, 16, 32, 2.5e-3, 75.0),
+    "detector": Recipe(Detector, DetectorBatches, 16, 32, 2.5e-3, 48.0),
     "pose": Recipe(KeypointNet, PoseBatches, 64, 0, 2.5e-3, 48.0),
 }
 
@@ -171,7 +171,7 @@ def main() -> None:
         prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
-    parser.add_argument("--frames", type=int, default=42_000, help="to render")
+    parser.add_argument("--frames", type=int, default=32_000, help="to render")
     parser.add_argument("--minutes", type=float, help="for each network, instead of its own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of torch, and render processes")
