@@ -12,7 +12,15 @@ import torch
 
 from epam_extract.demo import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
 from epam_extract.demo.evaluate import Model, evaluate, match, read_video
-from epam_extract.demo.export import PERSONS, SPREAD, DetectorExport, PoseExport, fold
+from epam_extract.demo.export import (
+    DOUBT,
+    PERSONS,
+    SPREAD,
+    USUAL,
+    DetectorExport,
+    PoseExport,
+    fold,
+)
 from epam_extract.demo.loader import MIRROR
 from epam_extract.demo.networks import Detector, KeypointNet, cell_centres
 from epam_extract.demo.render import draw_skeleton, render_clip
@@ -65,19 +73,15 @@ def test_pose_takes_any_number_of_crops_and_its_peaks_are_shares():
 
 
 def test_people_never_seen_before_are_found(model):
-    easy = evaluate(model, EASY, frames=24)
-    assert easy["recall"] >= EASY_RECALL
-    assert easy["pck"] >= EASY_PCK
-    assert easy["false_a_frame"] <= 0.6
-    assert easy["swapped_left_right"] <= 0.25
-    assert evaluate(model, HARD, frames=24)["recall"] >= HARD_RECALL
-
-
-EASY_RECALL, EASY_PCK, HARD_RECALL = (
-    0.85,
-    0.75,
-    0.6,
-)  # the card's figures, less what 24 frames may vary
+    """The card's figures, less what 60 frames may vary."""
+    easy, hard = (evaluate(model, look, frames=60) for look in (EASY, HARD))
+    assert easy["recall"] >= 0.95
+    assert easy["pck"] >= 0.93
+    assert easy["false_a_frame"] <= 0.1
+    assert easy["swapped_left_right"] <= 0.1
+    assert hard["recall"] >= 0.8
+    assert hard["pck"] >= 0.85
+    assert hard["false_a_frame"] <= 0.2
 
 
 @pytest.mark.parametrize("name", ["walk_and_wave", "workout", "untrimmed"])
@@ -132,26 +136,34 @@ def test_folding_batch_norm_changes_nothing(network):
 
 
 class Scripted(torch.nn.Module):
-    """A detector that says what it is told: cells with a logit, all with boxes of 48 pixels."""
+    """A detector that says what it is told: cells with a logit, all with boxes of 48 pixels.
 
-    def __init__(self, peaks: dict[int, float]) -> None:
+    It knows by the picture's first pixel whether it was mirrored.
+    """
+
+    def __init__(self, peaks: dict[int, float], joints: float = USUAL - DOUBT) -> None:
         super().__init__()
-        self.peaks = peaks
+        self.peaks, self.joints = peaks, joints
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, ...]:
         rows, columns = images.shape[2] // 8, images.shape[3] // 8
         centres = torch.full((len(images), 1, rows, columns), -9.0)
         for cell, logit in self.peaks.items():
             centres.flatten(1)[:, cell] = logit
-        return centres, torch.zeros(len(images), 4, rows, columns), centres
+        if images[0, 0, 0, 0] == 0:
+            centres = centres.flip(3)
+        joints = torch.full((len(images), 17, rows, columns), self.joints).logit()
+        return centres, torch.zeros(len(images), 4, rows, columns), joints
 
 
 def test_exported_detector_drops_overlaps_and_shifts_scores():
     row = DETECTOR_SIZE[1] // 8
     first, beside, third, apart = 5 * row + 10, 5 * row + 11, 5 * row + 12, 12 * row + 20
     export = DetectorExport(Scripted({first: 2.0, beside: 1.0, third: 1.5, apart: 0.0}), 0.5)
+    picture = torch.zeros(1, 3, *DETECTOR_SIZE)
+    picture[..., 0] = 255
     with torch.no_grad():
-        answer = export(torch.zeros(1, 3, *DETECTOR_SIZE))[0]
+        answer = export(picture)[0]
     kept = answer[answer[:, 4] > 0.01]
     middles = (kept[:, :2] + kept[:, 2:4]) / 2
     cells = cell_centres(DETECTOR_SIZE[0] // 8, row)
@@ -161,6 +173,33 @@ def test_exported_detector_drops_overlaps_and_shifts_scores():
     decay = torch.tensor([0.0, 0.5, 0.0, 5 / 7]).pow(4).div(-SPREAD).exp()
     torch.testing.assert_close(kept[:, 4], scores.sigmoid() * decay)
     assert (kept[:, 4] >= 0.2999).tolist() == [True, True, True, False]
+
+
+def test_boxes_without_joints_score_less():
+    cell, picture, scores = 5 * DETECTOR_SIZE[1] // 8 + 10, torch.zeros(1, 3, *DETECTOR_SIZE), []
+    picture[..., 0] = 255
+    for joints in (0.01, USUAL - DOUBT, 0.7):
+        export = DetectorExport(Scripted({cell: 0.0}, joints), 0.5)
+        with torch.no_grad():
+            scores.append(float(export(picture)[0, 0, 4]))
+    assert scores[0] < 0.1 < scores[1] < scores[2]
+    assert scores[1] == pytest.approx(0.3)
+
+
+def test_boxes_of_a_mirrored_picture_are_the_mirrored_boxes():
+    torch.manual_seed(0)
+    detector = Detector().eval()
+    with torch.no_grad():  # or all cells would say much the same
+        detector.centre.weight *= 300
+        detector.sides.weight *= 100
+    export, width = DetectorExport(detector, 0.5), DETECTOR_SIZE[1]
+    picture = torch.rand(1, 3, *DETECTOR_SIZE) * 255
+    with torch.no_grad():
+        boxes, other = export(picture)[0, :6], export(picture.flip(3))[0, :6]
+    torch.testing.assert_close(boxes[:, 4], other[:, 4], atol=1e-4, rtol=1e-3)
+    turned = torch.stack([width - 1 - other[:, 2], width - 1 - other[:, 0]], 1)
+    torch.testing.assert_close(boxes[:, [0, 2]], turned, atol=1.01, rtol=0)  # cut at 0 and 320
+    torch.testing.assert_close(boxes[:, [1, 3]], other[:, [1, 3]], atol=0.01, rtol=1e-3)
 
 
 def test_keypoints_of_a_mirrored_crop_are_the_mirrored_keypoints():

@@ -270,7 +270,7 @@ def main() -> None:
         "sample-like": evaluate(model, EASY, frames=options.frames),
         "hard": evaluate(model, HARD, frames=options.frames),
         "hard, true boxes": evaluate(model, HARD, frames=options.frames, true_boxes=True),
-        "milliseconds, one thread": speed(Model(options.detector, options.pose, threads=1)),
+        "milliseconds, two threads": speed(Model(options.detector, options.pose, threads=2)),
     }
     if options.video and options.reference:
         report["video"] = evaluate_video(model, options.video, options.reference)

@@ -37,25 +37,37 @@ class Residual(nn.Module):
         return functional.relu(x + self.second(self.first(x)))
 
 
+def residuals(channels: int, count: int) -> list[Residual]:
+    """Return ``count`` residual blocks."""
+    return [Residual(channels) for _ in range(count)]
+
+
 class Pyramid(nn.Module):
     """(N, 3, H, W) -> (N, ``out``, H/8, W/8): down to 1/32 and back up.
 
-    ``stem`` takes the picture to 1/4 with ``widths[0]`` channels.
+    ``stem`` takes the picture to 1/4 with ``widths[0]`` channels; ``blocks`` counts the residual
+    blocks at 1/8, 1/16 and 1/32 on the way down and at 1/8 on the way up.
     """
 
-    def __init__(self, stem: nn.Module, widths: tuple[int, int, int, int], out: int) -> None:
+    def __init__(
+        self,
+        stem: nn.Module,
+        widths: tuple[int, int, int, int],
+        out: int,
+        blocks: tuple[int, int, int, int],
+    ) -> None:
         super().__init__()
         c4, c8, c16, c32 = widths
         self.down4 = stem
-        self.down8 = nn.Sequential(convolution(c4, c8, 3, 2), Residual(c8))
-        self.down16 = nn.Sequential(convolution(c8, c16, 3, 2), Residual(c16), Residual(c16))
-        self.down32 = nn.Sequential(convolution(c16, c32, 3, 2), Residual(c32))
+        self.down8 = nn.Sequential(convolution(c4, c8, 3, 2), *residuals(c8, blocks[0]))
+        self.down16 = nn.Sequential(convolution(c8, c16, 3, 2), *residuals(c16, blocks[1]))
+        self.down32 = nn.Sequential(convolution(c16, c32, 3, 2), *residuals(c32, blocks[2]))
         self.top32 = convolution(c32, c16, 1)
         self.side16 = convolution(c16, c16, 1)
         self.mix16 = convolution(c16, c16)
         self.top16 = convolution(c16, out, 1)
         self.side8 = convolution(c8, out, 1)
-        self.mix8 = convolution(out, out)
+        self.mix8 = nn.Sequential(convolution(out, out), *residuals(out, blocks[3]))
 
     def forward(self, x: Tensor) -> Tensor:
         at8 = self.down8(self.down4(x))
@@ -67,12 +79,32 @@ class Pyramid(nn.Module):
         return self.mix8(self.side8(at8) + up)
 
 
+class Mixer(nn.Module):
+    """Lets the joints of a person tell each other what they see (MLP-Mixer), (N, 17, width)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.before_across, self.before_along = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.across = nn.Sequential(
+            nn.Linear(KEYPOINTS, 64), nn.ReLU(inplace=True), nn.Linear(64, KEYPOINTS)
+        )
+        self.along = nn.Sequential(
+            nn.Linear(width, 2 * width), nn.ReLU(inplace=True), nn.Linear(2 * width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.across(self.before_across(x).transpose(1, 2)).transpose(1, 2)
+        return x + self.along(self.before_along(x))
+
+
 class Detector(nn.Module):
     """Finds persons by their box's centre. BGR 0-255 in, (N, 3, H, W).
 
     Returns, on cells of ``STRIDE`` pixels: centre logits (N, 1, h, w), the box's log distances
     (N, 4, h, w), and keypoint logits (N, 17, h, w), which only help training.
     """
+
+    ENDS = ("centre", "sides", "joints")  # the layers that answer
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +114,7 @@ class Detector(nn.Module):
             nn.ReLU(inplace=True),
             Residual(16),
         )
-        self.body = Pyramid(stem, (16, 48, 64, 128), 64)
+        self.body = Pyramid(stem, (16, 48, 64, 128), 64, (2, 3, 1, 0))
         self.shared = convolution(64, 64)
         self.found = convolution(64, 64)
         self.centre = nn.Conv2d(64, 1, 1)
@@ -116,16 +148,18 @@ class KeypointNet(nn.Module):
     Returns SimCC logits over x (N, 17, 192) and over y (N, 17, 256), ``SPLIT`` bins a pixel.
     """
 
+    ENDS = ("along_x", "along_y")  # the layers that answer
+
     def __init__(self) -> None:
         super().__init__()
         width, height = POSE_SIZE
         cells = (width // STRIDE) * (height // STRIDE)  # 192
         stem = nn.Sequential(convolution(3, 16, 3, 2), convolution(16, 32, 3, 2))
-        self.body = Pyramid(stem, (32, 64, 96, 128), 64)
+        self.body = Pyramid(stem, (32, 64, 128, 96), 64, (2, 2, 1, 2))
         self.per_joint = nn.Conv2d(64, 2 * KEYPOINTS, 1)
-        self.hidden = nn.Sequential(nn.Linear(2 * cells, 160), nn.ReLU(inplace=True))
-        self.along_x = nn.Linear(160, width * SPLIT)
-        self.along_y = nn.Linear(160, height * SPLIT)
+        self.hidden = nn.Sequential(nn.Linear(2 * cells, 192), nn.ReLU(inplace=True), Mixer(192))
+        self.along_x = nn.Linear(192, width * SPLIT)
+        self.along_y = nn.Linear(192, height * SPLIT)
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         maps = self.per_joint(self.body(crops))

@@ -119,6 +119,51 @@ def table(m: Maker) -> None:
             m.rod((x, y + 0.04, z), (x + u(-0.2, 0.2), y + 0.05, z), u(0.03, 0.09))
 
 
+def desk(m: Maker) -> None:
+    """An office desk: a thin top on slanted legs, full of things, a chair beside it."""
+    u = m.rng.uniform
+    width, depth, height = u(0.8, 2.4), u(0.5, 0.9), u(0.65, 0.8)
+    if m.rng.random() < 0.6:
+        m.colour = np.full(3, u(170, 255), np.float32)
+    slant, spread, thick = u(-0.3, 0.3), u(0, 0.4), u(0.015, 0.045)
+    for side in (-1, 1):
+        end = side * (width / 2 - u(0.05, 0.35))
+        for z in (-1.0, 1.0):
+            foot = (end + side * slant, 0.03, z * (depth / 2 + 0.1 * spread))
+            m.rod(foot, (end, height, z * depth / 2 * (1 - spread)), thick)
+        if m.rng.random() < 0.6:
+            m.rod(
+                (end + side * slant, 0.04, -depth / 2), (end + side * slant, 0.04, depth / 2), thick
+            )
+    m.block((0, height, 0), (width, u(0.02, 0.05), depth))
+    if m.rng.random() < 0.25:  # a board that hides the legs
+        m.block((0, u(0.2, 0.4), -depth / 2), (width * 0.9, 0.3, 0.02))
+    for _ in range(int(m.rng.integers(1, 10))):
+        m.recolour()
+        if m.rng.random() < 0.45:
+            m.colour = np.full(3, u(5, 70), np.float32)
+        x, z, y = u(-0.5, 0.5) * width, u(-0.5, 0.5) * depth, height + 0.03
+        kind = m.rng.integers(5)
+        if kind == 0:  # a bag
+            r = u(0.05, 0.14)
+            m.rod((x, y + r, z), (x + u(-0.4, 0.4), y + r + u(-0.03, 0.03), z), r, taper=u(0.6, 1))
+        elif kind == 1:  # a cup or bottle
+            tall = u(0.08, 0.28)
+            m.rod((x, y + 0.03, z), (x, y + tall, z), u(0.025, 0.05), taper=u(0.6, 1.2))
+        elif kind == 2:  # a monitor
+            m.block((x, y, z), (0.2, 0.02, 0.15))
+            m.block((x, y + u(0.03, 0.15), z), (u(0.3, 0.65), u(0.2, 0.4), 0.04), front=True)
+        elif kind == 3:  # paper, a keyboard
+            m.block((x, y, z), (u(0.1, 0.45), 0.01, u(0.1, 0.3)), front=True)
+        else:
+            m.block((x, y, z), (u(0.05, 0.4), u(0.03, 0.3), u(0.05, 0.3)), front=True)
+    if m.rng.random() < 0.7:
+        m.origin = m.origin + m.turn @ np.array([u(-0.6, 0.6) * width, 0, u(-1.0, 1.0)])
+        m.turn = turn_y(u(-math.pi, math.pi))
+        m.recolour()
+        chair(m)
+
+
 def sofa(m: Maker) -> None:
     width, depth = m.rng.uniform(0.8, 2.2), m.rng.uniform(0.7, 0.9)
     m.block((0, 0.1, 0), (width, 0.33, depth))
@@ -275,6 +320,7 @@ def bag(m: Maker) -> None:
 THINGS: dict[str, Callable[[Maker], None]] = {
     "chair": chair,
     "table": table,
+    "desk": desk,
     "sofa": sofa,
     "shelf": shelf,
     "cupboard": cupboard,

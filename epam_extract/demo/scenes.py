@@ -43,6 +43,9 @@ class Frame:
     people: list[Person]
 
 
+FURNITURE = tuple(name for name in THINGS if name != "desk")
+
+
 @dataclass(frozen=True)
 class Look:
     """How hard a scene is.
@@ -55,10 +58,13 @@ class Look:
     smallest: float = 58.0  # a person's height in pixels of a 240-pixel-high frame
     largest: float = 330.0
     crowd: tuple[float, ...] = (0.12, 0.38, 0.30, 0.13, 0.07)  # shares of 0, 1, 2... people
+    things: tuple[str, ...] = FURNITURE
 
 
 EASY = Look(easy=True, room_share=0.75, smallest=100.0, largest=175.0, crowd=(0.0, 0.65, 0.35))
 HARD = Look()
+CROWDED = Look(crowd=(0.1, 0.1, 0.35, 0.25, 0.2))
+OFFICE = Look(crowd=(0.35, 0.25, 0.2, 0.12, 0.08), things=("desk", "desk", "chair", "loudspeaker"))
 
 
 class Scene:
@@ -115,7 +121,7 @@ class Scene:
             self._draw_room(canvas)
         else:
             canvas.image[:] = abstract(rng, self.height, self.width)
-        names = list(THINGS)
+        names = self.look.things
         count = int(rng.integers(0, 4 if self.look.easy else 9)) if rng.random() < 0.85 else 0
         for _ in range(count):
             near = 0.1 if self.look.easy else 0.55

@@ -10,8 +10,10 @@ from __future__ import annotations
 import argparse
 import copy
 import math
+import multiprocessing
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from . import DETECTOR_ONNX, POSE_ONNX
 from .dataset import render
 from .loader import Batch, DetectorBatches, PoseBatches, normalise
 from .losses import detector_loss, pose_loss
+from .muon import Muon
 from .networks import Detector, KeypointNet
 
 CHECKPOINT_SECONDS = 60.0
@@ -42,20 +45,34 @@ class Recipe:
     batches: type[DetectorBatches] | type[PoseBatches]
     batch: int
     small_batch: int
-    rate: float
     minutes: float
 
 
 RECIPES = {
-    "detector": Recipe(Detector, DetectorBatches, 16, 32, 2.5e-3, 48.0),
-    "pose": Recipe(KeypointNet, PoseBatches, 64, 0, 2.5e-3, 48.0),
+    "detector": Recipe(Detector, DetectorBatches, 16, 32, 100.0),
+    "pose": Recipe(KeypointNet, PoseBatches, 64, 0, 100.0),
 }
+MUON_RATE, ADAM_RATE = 0.02, 2.5e-3
+
+
+def optimisers(network: Detector | KeypointNet) -> list[torch.optim.Optimizer]:
+    """Return Muon for the hidden layers' weights and AdamW for the rest."""
+    hidden, ends, others = [], [], []
+    for name, weight in network.named_parameters():
+        if weight.ndim == 1:
+            others.append(weight)
+        elif weight.shape[1] == 3 or name.startswith(network.ENDS):  # pictures in, answers out
+            ends.append(weight)
+        else:
+            hidden.append(weight)
+    groups = [{"params": ends, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
+    return [Muon(hidden, lr=MUON_RATE), torch.optim.AdamW(groups, lr=ADAM_RATE, fused=True)]
 
 
 def learning_rate(peak: float, step: int, share: float) -> float:
     """Warm up, then fall along a cosine with the ``share`` (0-1) of the time."""
     warm = min(1.0, (step + 1) / WARM_UP)
-    return peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))) + 1e-5
+    return peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))) + peak / 250
 
 
 def average(mean: nn.Module, network: nn.Module, step: int) -> None:
@@ -80,16 +97,15 @@ def train(
     network = recipe.network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lag
     mean = copy.deepcopy(network)
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
-    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    optimiser = torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
+    tools = optimisers(network)
+    peaks = [tool.defaults["lr"] for tool in tools]
     step, seen, spent = 0, 0, 0.0
     if path.exists():
         saved = torch.load(path, weights_only=True)
         network.load_state_dict(saved["network"])
         mean.load_state_dict(saved["mean"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for tool, state in zip(tools, saved["optimisers"], strict=True):
+            tool.load_state_dict(state)
         step, seen, spent = saved["step"], saved["seen"], saved["seconds"]
     saved_at, was_small = spent, False
     totals: dict[str, float] = {}
@@ -101,8 +117,9 @@ def train(
         small = name == "detector" and share < SMALL_SHARE
         if batches is None or small != was_small:
             batches, was_small = load(recipe, folder, seed * 1_000_003 + step, small=small), small
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(recipe.rate, step, share)
+        for tool, peak in zip(tools, peaks, strict=True):
+            for group in tool.param_groups:
+                group["lr"] = learning_rate(peak, step, share)
         pictures, *truth = next(batches)
         pictures = pictures.float() if name == "detector" else normalise(pictures)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
@@ -111,10 +128,11 @@ def train(
             losses = detector_loss(answers, truth, by_fit=share >= FIT_SHARE)
         else:
             losses = pose_loss(answers, truth)
-        optimiser.zero_grad()
+        network.zero_grad()
         torch.stack(list(losses.values())).sum().backward()
         nn.utils.clip_grad_norm_(network.parameters(), 10.0)
-        optimiser.step()
+        for tool in tools:
+            tool.step()
         step += 1
         seen += recipe.small_batch if small else recipe.batch
         average(mean, network, step)
@@ -126,7 +144,7 @@ def train(
             totals = {}
         if spent - saved_at > CHECKPOINT_SECONDS or spent >= 60 * minutes:
             saved_at = spent
-            save(path, network, mean, optimiser, (step, seen, spent))
+            save(path, network, mean, tools, (step, seen, spent))
     return path
 
 
@@ -147,7 +165,7 @@ def save(
     path: Path,
     network: nn.Module,
     mean: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    tools: list[torch.optim.Optimizer],
     progress: tuple[int, int, float],
 ) -> None:
     """Write a checkpoint beside the old one, then put it in its place."""
@@ -156,7 +174,7 @@ def save(
     state = {
         "network": network.state_dict(),
         "mean": mean.state_dict(),
-        "optimiser": optimiser.state_dict(),
+        "optimisers": [tool.state_dict() for tool in tools],
         "step": step,
         "seen": seen,
         "seconds": seconds,
@@ -171,7 +189,7 @@ def main() -> None:
         prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
-    parser.add_argument("--frames", type=int, default=32_000, help="to render")
+    parser.add_argument("--frames", type=int, default=40_000, help="to render")
     parser.add_argument("--minutes", type=float, help="for each network, instead of its own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of torch, and render processes")
@@ -185,16 +203,25 @@ def main() -> None:
         folder = options.out / "frames"
         for done in render(folder, options.frames, seed=options.seed, processes=options.threads):
             print(f"rendered {done} of {options.frames} frames", flush=True)
-    for name in RECIPES:
-        if name in stages:
-            train(
-                name,
-                options.out,
-                minutes=options.minutes or RECIPES[name].minutes,
-                seed=options.seed,
-                threads=options.threads,
-                bf16=options.bf16,
-            )
+    names = [name for name in RECIPES if name in stages]
+    if names:  # side by side: small networks gain little from a second thread
+        threads = max(1, options.threads // len(names))
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(len(names), mp_context=spawn) as pool:
+            jobs = [
+                pool.submit(
+                    train,
+                    name,
+                    options.out,
+                    minutes=options.minutes or RECIPES[name].minutes,
+                    seed=options.seed,
+                    threads=threads,
+                    bf16=options.bf16,
+                )
+                for name in names
+            ]
+            for job in jobs:
+                job.result()
     if "export" in stages:
         from .export import export_both  # needs onnx: pip install 'epam-extract[train]'
 
