@@ -66,6 +66,8 @@ class Model:
             for tool, path in ((self.detector, detector), (self.pose, pose)):
                 limited = tool.session.get_session_options()
                 limited.intra_op_num_threads = threads
+                # or the threads of the one that waits keep the other's cores busy
+                limited.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 kind = type(tool.session)  # onnxruntime's, whose home is the pose stage
                 tool.session = kind(str(path), limited, providers=["CPUExecutionProvider"])
 

@@ -23,10 +23,10 @@ from .networks import KEYPOINTS, SPLIT, STRIDE, Detector, KeypointNet, cell_cent
 CANDIDATES = 48  # cells looked at for each image
 PERSONS = 20  # rows of the answer
 SPREAD = 0.3  # of Matrix NMS; a box that overlaps by 0.5, as embracing people do, keeps 0.8
-THRESHOLD = 0.40  # the network's own score to cut at, see MODEL.md
+THRESHOLD = 0.37  # the network's own score to cut at, see MODEL.md
 RTMLIB_THRESHOLD = 0.3  # written into rtmlib.YOLOX for outputs of this format
 SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins of half a pixel
-WEIGHT, DOUBT, USUAL = 1.5, 0.05, 0.4  # of the joints' evidence in a box's score
+WEIGHT, DOUBT, USUAL = 0.75, 0.05, 0.4  # of the joints' evidence in a box's score
 SIDES = [2, 1, 0, 3]  # left, top, right, bottom in a mirrored picture
 SMALL = 256  # tensors up to this size stay float32
 
@@ -104,11 +104,12 @@ class DetectorExport(nn.Module):
 
         A desk's end may look like a person as a whole, but seldom has most of one's joints.
         """
-        low, high = (
-            (corner / STRIDE).floor()[:, :, None] for corner in (boxes[..., :2], boxes[..., 2:])
-        )
-        cells = ((self.cells - (STRIDE - 1) / 2) / STRIDE)[None, None]  # columns and rows
-        inside = ((cells >= low) & (cells <= high)).all(-1)  # (N, candidates, h * w)
+        low, high = ((corner / STRIDE).floor()[..., None] for corner in boxes.split(2, -1))
+        height, width = DETECTOR_SIZE
+        rows, columns = torch.arange(height // STRIDE), torch.arange(width // STRIDE)
+        across = ((columns >= low[:, :, 0]) & (columns <= high[:, :, 0])).to(joints.dtype)
+        down = ((rows >= low[:, :, 1]) & (rows <= high[:, :, 1])).to(joints.dtype)
+        inside = (down[..., None] * across[:, :, None]).flatten(2)  # (N, candidates, h * w)
         best = (joints[:, None] * inside[:, :, None]).amax(-1)  # (N, candidates, 17)
         return best.topk(KEYPOINTS // 2 + 1, dim=-1).values[..., -1]
 

@@ -189,7 +189,7 @@ def main() -> None:
         prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
-    parser.add_argument("--frames", type=int, default=40_000, help="to render")
+    parser.add_argument("--frames", type=int, default=48_000, help="to render")
     parser.add_argument("--minutes", type=float, help="for each network, instead of its own")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of torch, and render processes")
