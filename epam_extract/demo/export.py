@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from . import DETECTOR_SIZE, POSE_SIZE
-from .loader import MIRROR
+from .loader import MIRROR, MIRRORED_BOX
 from .networks import KEYPOINTS, SPLIT, STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
 
 CANDIDATES = 48  # cells looked at for each image
@@ -27,7 +27,6 @@ THRESHOLD = 0.37  # the network's own score to cut at, see MODEL.md
 RTMLIB_THRESHOLD = 0.3  # written into rtmlib.YOLOX for outputs of this format
 SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins of half a pixel
 WEIGHT, DOUBT, USUAL = 0.75, 0.05, 0.4  # of the joints' evidence in a box's score
-SIDES = [2, 1, 0, 3]  # left, top, right, bottom in a mirrored picture
 SMALL = 256  # tensors up to this size stay float32
 
 
@@ -72,7 +71,7 @@ class DetectorExport(nn.Module):
         centres, sides, joints = self.detector(images)
         mirrored = [answer.flip(3) for answer in self.detector(images.flip(3))]
         centres = (centres + mirrored[0]) / 2
-        sides = (sides + mirrored[1][:, SIDES]) / 2
+        sides = (sides + mirrored[1][:, MIRRORED_BOX]) / 2
         joints = (joints.sigmoid() + mirrored[2][:, self.mirror].sigmoid()) / 2
         logits, index = centres.flatten(1).topk(CANDIDATES, dim=1)
         chosen = sides.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 4))

@@ -17,6 +17,7 @@ from .dataset import HEIGHT, IGNORE, NONE, PEOPLE, USABLE, WIDTH, Shard, open_sh
 from .surfaces import Array
 
 MIRROR = [0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15]  # left <-> right
+MIRRORED_BOX = [2, 1, 0, 3]  # of x1, y1, x2, y2 or of left, top, right, bottom
 RTMPOSE_MEAN = torch.tensor([123.675, 116.28, 103.53])  # as rtmlib applies them, to BGR
 RTMPOSE_STD = torch.tensor([58.395, 57.12, 57.375])
 PADDING = (114, 114, 114)  # rtmlib.YOLOX's, below and to the right
@@ -111,7 +112,7 @@ class DetectorBatches(IterableDataset[Batch]):
         keypoints[..., :2] = keypoints[..., :2] * warp[[0, 1], [0, 1]] + warp[:, 2]
         boxes = boxes * np.tile(warp[[0, 1], [0, 1]], 2) + np.tile(warp[:, 2], 2)
         if mirrored:
-            keypoints, boxes = keypoints[:, MIRROR], boxes[:, [2, 1, 0, 3]]
+            keypoints, boxes = keypoints[:, MIRROR], boxes[:, MIRRORED_BOX]
         whole = (np.diff(boxes[:, 0::2]) * np.diff(boxes[:, 1::2]))[:, 0].clip(1)
         boxes = boxes.clip(0, [width, height, width, height])
         sides = np.stack([boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]], 1)
@@ -178,4 +179,4 @@ class PoseBatches(IterableDataset[Batch]):
         return recolour(np.asarray(crop, np.uint8), rng), keypoints.astype(np.float32)
 
 
-__all__ = ["MIRROR", "PEOPLE", "DetectorBatches", "PoseBatches"]
+__all__ = ["MIRROR", "MIRRORED_BOX", "PEOPLE", "DetectorBatches", "PoseBatches"]

@@ -31,6 +31,7 @@ from .networks import Detector, KeypointNet
 CHECKPOINT_SECONDS = 60.0
 PAUSE_SECONDS = 10.0  # a step that took longer was interrupted and counts this much
 WARM_UP = 150  # steps
+FLOOR = 1 / 250  # of the peak: where the learning rate ends
 # The detector's time: first small pictures, since more of them can be seen; then whole ones; at
 # last the scores learn how well each box fits, once the boxes are worth it.
 SMALL_SHARE, FIT_SHARE = 0.28, 0.56
@@ -72,7 +73,7 @@ def optimisers(network: Detector | KeypointNet) -> list[torch.optim.Optimizer]:
 def learning_rate(peak: float, step: int, share: float) -> float:
     """Warm up, then fall along a cosine with the ``share`` (0-1) of the time."""
     warm = min(1.0, (step + 1) / WARM_UP)
-    return peak * warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))) + peak / 250
+    return peak * (warm * (0.5 + 0.5 * math.cos(math.pi * min(share, 1.0))) + FLOOR)
 
 
 def average(mean: nn.Module, network: nn.Module, step: int) -> None:
