@@ -50,7 +50,6 @@ from .hdf5_write import (
 from .layout import (
     OWN_NAMES,
     ROWS,
-    TRACKS,
     Draft,
     StoredFailure,
     StoredProgress,
@@ -157,14 +156,6 @@ class StoreWriter:
         """Videos that failed, by id, with what is waiting to be committed."""
         merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
         return {video_id: failure for video_id, failure in merged.items() if failure is not None}
-
-    def read_keypoints(self, video_id: str, start: int, stop: int) -> PoseTrack:
-        """Committed keypoints of frames ``start`` to ``stop``; scores come back rounded to f16."""
-        group = video_group(self._reading(), video_id)
-        if group is None:
-            raise StoreError(f"{self.path}: holds nothing of {video_id}")
-        keypoints, scores = (group[name][:, start:stop] for name in TRACKS)
-        return PoseTrack(keypoints, scores.astype(np.float32))
 
     @property
     def pending_bytes(self) -> int:
