@@ -9,25 +9,41 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from .scenes import CROWDED, EASY, HARD, OFFICE, Frame, Scene
+from .props import THINGS
+from .scenes import CROWDED, EASY, HARD, OFFICE, Frame, Look, Scene
 from .surfaces import Array
 
 HEIGHT, WIDTH = 240, 320
 PEOPLE = 4  # at most, a frame
 SHARD = 1000  # frames
 CASTS = 4  # frames drawn in each scene, every time with other people
-LOOKS, LOOK_SHARES = (EASY, HARD, CROWDED), (0.3, 0.35, 0.35)
-OFFICES = 40  # the shards from this number on show offices
 NONE, IGNORE, USABLE = 0, 1, 2
 TEXTURE_BANKS = 4  # cloth banks used for training; held-out scenes use others
 HELD_OUT_BANK = 1000
+
+
+def harder(look: Look) -> Look:
+    """Return a look that shows more of what is hard: odd poses, sides, backs, hidden people."""
+    return replace(look, hidden=0.4, turned=0.8, wild=2.5)
+
+
+LOOKS = tuple(
+    harder(look)
+    for look in (
+        EASY,
+        replace(HARD, things=tuple(THINGS)),
+        replace(CROWDED, things=tuple(THINGS)),
+        OFFICE,
+    )
+)
+LOOK_SHARES = (0.2, 0.4, 0.2, 0.2)
 
 
 @dataclass(frozen=True)
@@ -53,11 +69,11 @@ def label(frame: Frame) -> tuple[Array, Array, NDArray[np.int8]]:
     return keypoints, boxes, state
 
 
-def training_frames(seed: int, *, office: bool = False) -> Iterator[Frame]:
+def training_frames(seed: int) -> Iterator[Frame]:
     """Yield frames without end: room after room, in each some casts of people."""
     rng = np.random.default_rng([seed, 11])
     while True:
-        look = OFFICE if office else LOOKS[rng.choice(len(LOOKS), p=LOOK_SHARES)]
+        look = LOOKS[rng.choice(len(LOOKS), p=LOOK_SHARES)]
         scene_seed, bank = int(rng.integers(2**31)), int(rng.integers(TEXTURE_BANKS))
         scene = Scene(scene_seed, look=look, textures=bank, width=WIDTH, height=HEIGHT)
         for index in range(CASTS):
@@ -72,7 +88,7 @@ def render_shard(job: tuple[Path, int, int]) -> int:
     cv2.setNumThreads(1)
     images = np.empty((SHARD, HEIGHT, WIDTH, 3), np.uint8)
     labels = []
-    frames = training_frames(seed * 100_000 + number, office=number >= OFFICES)
+    frames = training_frames(seed * 100_000 + number)
     for row in images:
         frame = next(frames)
         row[:] = frame.image[..., ::-1]

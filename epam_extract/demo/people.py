@@ -98,10 +98,19 @@ class Outfit:
 
 
 class Body:
-    """One person: measures, outfit, motion and place. ``place`` gives (x, z, yaw) at a time."""
+    """One person: measures, outfit, motion and place. ``place`` gives (x, z, yaw) at a time.
+
+    ``turned`` and ``wild`` as in :class:`epam_extract.demo.scenes.Look`.
+    """
 
     def __init__(
-        self, rng: np.random.Generator, *, seed: int, moves: Moves | str | None = None
+        self,
+        rng: np.random.Generator,
+        *,
+        seed: int,
+        moves: Moves | str | None = None,
+        turned: float = 0.6,
+        wild: float = 1.0,
     ) -> None:
         u = rng.uniform
         size = u(0.9, 1.1) if u() < 0.88 else u(0.6, 0.85)  # some are children
@@ -120,9 +129,10 @@ class Body:
         self.outfit = Outfit(rng, seed)
         kinds = list(MOTIONS)
         if moves is None:
-            moves = kinds[rng.choice(len(kinds), p=SHARES / SHARES.sum())]
+            shares = SHARES * [wild if kind == "random" else 1.0 for kind in kinds]
+            moves = kinds[rng.choice(len(kinds), p=shares / shares.sum())]
         self.moves: Moves = Motion(moves, rng) if isinstance(moves, str) else moves
-        self.yaw = u(-math.pi, math.pi) if u() < 0.6 else u(-0.8, 0.8)
+        self.yaw = u(-math.pi, math.pi) if u() < turned else u(-0.8, 0.8)
         self.x = self.z = 0.0
         kind = self.moves.kind if isinstance(self.moves, Motion) else ""
         self.speed = {"walk": 1.1, "run": 2.2}.get(kind, 0.0) * size
