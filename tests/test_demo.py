@@ -15,9 +15,11 @@ from epam_extract.demo import DETECTOR_SIZE, dataset, loader, motions, samples, 
 from epam_extract.demo.evaluate import Found, Tally, match
 from epam_extract.demo.muon import Muon, orthogonal
 from epam_extract.demo.networks import STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
+from epam_extract.demo.people import Body
 from epam_extract.demo.props import make_thing
 from epam_extract.demo.render import RenderedClip, render_clip, render_scene
-from epam_extract.demo.scenes import EASY, HIDDEN, VISIBLE, Person, Scene
+from epam_extract.demo.restore import restore
+from epam_extract.demo.scenes import EASY, HARD, HIDDEN, VISIBLE, Person, Scene
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
 
@@ -91,6 +93,28 @@ def test_something_in_front_hides_keypoints_and_shrinks_the_box():
     np.testing.assert_array_equal(behind.keypoints, free.keypoints)
     assert behind.pixels < 0.8 * free.pixels
     assert (behind.visibility[13:] == HIDDEN).any()
+
+
+def test_looks_make_scenes_harder():
+    def bodies(**changes: float) -> list[Body]:
+        look = dataclasses.replace(HARD, **changes)
+        return [body for seed in range(30) for body in Scene(seed, look=look).bodies]
+
+    def share_of_random(people: list[Body]) -> float:
+        return float(np.mean([body.moves.kind == "random" for body in people]))
+
+    assert share_of_random(bodies(wild=500.0)) > 0.9
+    assert share_of_random(bodies(wild=0.0)) == 0
+    assert sum(abs(body.yaw) > 1.6 for body in bodies(turned=1.0)) > 10
+    scenes = [Scene(seed, look=dataclasses.replace(HARD, hidden=1.0)) for seed in range(15)]
+    assert all(scene.things for scene in scenes if scene.bodies)
+
+
+def test_training_shows_more_of_what_is_hard():
+    for look in dataset.LOOKS:
+        assert (look.wild, look.hidden, look.turned) > (HARD.wild, HARD.hidden, HARD.turned)
+    assert any("desk" in look.things for look in dataset.LOOKS)
+    assert sum(dataset.LOOK_SHARES) == pytest.approx(1)
 
 
 def test_an_empty_room_has_nobody():
@@ -173,6 +197,35 @@ def test_training_saves_and_goes_on(shards, monkeypatch, name):
     assert all(torch.isfinite(v).all() for v in second["mean"].values())
 
 
+@pytest.mark.parametrize("name", ["detector", "pose"])
+def test_training_again_starts_from_the_shipped_networks(shards, monkeypatch, tmp_path, name):
+    monkeypatch.setitem(train.RECIPES, name, dataclasses.replace(train.RECIPES[name], batch=3))
+    (tmp_path / "frames").symlink_to(shards / "frames")
+    path = train.train(name, tmp_path, minutes=0.0001, seed=1, threads=1, again=True)
+    saved = torch.load(path, weights_only=True)
+    shipped, again = train.RECIPES[name].network(), train.RECIPES[name].network()
+    pictures = torch.from_numpy(np.stack([render_clip(31, frames=1).frames[0, :128, :96]] * 2))
+    restore(shipped, train.RECIPES[name].shipped, [train.inputs(name, pictures)])
+    again.load_state_dict(saved["mean"])
+    assert saved["step"] < 3
+    with torch.no_grad():
+        kept = again.eval()(train.inputs(name, pictures))
+        for one, other in zip(kept, shipped.eval()(train.inputs(name, pictures)), strict=True):
+            assert (one - other).abs().mean() < 0.3 * other.std()
+    rates = [group["lr"] for tool in saved["optimisers"] for group in tool["param_groups"]]
+    assert max(rates) <= train.AGAIN * train.MUON_RATE
+
+
+def test_training_asks_for_onnx_before_it_starts(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(train.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("sys.argv", ["train", "--out", str(tmp_path / "new")])
+    with pytest.raises(SystemExit) as stopped:
+        train.main()
+    assert stopped.value.code == 2
+    assert "pip install 'epam-extract[train]'" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_learning_rate_warms_up_and_falls():
     rates = [train.learning_rate(1.0, 1000, share) for share in (0.0, 0.5, 1.0)]
     assert rates == pytest.approx([1.004, 0.504, 0.004], abs=1e-6)
@@ -249,6 +302,17 @@ def test_tally_counts_found_wrong_and_near():
         Found(boxes[1:], keypoints[1:], np.ones((1, 17), np.float32)),
     )
     assert tally.wrong == 1  # a person too hidden to be asked for is no mistake
+
+
+def test_score_error_is_how_far_scores_are_from_the_share_that_is_right():
+    truth = person([0, 0, 40, 100])
+    keypoints = truth.keypoints.copy()
+    keypoints[:5] += 500
+    scores = np.full(17, 0.95, np.float32)
+    scores[:5] = 0.25
+    tally = Tally()
+    tally.add([truth], Found(truth.box[None], keypoints[None], scores[None]))
+    assert tally.figures()["score_error"] == pytest.approx((12 * 0.05 + 5 * 0.25) / 17, abs=1e-4)
 
 
 def test_match_uses_each_box_once():

@@ -19,11 +19,13 @@ from epam_extract.demo.export import (
     USUAL,
     DetectorExport,
     PoseExport,
+    export,
     fold,
 )
 from epam_extract.demo.loader import MIRROR
 from epam_extract.demo.networks import Detector, KeypointNet, cell_centres
 from epam_extract.demo.render import draw_skeleton, render_clip
+from epam_extract.demo.restore import restore
 from epam_extract.demo.scenes import EASY, HARD
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
@@ -43,8 +45,8 @@ def test_detector_takes_any_number_of_pictures():
     session = onnxruntime.InferenceSession(str(DETECTOR_ONNX), providers=[KIND])
     clip = render_clip(61, frames=2, people=2)
     pictures = np.full((3, 3, *DETECTOR_SIZE), 114, np.float32)
-    for row, frame in zip(pictures, clip.frames[:, :192, :320], strict=False):
-        row[:] = frame[..., ::-1].transpose(2, 0, 1)
+    for row, frame in zip(pictures, clip.frames, strict=False):
+        row[:, : frame.shape[0]] = frame[..., ::-1].transpose(2, 0, 1)
     (together,) = session.run(None, {"input": pictures})
     assert together.shape == (3, PERSONS, 5)
     for picture, answer in zip(pictures, together, strict=True):
@@ -79,8 +81,9 @@ def test_people_never_seen_before_are_found(model):
     assert easy["pck"] >= 0.93
     assert easy["false_a_frame"] <= 0.1
     assert easy["swapped_left_right"] <= 0.1
-    assert hard["recall"] >= 0.8
-    assert hard["pck"] >= 0.85
+    assert easy["score_error"] <= 0.15
+    assert hard["recall"] >= 0.82
+    assert hard["pck"] >= 0.86
     assert hard["false_a_frame"] <= 0.2
 
 
@@ -135,11 +138,37 @@ def test_folding_batch_norm_changes_nothing(network):
             torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
-class Scripted(torch.nn.Module):
-    """A detector that says what it is told: cells with a logit, all with boxes of 48 pixels.
+@pytest.mark.parametrize(
+    ("network", "outputs"),
+    [(Detector, ["centre", "sides", "joints"]), (KeypointNet, ["simcc_x", "simcc_y"])],
+)
+def test_exported_networks_come_back(tmp_path, network, outputs):
+    torch.manual_seed(0)
+    built, back = network(), network()
+    with torch.no_grad():  # as trained ones, no two layers are the same
+        for weight in built.parameters():
+            weight += 0.01 * torch.randn_like(weight)
+        pictures = [torch.randn(3, 3, 128, 96) * 30 for _ in range(3)]
+        for batch in pictures:
+            built(batch)
+    exported = torch.nn.Module()
+    exported.network, exported.forward = fold(built), lambda x: exported.network(x)
+    with torch.no_grad():
+        export(exported, tmp_path / "net.onnx", size=(128, 96), outputs=outputs)
+    restore(back, tmp_path / "net.onnx", pictures)
+    with torch.no_grad():
+        for wanted, got in zip(built.eval()(pictures[0]), back.eval()(pictures[0]), strict=True):
+            torch.testing.assert_close(got, wanted, atol=0.02 * float(wanted.std()), rtol=0.02)
+        once = back(torch.cat(pictures))[0]
+        trained = back.train()(torch.cat(pictures))[0]  # by the batch's statistics: the same ones
+    torch.testing.assert_close(trained, once, atol=0.05 * float(once.std()), rtol=0.05)
+    other = KeypointNet() if network is Detector else Detector()
+    with pytest.raises(ValueError, match="is of another network than"):
+        restore(other, tmp_path / "net.onnx", pictures)
 
-    It knows by the picture's first pixel whether it was mirrored.
-    """
+
+class Scripted(torch.nn.Module):
+    """A detector that says what it is told: cells with a logit, all with boxes of 48 pixels."""
 
     def __init__(self, peaks: dict[int, float], joints: float = USUAL - DOUBT) -> None:
         super().__init__()
@@ -150,8 +179,6 @@ class Scripted(torch.nn.Module):
         centres = torch.full((len(images), 1, rows, columns), -9.0)
         for cell, logit in self.peaks.items():
             centres.flatten(1)[:, cell] = logit
-        if images[0, 0, 0, 0] == 0:
-            centres = centres.flip(3)
         joints = torch.full((len(images), 17, rows, columns), self.joints).logit()
         return centres, torch.zeros(len(images), 4, rows, columns), joints
 
@@ -160,10 +187,8 @@ def test_exported_detector_drops_overlaps_and_shifts_scores():
     row = DETECTOR_SIZE[1] // 8
     first, beside, third, apart = 5 * row + 10, 5 * row + 11, 5 * row + 12, 12 * row + 20
     export = DetectorExport(Scripted({first: 2.0, beside: 1.0, third: 1.5, apart: 0.0}), 0.5)
-    picture = torch.zeros(1, 3, *DETECTOR_SIZE)
-    picture[..., 0] = 255
     with torch.no_grad():
-        answer = export(picture)[0]
+        answer = export(torch.zeros(1, 3, *DETECTOR_SIZE))[0]
     kept = answer[answer[:, 4] > 0.01]
     middles = (kept[:, :2] + kept[:, 2:4]) / 2
     cells = cell_centres(DETECTOR_SIZE[0] // 8, row)
@@ -177,29 +202,12 @@ def test_exported_detector_drops_overlaps_and_shifts_scores():
 
 def test_boxes_without_joints_score_less():
     cell, picture, scores = 5 * DETECTOR_SIZE[1] // 8 + 10, torch.zeros(1, 3, *DETECTOR_SIZE), []
-    picture[..., 0] = 255
     for joints in (0.01, USUAL - DOUBT, 0.7):
         export = DetectorExport(Scripted({cell: 0.0}, joints), 0.5)
         with torch.no_grad():
             scores.append(float(export(picture)[0, 0, 4]))
     assert scores[0] < 0.1 < scores[1] < scores[2]
     assert scores[1] == pytest.approx(0.3)
-
-
-def test_boxes_of_a_mirrored_picture_are_the_mirrored_boxes():
-    torch.manual_seed(0)
-    detector = Detector().eval()
-    with torch.no_grad():  # or all cells would say much the same
-        detector.centre.weight *= 300
-        detector.sides.weight *= 100
-    export, width = DetectorExport(detector, 0.5), DETECTOR_SIZE[1]
-    picture = torch.rand(1, 3, *DETECTOR_SIZE) * 255
-    with torch.no_grad():
-        boxes, other = export(picture)[0, :6], export(picture.flip(3))[0, :6]
-    torch.testing.assert_close(boxes[:, 4], other[:, 4], atol=1e-4, rtol=1e-3)
-    turned = torch.stack([width - 1 - other[:, 2], width - 1 - other[:, 0]], 1)
-    torch.testing.assert_close(boxes[:, [0, 2]], turned, atol=1.01, rtol=0)  # cut at 0 and 320
-    torch.testing.assert_close(boxes[:, [1, 3]], other[:, [1, 3]], atol=0.01, rtol=1e-3)
 
 
 def test_keypoints_of_a_mirrored_crop_are_the_mirrored_keypoints():
@@ -209,16 +217,27 @@ def test_keypoints_of_a_mirrored_crop_are_the_mirrored_keypoints():
         along_x, along_y = export(crops)
         mirrored_x, mirrored_y = export(crops.flip(3))
     torch.testing.assert_close(along_y, mirrored_y[:, MIRROR])
-    pixels = along_x[..., :191]  # two bins a pixel: the last one lies past the last pixel
-    torch.testing.assert_close(pixels, mirrored_x[:, MIRROR, :191].flip(-1))
+    # Two bins a pixel: the last one lies past the last pixel, and what is blurred reaches it.
+    reach = export.kernel.shape[-1] // 2
+    pixels, mirrored = along_x[..., :191], mirrored_x[:, MIRROR, :191].flip(-1)
+    inner = slice(reach, 191 - reach)
+    torch.testing.assert_close(pixels[..., inner], mirrored[..., inner])
 
 
 def test_exported_peaks_grow_with_certainty():
-    logits = torch.zeros(2, 100)
-    logits[0, 40], logits[1, 40] = 3.0, 9.0
-    peaks = PoseExport.peak(logits.softmax(-1))
-    assert peaks.argmax(-1).tolist() == [40, 40]
-    assert 0 < peaks[0].max() < peaks[1].max() <= 1
+    logits = torch.zeros(1, 3, 200)
+    logits[0, 0, 40], logits[0, 1, 40], logits[0, 2, 40] = 3.0, 7.0, 11.0
+    peaks = PoseExport(KeypointNet()).peak(logits.softmax(-1))[0]
+    assert peaks.argmax(-1)[1:].tolist() == [40, 40]
+    assert 0 < peaks[0].max() < peaks[1].max() < peaks[2].max() <= 1
+
+
+def test_a_joint_goes_where_most_chance_is():
+    """A narrow peak of a third of the chance loses against a wide one with the rest."""
+    chance = torch.zeros(1, 1, 200)
+    chance[..., 30], chance[..., 140:150] = 0.34, 0.066
+    assert int(chance.argmax()) == 30
+    assert int(PoseExport(KeypointNet()).peak(chance).argmax()) in (144, 145)
 
 
 def test_skeletons_are_drawn_on_a_copy():

@@ -117,6 +117,8 @@ class Tally:
     right: NDArray[np.int64] = field(default_factory=lambda: np.zeros(17, np.int64))
     joints: NDArray[np.int64] = field(default_factory=lambda: np.zeros(17, np.int64))
     swapped: int = 0
+    # By tenths of the keypoints' scores: how many, how many right, and the scores' sum.
+    tenths: Array = field(default_factory=lambda: np.zeros((10, 3), np.float32))
 
     def add(self, people: list[Person], answer: Found) -> None:
         """Count one frame."""
@@ -128,7 +130,7 @@ class Tally:
         self.people += len(usable)
         self.found += len(pairs)
         for row, column in pairs:
-            self._joints(usable[row], answer.keypoints[column])
+            self._joints(usable[row], answer.keypoints[column], answer.scores[column])
         taken = {column for _, column in pairs}
         left = [k for k in range(len(answer.boxes)) if k not in taken]
         if rest and left:  # people too hidden to be asked for are no mistakes either
@@ -136,20 +138,28 @@ class Tally:
             left = [k for k, iou in zip(left, near, strict=True) if iou < 0.3]
         self.wrong += len(left)
 
-    def _joints(self, person: Person, keypoints: Array) -> None:
+    def _joints(self, person: Person, keypoints: Array, scores: Array) -> None:
         truth = person.keypoints
         torso = max(np.linalg.norm(truth[5] - truth[12]), np.linalg.norm(truth[6] - truth[11]))
         shown = person.visibility > 0
         error = np.linalg.norm(keypoints - truth, axis=1)
-        self.right += (error < PCK * torso) & shown
+        right = (error < PCK * torso) & shown
+        self.right += right
         self.joints += shown
+        row = np.stack([shown, right, scores * shown], axis=1)
+        np.add.at(self.tenths, (10 * scores).astype(int).clip(0, 9), row)
         order = np.array([6, 5, 12, 11])  # a whole body left-right swapped
         core = np.array([5, 6, 11, 12])
         crossed = np.linalg.norm(keypoints[order] - truth[core], axis=1).mean()
         self.swapped += bool(crossed < error[core].mean())
 
     def figures(self) -> dict[str, float]:
-        """Return recall, false persons a frame, PCK of all joints and of each group."""
+        """Return recall, false persons a frame, PCK of all joints and of each group.
+
+        ``score_error`` is how far keypoints' scores are from the share of them that is right:
+        the mean over tenths of the scores, each weighted by its keypoints.
+        """
+        off = np.abs(self.tenths[:, 2] - self.tenths[:, 1]).sum()
         share = self.right / np.maximum(self.joints, 1)
         every = float(self.right.sum() / max(self.joints.sum(), 1))
         out = {
@@ -158,6 +168,7 @@ class Tally:
             "false_a_frame": self.wrong / max(self.frames, 1),
             "pck": every,
             "swapped_left_right": self.swapped / max(self.found, 1),
+            "score_error": float(off / max(self.joints.sum(), 1)),
         }
         out |= {name: float(share[where].mean()) for name, where in GROUPS.items()}
         return {name: round(value, 4) for name, value in out.items()}

@@ -1,6 +1,6 @@
 """From checkpoints to the two ONNX files that rtmlib reads. Needs the ``onnx`` package.
 
-``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 192,
+``detector.onnx`` has the format of OpenMMLab's exported YOLOX and RTMDet: ``input`` (N, 3, 256,
 320) BGR 0-255, ``dets`` (N, 20, 5) x1, y1, x2, y2, score, best first, overlaps already removed.
 rtmlib keeps what scores over 0.3 there, so scores are shifted to make 0.3 the best place to cut.
 ``pose.onnx`` has RTMPose's: ``input`` (N, 3, 128, 96), ``simcc_x`` (N, 17, 192), ``simcc_y``
@@ -15,9 +15,10 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from . import DETECTOR_SIZE, POSE_SIZE
-from .loader import MIRROR, MIRRORED_BOX
+from .loader import MIRROR
 from .networks import KEYPOINTS, SPLIT, STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
 
 CANDIDATES = 48  # cells looked at for each image
@@ -25,7 +26,9 @@ PERSONS = 20  # rows of the answer
 SPREAD = 0.3  # of Matrix NMS; a box that overlaps by 0.5, as embracing people do, keeps 0.8
 THRESHOLD = 0.37  # the network's own score to cut at, see MODEL.md
 RTMLIB_THRESHOLD = 0.3  # written into rtmlib.YOLOX for outputs of this format
-SHARPEST = 0.1328  # the highest value of a SimCC target: sigma 1.5 px in bins of half a pixel
+BLUR = 5.0  # pixels; see PoseExport
+# Kumaraswamy's curve, which makes of a peak about the share of such keypoints that are right.
+RISE, END = 2.0, 1.6
 WEIGHT, DOUBT, USUAL = 0.75, 0.05, 0.4  # of the joints' evidence in a box's score
 SMALL = 256  # tensors up to this size stay float32
 
@@ -48,31 +51,24 @@ def fold(network: Network) -> Network:
 
 
 class DetectorExport(nn.Module):
-    """The detector asked twice, also for the mirrored picture, and its mean answer decoded.
+    """The detector and its answer decoded: scores count the joints inside a box, too.
 
-    Scores count the joints inside a box, too; overlaps are cleaned. ``threshold`` is the
-    probability that is to become rtmlib's 0.3.
+    Overlaps are cleaned. ``threshold`` is the probability that is to become rtmlib's 0.3.
     """
 
     cells: Tensor  # (h * w, 2), kept with the network
-    mirror: Tensor
 
     def __init__(self, detector: Detector, threshold: float) -> None:
         super().__init__()
         self.detector = detector
         wanted, own = torch.tensor(RTMLIB_THRESHOLD), torch.tensor(threshold)
         self.shift = float(torch.logit(wanted) - torch.logit(own))
-        self.register_buffer("mirror", torch.tensor(MIRROR))
         self.register_buffer(
             "cells", cell_centres(DETECTOR_SIZE[0] // STRIDE, DETECTOR_SIZE[1] // STRIDE)
         )
 
     def forward(self, images: Tensor) -> Tensor:
         centres, sides, joints = self.detector(images)
-        mirrored = [answer.flip(3) for answer in self.detector(images.flip(3))]
-        centres = (centres + mirrored[0]) / 2
-        sides = (sides + mirrored[1][:, MIRRORED_BOX]) / 2
-        joints = (joints.sigmoid() + mirrored[2][:, self.mirror].sigmoid()) / 2
         logits, index = centres.flatten(1).topk(CANDIDATES, dim=1)
         chosen = sides.flatten(2).transpose(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
         boxes = decode_boxes(chosen, self.cells[index])
@@ -80,7 +76,7 @@ class DetectorExport(nn.Module):
         low = boxes[..., :2].clamp(min=0.0)
         high = torch.stack([boxes[..., 2].clamp(max=width), boxes[..., 3].clamp(max=height)], -1)
         boxes = torch.cat([low, high], -1)
-        known = (self.evidence(boxes, joints.flatten(2)) + DOUBT) / USUAL
+        known = (self.evidence(boxes, joints.sigmoid().flatten(2)) + DOUBT) / USUAL
         scores = (logits + self.shift + WEIGHT * known.log()).sigmoid()
         scores, order = scores.topk(CANDIDATES, dim=1)
         boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
@@ -116,10 +112,13 @@ class DetectorExport(nn.Module):
 class PoseExport(nn.Module):
     """The keypoint network asked twice, also for the mirrored crop, as MMPose's flip test does.
 
-    The two answers' mean, turned into peaks between 0 and 1.
+    The two answers' mean, blurred and turned into peaks between 0 and 1. Blurred, since the
+    place to choose is not the most likely half pixel but the one with most of the chance around
+    it: a joint that may be here or there goes where more speaks for it.
     """
 
     mirror: Tensor
+    kernel: Tensor  # (1, 1, bins), sum 1
     bins: Tensor  # of each bin along x, the one that it is in the mirrored crop
 
     def __init__(self, network: KeypointNet) -> None:
@@ -128,21 +127,24 @@ class PoseExport(nn.Module):
         bins = SPLIT * POSE_SIZE[0]
         self.register_buffer("mirror", torch.tensor(MIRROR))
         self.register_buffer("bins", (bins - SPLIT - torch.arange(bins)).clamp(min=0))
+        reach = round(3 * SPLIT * BLUR)
+        kernel = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / (SPLIT * BLUR)) ** 2)
+        self.register_buffer("kernel", (kernel / kernel.sum())[None, None])
 
     def forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        along_x, along_y = (v.softmax(-1) for v in self.network(crops))
-        mirrored_x, mirrored_y = (
-            v.softmax(-1)[:, self.mirror] for v in self.network(crops.flip(3))
-        )
-        return (
-            self.peak((along_x + mirrored_x[..., self.bins]) / 2),
-            self.peak((along_y + mirrored_y) / 2),
-        )
+        count = crops.shape[0]  # in one batch, which a machine's cores share better than two
+        answers = self.network(torch.cat([crops, crops.flip(3)]))
+        along_x, along_y = (answer.softmax(-1) for answer in answers)
+        mirrored_x = along_x[count:, self.mirror][..., self.bins]
+        mirrored_y = along_y[count:, self.mirror]
+        x, y = (along_x[:count] + mirrored_x) / 2, (along_y[:count] + mirrored_y) / 2
+        return self.peak(x), self.peak(y)
 
-    @staticmethod
-    def peak(chance: Tensor) -> Tensor:
-        """Probability of each bin over that of a perfectly sure one, bent to stay under 1."""
-        return torch.tanh(1.2 * chance / SHARPEST)
+    def peak(self, chance: Tensor) -> Tensor:
+        """Chance around each bin over that of a perfectly sure one (0 to 1), along the curve."""
+        rows = chance.flatten(0, 1)[:, None]  # (N * 17, 1, bins)
+        blurred = functional.conv1d(rows, self.kernel, padding=self.kernel.shape[-1] // 2)
+        return 1 - (1 - (blurred.view_as(chance) / self.kernel.max()) ** RISE).clamp(min=0) ** END
 
 
 def store_half(path: Path) -> None:

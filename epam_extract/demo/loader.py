@@ -86,8 +86,8 @@ class DetectorBatches(IterableDataset[Batch]):
         keypoints, boxes = shard.keypoints[row].copy(), shard.boxes[row].copy()
         state = shard.state[row].astype(np.int64)
         height, width = self.size
-        fit = height / HEIGHT
-        if rng.random() < 0.3:  # the whole frame, as rtmlib would letterbox it
+        fit = min(height / HEIGHT, width / WIDTH)
+        if rng.random() < 0.4:  # the whole frame, as rtmlib would letterbox it
             scale, x, y = fit, 0.0, 0.0
         else:
             scale = fit * math.exp(u(math.log(0.6), math.log(1.9)))

@@ -11,6 +11,9 @@ from torch.nn import functional
 from .dataset import IGNORE, USABLE
 from .networks import SPLIT, STRIDE, decode_boxes
 
+# How much each keypoint counts: limbs are hard, heads are not.
+JOINTS = torch.tensor([0.6] * 5 + [1.0] * 2 + [1.25] * 2 + [1.5] * 2)
+JOINTS = torch.cat([JOINTS, torch.tensor([1.0] * 2 + [1.1] * 2 + [1.25] * 2)])
 BIN_SIGMA = 1.5  # pixels: how wide the SimCC targets are
 OFFSET = (STRIDE - 1) / 2  # from a cell's corner to its middle, pixels
 
@@ -129,13 +132,13 @@ def giou_loss(guess: Tensor, truth: Tensor) -> Tensor:
 
 
 def pose_loss(answers: Sequence[Tensor], truth: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Cross-entropy of the SimCC bins; hidden keypoints count three quarters.
+    """Cross-entropy of the SimCC bins by ``JOINTS``; hidden keypoints count three quarters.
 
     ``answers`` as :class:`KeypointNet` gives them; ``truth``: the keypoints.
     """
     along_x, along_y = answers
     (keypoints,) = truth
-    weight = (keypoints[..., 2] > 0) * (0.5 + 0.25 * keypoints[..., 2])  # (B, 17)
+    weight = JOINTS * (keypoints[..., 2] > 0) * (0.5 + 0.25 * keypoints[..., 2])  # (B, 17)
     total = torch.zeros(())
     for logits, place in ((along_x, keypoints[..., 0:1]), (along_y, keypoints[..., 1:2])):
         bins = torch.arange(logits.shape[-1]) / SPLIT

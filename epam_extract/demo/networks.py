@@ -154,10 +154,12 @@ class KeypointNet(nn.Module):
         super().__init__()
         width, height = POSE_SIZE
         cells = (width // STRIDE) * (height // STRIDE)  # 192
-        stem = nn.Sequential(convolution(3, 16, 3, 2), convolution(16, 32, 3, 2))
+        stem = nn.Sequential(convolution(3, 16, 3, 2), convolution(16, 32, 3, 2), Residual(32))
         self.body = Pyramid(stem, (32, 64, 128, 96), 64, (2, 2, 1, 2))
         self.per_joint = nn.Conv2d(64, 2 * KEYPOINTS, 1)
-        self.hidden = nn.Sequential(nn.Linear(2 * cells, 192), nn.ReLU(inplace=True), Mixer(192))
+        self.hidden = nn.Sequential(
+            nn.Linear(2 * cells, 192), nn.ReLU(inplace=True), Mixer(192), Mixer(192)
+        )
         self.along_x = nn.Linear(192, width * SPLIT)
         self.along_y = nn.Linear(192, height * SPLIT)
 

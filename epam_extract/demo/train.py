@@ -3,12 +3,15 @@
 One command from a clone to the two ONNX files. Everything it makes lies in one folder, and a
 second call goes on where the first one stopped. Time, not steps, is the budget: the learning
 rate follows the share of the minutes that training itself has taken, over all calls together.
+
+With ``--again`` training starts from the networks in the package instead of from random weights.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import importlib.util
 import math
 import multiprocessing
 import time
@@ -23,10 +26,12 @@ from torch.utils.data import DataLoader
 
 from . import DETECTOR_ONNX, POSE_ONNX
 from .dataset import render
+from .export import export_both
 from .loader import Batch, DetectorBatches, PoseBatches, normalise
 from .losses import detector_loss, pose_loss
 from .muon import Muon
 from .networks import Detector, KeypointNet
+from .restore import restore
 
 CHECKPOINT_SECONDS = 60.0
 PAUSE_SECONDS = 10.0  # a step that took longer was interrupted and counts this much
@@ -35,29 +40,36 @@ FLOOR = 1 / 250  # of the peak: where the learning rate ends
 # The detector's time: first small pictures, since more of them can be seen; then whole ones; at
 # last the scores learn how well each box fits, once the boxes are worth it.
 SMALL_SHARE, FIT_SHARE = 0.28, 0.56
+AGAIN = 0.4  # of the peak learning rates, where training starts from trained networks
+FITTING = 40  # batches on which the shipped networks' batch norms are measured
 REPORT = 50  # steps between two lines of progress
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one network is trained: ``batch`` and ``small_batch`` pictures a step, for how long."""
+    """How one network is trained: ``batch`` and ``small_batch`` pictures a step."""
 
     network: type[Detector] | type[KeypointNet]
     batches: type[DetectorBatches] | type[PoseBatches]
     batch: int
     small_batch: int
-    minutes: float
+    shipped: Path
 
 
 RECIPES = {
-    "detector": Recipe(Detector, DetectorBatches, 16, 32, 100.0),
-    "pose": Recipe(KeypointNet, PoseBatches, 64, 0, 100.0),
+    "detector": Recipe(Detector, DetectorBatches, 16, 32, DETECTOR_ONNX),
+    "pose": Recipe(KeypointNet, PoseBatches, 64, 0, POSE_ONNX),
 }
 MUON_RATE, ADAM_RATE = 0.02, 2.5e-3
 
 
-def optimisers(network: Detector | KeypointNet) -> list[torch.optim.Optimizer]:
-    """Return Muon for the hidden layers' weights and AdamW for the rest."""
+def optimisers(
+    network: Detector | KeypointNet, *, share: float = 1.0
+) -> list[torch.optim.Optimizer]:
+    """Return Muon for the hidden layers' weights and AdamW for the rest.
+
+    ``share`` of the usual learning rates.
+    """
     hidden, ends, others = [], [], []
     for name, weight in network.named_parameters():
         if weight.ndim == 1:
@@ -67,7 +79,8 @@ def optimisers(network: Detector | KeypointNet) -> list[torch.optim.Optimizer]:
         else:
             hidden.append(weight)
     groups = [{"params": ends, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    return [Muon(hidden, lr=MUON_RATE), torch.optim.AdamW(groups, lr=ADAM_RATE, fused=True)]
+    muon = Muon(hidden, lr=share * MUON_RATE)
+    return [muon, torch.optim.AdamW(groups, lr=share * ADAM_RATE, fused=True)]
 
 
 def learning_rate(peak: float, step: int, share: float) -> float:
@@ -89,18 +102,32 @@ def average(mean: nn.Module, network: nn.Module, step: int) -> None:
 
 
 def train(
-    name: str, folder: Path, *, minutes: float, seed: int, threads: int, bf16: bool = False
+    name: str,
+    folder: Path,
+    *,
+    minutes: float,
+    seed: int,
+    threads: int,
+    bf16: bool = False,
+    again: bool = False,
 ) -> Path:
-    """Train one network of ``RECIPES`` and return its checkpoint; go on from an earlier one."""
+    """Train one network of ``RECIPES`` and return its checkpoint; go on from an earlier one.
+
+    ``again`` starts with the shipped network: whole pictures and fitting scores at once, and
+    lower learning rates.
+    """
     recipe, path = RECIPES[name], folder / f"{name}.pt"
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     network = recipe.network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lag
-    mean = copy.deepcopy(network)
-    tools = optimisers(network)
+    tools = optimisers(network, share=AGAIN if again else 1.0)
     peaks = [tool.defaults["lr"] for tool in tools]
     step, seen, spent = 0, 0, 0.0
+    if again and not path.exists():
+        shown = load(recipe, folder, seed, small=False)
+        restore(network, recipe.shipped, [inputs(name, next(shown)[0]) for _ in range(FITTING)])
+    mean = copy.deepcopy(network)
     if path.exists():
         saved = torch.load(path, weights_only=True)
         network.load_state_dict(saved["network"])
@@ -115,18 +142,17 @@ def train(
     while spent < 60 * minutes:
         begun = time.monotonic()
         share = spent / (60 * minutes)
-        small = name == "detector" and share < SMALL_SHARE
+        small = name == "detector" and share < SMALL_SHARE and not again
         if batches is None or small != was_small:
             batches, was_small = load(recipe, folder, seed * 1_000_003 + step, small=small), small
         for tool, peak in zip(tools, peaks, strict=True):
             for group in tool.param_groups:
                 group["lr"] = learning_rate(peak, step, share)
         pictures, *truth = next(batches)
-        pictures = pictures.float() if name == "detector" else normalise(pictures)
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            answers = [answer.float() for answer in network(pictures.permute(0, 3, 1, 2))]
+            answers = [answer.float() for answer in network(inputs(name, pictures))]
         if isinstance(network, Detector):
-            losses = detector_loss(answers, truth, by_fit=share >= FIT_SHARE)
+            losses = detector_loss(answers, truth, by_fit=again or share >= FIT_SHARE)
         else:
             losses = pose_loss(answers, truth)
         network.zero_grad()
@@ -147,6 +173,12 @@ def train(
             saved_at = spent
             save(path, network, mean, tools, (step, seen, spent))
     return path
+
+
+def inputs(name: str, pictures: torch.Tensor) -> torch.Tensor:
+    """Return what the network is given, float32 (B, 3, H, W), of pictures (B, H, W, 3) uint8."""
+    prepared = pictures.float() if name == "detector" else normalise(pictures)
+    return prepared.permute(0, 3, 1, 2)
 
 
 def load(recipe: Recipe, folder: Path, seed: int, *, small: bool) -> Iterator[Batch]:
@@ -190,16 +222,21 @@ def main() -> None:
         prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
-    parser.add_argument("--frames", type=int, default=48_000, help="to render")
-    parser.add_argument("--minutes", type=float, help="for each network, instead of its own")
+    parser.add_argument("--frames", type=int, default=56_000, help="to render")
+    parser.add_argument("--minutes", type=float, default=200.0, help="for each network")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2, help="of torch, and render processes")
     parser.add_argument("--bf16", action="store_true", help="on CPUs that have it, faster")
+    parser.add_argument(
+        "--again", action="store_true", help="start from the package's networks, not at random"
+    )
     parser.add_argument(
         "--only", choices=["render", "detector", "pose", "export"], action="append", default=None
     )
     options = parser.parse_args()
     stages = options.only or ["render", "detector", "pose", "export"]
+    if ("export" in stages or options.again) and not importlib.util.find_spec("onnx"):
+        parser.error("the package onnx is missing; pip install 'epam-extract[train]'")
     if "render" in stages:
         folder = options.out / "frames"
         for done in render(folder, options.frames, seed=options.seed, processes=options.threads):
@@ -214,18 +251,17 @@ def main() -> None:
                     train,
                     name,
                     options.out,
-                    minutes=options.minutes or RECIPES[name].minutes,
+                    minutes=options.minutes,
                     seed=options.seed,
                     threads=threads,
                     bf16=options.bf16,
+                    again=options.again,
                 )
                 for name in names
             ]
             for job in jobs:
                 job.result()
     if "export" in stages:
-        from .export import export_both  # needs onnx: pip install 'epam-extract[train]'
-
         export_both(options.out, DETECTOR_ONNX, POSE_ONNX)
         print(f"wrote {DETECTOR_ONNX} and {POSE_ONNX}")
 
