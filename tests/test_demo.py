@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -224,6 +228,22 @@ def test_training_asks_for_onnx_before_it_starts(monkeypatch, capsys, tmp_path):
     assert stopped.value.code == 2
     assert "pip install 'epam-extract[train]'" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
+
+
+def test_training_stops_kindly(tmp_path):
+    command = [sys.executable, "-m", "epam_extract.demo.train", "--only", "render", "--out"]
+    with subprocess.Popen(
+        [*command, str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        assert run.stdout.readline().startswith("rendered 0 of")
+        os.killpg(run.pid, signal.SIGINT)  # as the terminal does
+        _, told = run.communicate(timeout=60)
+    assert run.returncode == 130
+    assert "the same command goes on from here" in told
 
 
 def test_learning_rate_warms_up_and_falls():

@@ -8,6 +8,7 @@ A shard is ``frames_0007.npy`` (N, 240, 320, 3) uint8 BGR and ``labels_0007.npz`
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,7 +111,8 @@ def render(folder: Path, frames: int, *, seed: int, processes: int = 2) -> Itera
     yield done * SHARD
     if not jobs:
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Pool(processes, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
         for _ in pool.imap_unordered(render_shard, jobs):
             done += 1
             yield done * SHARD

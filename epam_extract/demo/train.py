@@ -14,6 +14,8 @@ import copy
 import importlib.util
 import math
 import multiprocessing
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -245,7 +247,9 @@ def main() -> None:
     if names:  # side by side: small networks gain little from a second thread
         threads = max(1, options.threads // len(names))
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(len(names), mp_context=spawn) as pool:
+        with ProcessPoolExecutor(
+            len(names), spawn, signal.signal, (signal.SIGINT, signal.SIG_DFL)
+        ) as pool:
             jobs = [
                 pool.submit(
                     train,
@@ -267,4 +271,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
