@@ -18,7 +18,7 @@ from .config import NUM_KEYPOINTS, POSE_FRAMES, RGB_FRAMES, RGB_SIZE
 def _check(name: str, array: np.ndarray, shape: Sequence[int | None], dtype: type) -> None:
     """Raise unless ``array`` has this dtype and this shape, None meaning any length."""
     fits = array.ndim == len(shape) and all(
-        want is None or want == have for want, have in zip(shape, array.shape, strict=False)
+        want is None or want == have for want, have in zip(shape, array.shape, strict=True)
     )
     if not fits or array.dtype != np.dtype(dtype):
         want = ", ".join("any" if n is None else str(n) for n in shape)
