@@ -28,6 +28,8 @@ CASTS = 4  # frames drawn in each scene, every time with other people
 NONE, IGNORE, USABLE = 0, 1, 2
 TEXTURE_BANKS = 4  # cloth banks used for training; held-out scenes use others
 HELD_OUT_BANK = 1000
+# How worker processes start: Ctrl-C ends them without a word, their parent speaks.
+QUIET = (signal.signal, (signal.SIGINT, signal.SIG_DFL))
 
 
 def harder(look: Look) -> Look:
@@ -112,7 +114,7 @@ def render(folder: Path, frames: int, *, seed: int, processes: int = 2) -> Itera
     if not jobs:
         return
     spawn = multiprocessing.get_context("spawn")
-    with spawn.Pool(processes, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
+    with spawn.Pool(processes, *QUIET) as pool:
         for _ in pool.imap_unordered(render_shard, jobs):
             done += 1
             yield done * SHARD

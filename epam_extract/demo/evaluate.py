@@ -117,8 +117,8 @@ class Tally:
     right: NDArray[np.int64] = field(default_factory=lambda: np.zeros(17, np.int64))
     joints: NDArray[np.int64] = field(default_factory=lambda: np.zeros(17, np.int64))
     swapped: int = 0
-    # By tenths of the keypoints' scores: how many, how many right, and the scores' sum.
-    tenths: Array = field(default_factory=lambda: np.zeros((10, 3), np.float32))
+    # By tenths of the keypoints' scores: their sum less the number of keypoints that are right.
+    excess: Array = field(default_factory=lambda: np.zeros(10, np.float32))
 
     def add(self, people: list[Person], answer: Found) -> None:
         """Count one frame."""
@@ -146,8 +146,8 @@ class Tally:
         right = (error < PCK * torso) & shown
         self.right += right
         self.joints += shown
-        row = np.stack([shown, right, scores * shown], axis=1)
-        np.add.at(self.tenths, (10 * scores).astype(int).clip(0, 9), row)
+        tenths = (10 * scores).astype(int).clip(0, 9)
+        np.add.at(self.excess, tenths, np.where(shown, scores - right, 0))
         order = np.array([6, 5, 12, 11])  # a whole body left-right swapped
         core = np.array([5, 6, 11, 12])
         crossed = np.linalg.norm(keypoints[order] - truth[core], axis=1).mean()
@@ -159,7 +159,6 @@ class Tally:
         ``score_error`` is how far keypoints' scores are from the share of them that is right:
         the mean over tenths of the scores, each weighted by its keypoints.
         """
-        off = np.abs(self.tenths[:, 2] - self.tenths[:, 1]).sum()
         share = self.right / np.maximum(self.joints, 1)
         every = float(self.right.sum() / max(self.joints.sum(), 1))
         out = {
@@ -168,7 +167,7 @@ class Tally:
             "false_a_frame": self.wrong / max(self.frames, 1),
             "pck": every,
             "swapped_left_right": self.swapped / max(self.found, 1),
-            "score_error": float(off / max(self.joints.sum(), 1)),
+            "score_error": float(np.abs(self.excess).sum() / max(self.joints.sum(), 1)),
         }
         out |= {name: float(share[where].mean()) for name, where in GROUPS.items()}
         return {name: round(value, 4) for name, value in out.items()}

@@ -10,8 +10,9 @@ rtmlib keeps what scores over 0.3 there, so scores are shifted to make 0.3 the b
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -36,17 +37,23 @@ SMALL = 256  # tensors up to this size stay float32
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def normalised(network: nn.Module) -> Iterator[tuple[str, nn.Sequential, int]]:
+    """Yield every convolution that a batch norm follows: its block's name, block, place in it."""
+    for name, block in network.named_modules():
+        if isinstance(block, nn.Sequential):
+            for place in range(len(block) - 1):
+                first, second = block[place], block[place + 1]
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    yield name, block, place
+
+
 def fold(network: Network) -> Network:
     """Return a copy with every batch norm folded into the convolution before it."""
     folded = copy.deepcopy(network).eval()
-    for module in list(folded.modules()):
-        if not isinstance(module, nn.Sequential):
-            continue
-        for place in range(len(module) - 1):
-            first, second = module[place], module[place + 1]
-            if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
-                module[place] = torch.nn.utils.fusion.fuse_conv_bn_eval(first, second)
-                module[place + 1] = nn.Identity()
+    for _, block, place in list(normalised(folded)):
+        first, second = cast(nn.Conv2d, block[place]), cast(nn.BatchNorm2d, block[place + 1])
+        block[place] = torch.nn.utils.fusion.fuse_conv_bn_eval(first, second)
+        block[place + 1] = nn.Identity()
     return folded
 
 

@@ -12,8 +12,8 @@ from .dataset import IGNORE, USABLE
 from .networks import SPLIT, STRIDE, decode_boxes
 
 # How much each keypoint counts: limbs are hard, heads are not.
-JOINTS = torch.tensor([0.6] * 5 + [1.0] * 2 + [1.25] * 2 + [1.5] * 2)
-JOINTS = torch.cat([JOINTS, torch.tensor([1.0] * 2 + [1.1] * 2 + [1.25] * 2)])
+JOINTS = torch.tensor([0.6] * 5 + [1.0, 1.25, 1.5, 1.0, 1.1, 1.25])
+JOINTS = JOINTS.repeat_interleave(torch.tensor([1] * 5 + [2] * 6))
 BIN_SIGMA = 1.5  # pixels: how wide the SimCC targets are
 OFFSET = (STRIDE - 1) / 2  # from a cell's corner to its middle, pixels
 

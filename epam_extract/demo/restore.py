@@ -7,14 +7,14 @@ is set to normalise just that and to undo it again, so the network still says th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .export import fold
+from .export import fold, normalised
 
 NORM_EPS = 1e-5  # torch's own
 ROW_NORM = 3.0  # about what Muon brings a filter's norm to; behind a batch norm any size would do
@@ -36,26 +36,19 @@ def read_folded(network: nn.Module, path: Path) -> nn.Module:
             stored[tensor.name.removesuffix("_half")] = values.astype(np.float32)
     linears = [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear)]
     numbers = sorted(int(n.removeprefix(NAMELESS)) for n in stored if n.startswith(NAMELESS))
-    nameless = [f"{NAMELESS}{number}" for number in numbers]
-    weights = {f"{to}.weight": stored[n].T for to, n in zip(linears, nameless, strict=False)}
-    weights |= {name.partition(".")[2]: values for name, values in stored.items()}
+    other = f"{path} is of another network than {type(network).__name__}"
+    if len(linears) != len(numbers):
+        raise ValueError(f"{other}: {len(numbers)} linear layers")
+    weights = {name.partition(".")[2]: values for name, values in stored.items()}
+    for name, number in zip(linears, numbers, strict=True):
+        weights[f"{name}.weight"] = stored[f"{NAMELESS}{number}"].T
     folded = fold(network)
     wanted = folded.state_dict()
-    wrong = [n for n in wanted if n not in weights or weights[n].shape != wanted[n].shape]
-    if wrong or len(linears) != len(nameless):
-        first = wrong[0] if wrong else f"{len(nameless)} linear layers"
-        raise ValueError(f"{path} is of another network than {type(network).__name__}: {first}")
+    for name, values in wanted.items():
+        if name not in weights or weights[name].shape != values.shape:
+            raise ValueError(f"{other}: {name}")
     folded.load_state_dict({n: torch.tensor(np.ascontiguousarray(weights[n])) for n in wanted})
     return folded
-
-
-def normalised(network: nn.Module) -> Iterator[tuple[str, str]]:
-    """Yield the names of every convolution with a batch norm behind it, and of that."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Sequential):
-            for place in range(len(module) - 1):
-                if isinstance(module[place + 1], nn.BatchNorm2d):
-                    yield f"{name}.{place}", f"{name}.{place + 1}"
 
 
 def measure(network: nn.Module, names: list[str], pictures: Iterable[Tensor]) -> dict[str, Tensor]:
@@ -91,7 +84,7 @@ def restore(network: nn.Module, path: Path, pictures: Iterable[Tensor]) -> None:
     own, exported = network.state_dict(), folded.state_dict()
     for name in own.keys() & exported.keys():
         own[name].copy_(exported[name])
-    pairs = dict(normalised(network))
+    pairs = {f"{name}.{place}": f"{name}.{place + 1}" for name, _, place in normalised(network)}
     answers = measure(folded, list(pairs), pictures)
     for convolution, norm in pairs.items():
         mean, spread = answers[convolution]

@@ -14,12 +14,12 @@ import copy
 import importlib.util
 import math
 import multiprocessing
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -27,7 +27,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from . import DETECTOR_ONNX, POSE_ONNX
-from .dataset import render
+from .dataset import QUIET, render
 from .export import export_both
 from .loader import Batch, DetectorBatches, PoseBatches, normalise
 from .losses import detector_loss, pose_loss
@@ -65,13 +65,8 @@ RECIPES = {
 MUON_RATE, ADAM_RATE = 0.02, 2.5e-3
 
 
-def optimisers(
-    network: Detector | KeypointNet, *, share: float = 1.0
-) -> list[torch.optim.Optimizer]:
-    """Return Muon for the hidden layers' weights and AdamW for the rest.
-
-    ``share`` of the usual learning rates.
-    """
+def optimisers(network: Detector | KeypointNet) -> list[torch.optim.Optimizer]:
+    """Return Muon for the hidden layers' weights and AdamW for the rest."""
     hidden, ends, others = [], [], []
     for name, weight in network.named_parameters():
         if weight.ndim == 1:
@@ -81,8 +76,7 @@ def optimisers(
         else:
             hidden.append(weight)
     groups = [{"params": ends, "weight_decay": 0.02}, {"params": others, "weight_decay": 0.0}]
-    muon = Muon(hidden, lr=share * MUON_RATE)
-    return [muon, torch.optim.AdamW(groups, lr=share * ADAM_RATE, fused=True)]
+    return [Muon(hidden, lr=MUON_RATE), torch.optim.AdamW(groups, lr=ADAM_RATE, fused=True)]
 
 
 def learning_rate(peak: float, step: int, share: float) -> float:
@@ -123,12 +117,13 @@ def train(
     torch.manual_seed(seed)
     network = recipe.network()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lag
-    tools = optimisers(network, share=AGAIN if again else 1.0)
-    peaks = [tool.defaults["lr"] for tool in tools]
+    tools = optimisers(network)
+    peaks = [tool.defaults["lr"] * (AGAIN if again else 1.0) for tool in tools]
     step, seen, spent = 0, 0, 0.0
     if again and not path.exists():
-        shown = load(recipe, folder, seed, small=False)
-        restore(network, recipe.shipped, [inputs(name, next(shown)[0]) for _ in range(FITTING)])
+        shown = islice(load(recipe, folder, seed, small=False), FITTING)
+        restore(network, recipe.shipped, (inputs(name, pictures) for pictures, *_ in shown))
+        del shown  # and with it the process that made them
     mean = copy.deepcopy(network)
     if path.exists():
         saved = torch.load(path, weights_only=True)
@@ -247,9 +242,7 @@ def main() -> None:
     if names:  # side by side: small networks gain little from a second thread
         threads = max(1, options.threads // len(names))
         spawn = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(
-            len(names), spawn, signal.signal, (signal.SIGINT, signal.SIG_DFL)
-        ) as pool:
+        with ProcessPoolExecutor(len(names), spawn, *QUIET) as pool:
             jobs = [
                 pool.submit(
                     train,
