@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,8 +18,10 @@ from .config import (
     RGB_FRAMES,
     RGB_SIZE,
     RGB_STEP,
+    WindowConfig,
 )
 from .records import Clip, ClipBatch, FramePiece, PoseTrack, concatenate
+from .windows import earliest_frame, plan_windows, whole_windows
 
 Box = tuple[int, int, int, int]
 
@@ -68,6 +70,8 @@ class Cut:
 
     video_id: str
     window: int
+    indices: np.ndarray
+    """(48,) int64: the window's frames in the video."""
     frames: tuple[np.ndarray, ...]
     """16 x (H, W, 3) uint8 RGB, whole frames."""
     track: PoseTrack
@@ -93,6 +97,7 @@ class Cut:
         return Clip(
             video_id=self.video_id,
             window=self.window,
+            frames=self.indices,
             rgb=rgb,
             keypoints=to_heatmap_pixels(keypoints, window_box),
             keypoint_scores=self.track.keypoint_scores,
@@ -108,53 +113,74 @@ def to_heatmap_pixels(keypoints: np.ndarray, box: Box) -> np.ndarray:
     return np.where(keypoints != 0, keypoints - origin, 0).astype(np.float32) * scale
 
 
-def cut_windows(
-    video_id: str,
-    windows: np.ndarray,
-    pieces: Iterable[tuple[FramePiece, PoseTrack]],
-    *,
-    first: int = 0,
-    video_box: Box | None = None,
-) -> Iterator[tuple[int, PoseTrack, list[Cut]]]:
-    """For each piece its start, its track, and a :class:`Cut` for every window it completes.
+class WindowCutter:
+    """Cuts windows out of the frames of one video, as soon as their last frame is there.
 
-    ``windows`` (W, 48) are taken from row ``first`` on. ``pieces`` are consecutive and come in
-    order, not necessarily from frame 0 on. Only those that a window to come still needs are held:
-    about one window's frames.
+    ``video_id`` names the video, ``first`` is the first row to cut. ``windows`` (W, 48) are given
+    where the video's length is known; otherwise they follow from ``config`` and the end is found
+    by :meth:`finish`. Only pieces that a window to come still needs are held: about one window.
     """
-    held: deque[tuple[FramePiece, PoseTrack]] = deque()
-    row = first
-    for piece, track in pieces:
-        held.append((piece, track))
-        end = piece.start + len(piece.frames)
-        cuts = []
-        while row < len(windows) and windows[row].max() < end:
-            cuts.append(_cut(video_id, row, windows[row], held, video_box))
-            row += 1
-        yield piece.start, track, cuts
-        needed = windows[row].min() if row < len(windows) else end
-        while held and held[0][0].start + len(held[0][0].frames) <= needed:
-            held.popleft()
 
+    def __init__(
+        self,
+        video_id: str,
+        config: WindowConfig,
+        *,
+        first: int = 0,
+        windows: np.ndarray | None = None,
+        video_box: Box | None = None,
+    ) -> None:
+        self._video_id, self._config, self._video_box = video_id, config, video_box
+        self._windows = windows
+        self._row = first
+        self._end = 0
+        self._held: deque[tuple[FramePiece, PoseTrack]] = deque()
 
-def _cut(
-    video_id: str,
-    row: int,
-    window: np.ndarray,
-    held: Sequence[tuple[FramePiece, PoseTrack]],
-    video_box: Box | None,
-) -> Cut:
-    start = held[0][0].start
-    frames = [frame for piece, _ in held for frame in piece.frames]
-    track = concatenate([track for _, track in held])
-    where = window - start
-    return Cut(
-        video_id=video_id,
-        window=row,
-        frames=tuple(frames[i - start] for i in window[::RGB_STEP]),
-        track=PoseTrack(track.keypoints[:, where], track.keypoint_scores[:, where]),
-        video_box=video_box,
-    )
+    def add(self, piece: FramePiece, track: PoseTrack) -> list[Cut]:
+        """Take the next piece, in order; return what it completes."""
+        self._held.append((piece, track))
+        self._end = piece.start + len(piece.frames)
+        if self._windows is None:
+            ready = whole_windows(self._end, self._config, first=self._row)
+        else:
+            left = self._windows[self._row :]
+            ready = left[: np.searchsorted(left.max(1), self._end)]
+        cuts = self._cut(ready)
+        if self._windows is None:
+            needed = earliest_frame(self._row, self._config)
+        else:
+            needed = int(self._windows[self._row :].min(initial=self._end))
+        while len(self._held) > 1 and self._held[1][0].start <= needed:
+            self._held.popleft()  # never the last one: windows past the end repeat its last frame
+        return cuts
+
+    def finish(self) -> list[Cut]:
+        """The video has ended: the windows that reach past its last frame."""
+        if self._windows is not None or not self._end:
+            return []
+        return self._cut(plan_windows(self._end, self._config)[self._row :])
+
+    def _cut(self, windows: np.ndarray) -> list[Cut]:
+        rows = range(self._row, self._row + len(windows))
+        self._row = rows.stop
+        if not rows:
+            return []
+        start = self._held[0][0].start
+        frames = [frame for piece, _ in self._held for frame in piece.frames]
+        track = concatenate([track for _, track in self._held])
+        return [
+            Cut(
+                video_id=self._video_id,
+                window=row,
+                indices=window,
+                frames=tuple(frames[i - start] for i in window[::RGB_STEP]),
+                track=PoseTrack(
+                    track.keypoints[:, window - start], track.keypoint_scores[:, window - start]
+                ),
+                video_box=self._video_box,
+            )
+            for row, window in zip(rows, windows, strict=True)
+        ]
 
 
 def collate(clips: Sequence[Clip], size: int) -> ClipBatch:

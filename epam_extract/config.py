@@ -28,6 +28,13 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 # Ours. A piece is what travels from decoder to pose models at once; batches of the pose models
 # never cross a piece, so its length is part of the numbers and is no option.
 PIECE_FRAMES = 16
+PIECE_BYTES = 512 << 20  # a piece of larger pictures than 4K has fewer frames
+
+
+def frames_per_piece(height: int, width: int) -> int:
+    """Frames of this size in a piece: 16, fewer of very large pictures, at least 1."""
+    return max(1, min(PIECE_FRAMES, PIECE_BYTES // (height * width * 3)))
+
 
 GRIDS = ("centered", "valid", "single")
 CROPS = ("window", "video")

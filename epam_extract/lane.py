@@ -1,4 +1,4 @@
-"""One video, read once and in order: what happens to it before its clips join a batch."""
+"""One video, from its file to clips: read once and in order, people found, windows cut."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .clips import Cut, cut_windows, grown_box, tight_box, union_boxes
+from .clips import Cut, WindowCutter, grown_box, tight_box, union_boxes
 from .concurrency import Budget, Meter, map_ahead
-from .config import PIECE_FRAMES, ExtractConfig
+from .config import ExtractConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
 from .pose import PoseEstimator
 from .records import Clip, FramePiece, PoseTrack, Video, VideoFailure
-from .video import probe, read_frames
-from .windows import plan_windows
+from .video import OpenVideo, open_video, read_frames
+from .windows import earliest_frame, plan_windows
 
 log = logging.getLogger(__name__)
 
@@ -37,21 +37,23 @@ class Job:
     windows_done: int = 0
     """Rows in the file already."""
     frames_done: int = 0
-    """Frames whose keypoints are in the file already; a multiple of ``PIECE_FRAMES``."""
+    """Frames whose keypoints are in the file already: whole pieces."""
 
 
 @dataclass(frozen=True)
-class Begun:
-    """A video's probe is done; its clips follow."""
+class VideoStarted:
+    """A video is open; its keypoints and clips follow."""
 
     job: Job
-    video: Video
-    windows: np.ndarray
-    """(W, 48) int64."""
+    path: Path
+    size: int
+    mtime_ns: int
+    frames: int
+    """Frames that its header promises."""
 
 
 @dataclass(frozen=True)
-class Tracked:
+class KeypointsReady:
     """Keypoints of a piece of a video, for the file."""
 
     video_id: str
@@ -59,7 +61,16 @@ class Tracked:
     track: PoseTrack
 
 
-Event = Begun | Tracked | Clip | VideoFailure
+@dataclass(frozen=True)
+class VideoEnded:
+    """Every frame of a video was read; what it holds is measured."""
+
+    video: Video
+    windows: np.ndarray
+    """(W, 48) int64: all its windows."""
+
+
+Event = VideoStarted | KeypointsReady | Clip | VideoEnded | VideoFailure
 
 
 @dataclass(frozen=True)
@@ -96,52 +107,72 @@ class Lane:
             yield VideoFailure(job.video_id, VideoError.stage, message, job.path)
 
     def _read(self, job: Job) -> Iterator[Event]:
-        video = probe(job.path, job.video_id, decoder=self.config.decoder)
-        windows = plan_windows(video.num_frames, self.config.windows)
-        yield Begun(job, video, windows)
-        by_video = self.config.crop == "video"
-        frames = self.config.windows.span + PIECE_FRAMES * (READER_PIECES + self.depth)
-        with self.budget.hold(min(frames, video.num_frames) * frame_bytes(video)):
-            read = self._cropped_by_video if by_video else self._cropped_by_window
-            yield from read(job, video, windows)
+        config = self.config
+        with open_video(job.path, job.video_id, decoder=config.decoder) as opened:
+            status, header = opened.status, opened.header
+            yield VideoStarted(job, job.path, status.st_size, status.st_mtime_ns, header.frames)
+            ahead = frames_per_piece(header.height, header.width) * (READER_PIECES + self.depth)
+            frames = min(config.windows.span + ahead, max(header.frames, 1))
+            with self.budget.hold(frames * header.height * header.width * 3):
+                if config.crop == "video" or config.windows.grid == "single":
+                    yield from self._in_two_passes(job, opened)
+                else:
+                    yield from self._in_one_pass(job, opened)
+                if opened.video is not None:  # else the run was asked to stop
+                    windows = plan_windows(opened.video.num_frames, config.windows)
+                    yield VideoEnded(opened.video, windows)
 
-    def _cropped_by_window(self, job: Job, video: Video, windows: np.ndarray) -> Iterator[Event]:
-        needed = windows[job.windows_done :].min(initial=video.num_frames)
-        start = min(int(needed), job.frames_done) // PIECE_FRAMES * PIECE_FRAMES
-        pieces = self._estimated(self._frames(video, start))
-        for at, track, ready in cut_windows(job.video_id, windows, pieces, first=job.windows_done):
-            if at >= job.frames_done:
-                yield Tracked(job.video_id, at, track)
-            yield from self._clips(ready)
+    def _in_one_pass(self, job: Job, opened: OpenVideo) -> Iterator[Event]:
+        """Windows are cut as soon as their frames are there."""
+        cutter = WindowCutter(job.video_id, self.config.windows, first=job.windows_done)
+        needed = earliest_frame(job.windows_done, self.config.windows)
+        step = frames_per_piece(opened.header.height, opened.header.width)
+        start = min(needed, max(job.frames_done - 1, 0)) // step * step
+        for piece, track in self._estimated(self._frames(opened, start)):
+            if piece.start >= job.frames_done:
+                yield KeypointsReady(job.video_id, piece.start, track)
+            yield from self._clips(cutter.add(piece, track))
+        if opened.video is not None:
+            yield from self._clips(cutter.finish())
 
-    def _cropped_by_video(self, job: Job, video: Video, windows: np.ndarray) -> Iterator[Event]:
-        """Two passes, since the box is known when the last frame's people are.
+    def _in_two_passes(self, job: Job, opened: OpenVideo) -> Iterator[Event]:
+        """The box, or the one window, is known when the last frame's people are.
 
         Frames of a video too big to keep are decoded a second time. Tracks are kept: 204 bytes a
         frame and person.
         """
-        keep = video.num_frames * frame_bytes(video) <= KEEP_BYTES
         tracks: list[PoseTrack] = []
-        kept: list[FramePiece] = []
-        for piece, track in self._estimated(self._frames(video, 0)):
+        kept: list[FramePiece] | None = []
+        frame_bytes = opened.header.height * opened.header.width * 3
+        for piece, track in self._estimated(self._frames(opened, 0)):
             if piece.start >= job.frames_done:
-                yield Tracked(job.video_id, piece.start, track)
+                yield KeypointsReady(job.video_id, piece.start, track)
             tracks.append(track)
-            if keep:
+            if kept is not None:
                 kept.append(piece)
-        if self.stop.is_set():
+                if (piece.start + len(piece.frames)) * frame_bytes > KEEP_BYTES:
+                    kept = None
+        video = opened.video
+        if video is None:
             return
+        by_video = self.config.crop == "video"
         tight = union_boxes(tight_box(track.keypoints) for track in tracks)
-        box = grown_box(tight, video.height, video.width)
-        pieces = zip(kept if keep else self._frames(video, 0), tracks, strict=False)
-        cuts = cut_windows(job.video_id, windows, pieces, first=job.windows_done, video_box=box)
-        for _, _, ready in cuts:
-            yield from self._clips(ready)
+        cutter = WindowCutter(
+            job.video_id,
+            self.config.windows,
+            first=job.windows_done,
+            windows=plan_windows(video.num_frames, self.config.windows),
+            video_box=grown_box(tight, video.height, video.width) if by_video else None,
+        )
+        pieces = kept or read_frames(video, decoder=self.config.decoder)
+        for piece, track in zip(pieces, tracks, strict=False):  # fewer when the run is to stop
+            if self.stop.is_set():
+                return
+            yield from self._clips(cutter.add(piece, track))
 
-    def _frames(self, video: Video, start: int) -> Iterator[FramePiece]:
+    def _frames(self, opened: OpenVideo, start: int) -> Iterator[FramePiece]:
         """Pieces from frame ``start`` on, until the run is asked to stop."""
-        pieces = read_frames(video, start=start, decoder=self.config.decoder)
-        with closing(pieces):
+        with closing(opened.frames(start)) as pieces:
             while not self.stop.is_set():
                 waited = time.perf_counter()
                 piece = next(pieces, None)
@@ -165,8 +196,3 @@ class Lane:
             with self.meter.measure("clips"):
                 clip = cut.clip()
             yield clip
-
-
-def frame_bytes(video: Video) -> int:
-    """Bytes of one decoded frame."""
-    return video.height * video.width * 3

@@ -203,9 +203,12 @@ class Network:
             name: np.concatenate([part[name] for part, _ in parts])[: len(batch.clips)]
             for name in parts[0][0]
         }
-        return FeatureBatch(batch.clips, arrays, clipped=sum(clipped for _, clipped in parts))
+        clipped = np.concatenate([clipped for _, clipped in parts])[: len(batch.clips)]
+        return FeatureBatch(batch.clips, arrays, clipped)
 
-    def _run(self, batch: ClipBatch, start: int, size: int) -> tuple[dict[str, np.ndarray], int]:
+    def _run(
+        self, batch: ClipBatch, start: int, size: int
+    ) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Features of ``size`` rows from ``start`` on, padded with zero rows past the end."""
         with torch.inference_mode(), self._stream():
             rgb, keypoints, scores = (
@@ -215,7 +218,8 @@ class Network:
             heatmaps = render_heatmaps(keypoints, scores)
             out_rgb, out_pose = self._fused(rgb, heatmaps)
             tensors, clipped = self._store_form({"rgb": out_rgb, "pose": out_pose})
-            return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}, int(clipped)
+            arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+            return arrays, clipped.cpu().numpy()
 
     def _stream(self) -> torch.cuda.StreamContext:
         """This thread's own CUDA stream, so that copies and kernels of two threads overlap."""
@@ -232,9 +236,10 @@ class Network:
         return tensor.to(self.device, non_blocking=True)
 
     def _store_form(self, streams: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """Pool and cast on the device; also how many values had to be clipped to the dtype."""
+        """Pool and cast on the device; also how many values of each row were clipped."""
         tensors: dict[str, Tensor] = {}
-        clipped = torch.zeros((), dtype=torch.int64, device=self.device)
+        rows = len(next(iter(streams.values())))
+        clipped = torch.zeros(rows, dtype=torch.int64, device=self.device)
         for name, x in streams.items():  # (N, C, T, 7, 7)
             if "pooled" in self.features:
                 tensors[f"{name}_pooled"] = pool(x)
@@ -242,6 +247,6 @@ class Network:
                 tensors[f"{name}_tokens"] = tokens(x)
             if "full" in self.features:
                 most = torch.finfo(self.stored).max
-                clipped += (x.abs() > most).sum()
+                clipped += (x.abs() > most).flatten(1).sum(1)
                 tensors[name] = x.clamp(-most, most).to(self.stored).contiguous()
         return tensors, clipped

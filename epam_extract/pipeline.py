@@ -1,6 +1,6 @@
 """extract_features(): the stages wired together, in reading order.
 
-``find -> plan -> lanes (probe, read, pose, clips) -> batches -> network -> file``
+``find -> lanes (read, pose, clips) -> batches -> network -> file``, and a plan beside it
 
 Each video is read in a lane: a thread with a decoder process behind it. Pose estimation and the
 network run in thread pools, every call on one core where there is no GPU: whatever is ready keeps
@@ -34,7 +34,7 @@ from .network import (
     pick_precision,
     worth_compiling,
 )
-from .planning import SortedVideos, check_disk, make_plan, sort_videos
+from .planning import Planner, SortedVideos, sort_videos
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .records import Clip, FeatureBatch, StageLoad, Summary
@@ -55,6 +55,8 @@ COMPILED = {
 }
 MAX_EVENTS = 64  # that may wait for clips to travel with
 EVENTS_AHEAD = 8  # of the lanes, at least
+HEAD_START_SECONDS = 0.5  # for the plan, before the first video is opened
+UNKNOWN_WINDOWS = 1_000_000  # to expect where not one header was read in that time
 
 
 def extract_features(
@@ -120,7 +122,9 @@ class _Run:
         """Report what a run would do; nothing is written."""
         stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
-        self.progress.plan(make_plan(videos, self.config, self.out, progress=self.progress))
+        with Planner(videos, self.config, self.out, progress=self.progress) as planner:
+            while not (planner.wait(0.1).exact or self.stop.is_set()):
+                pass
         return self._summary(videos, None)
 
     def __call__(
@@ -150,19 +154,20 @@ class _Run:
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         for video_id in videos.skipped:
             progress.video_skipped(video_id)
-        plan = make_plan(videos, config, self.out, progress=progress)
-        progress.plan(plan)
-        check_disk(plan, config, self.out)
-        network = None
-        if videos.jobs:
-            network = self._network(weights.backbone, plan.windows, compiled)
-            compiled = network.compiled
-        with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
-            output = Output(store, config, progress=progress, meter=self.meter)
-            if network is not None:
-                # Again under the lock: another run may have gone on with the file meanwhile.
-                videos = sort_videos(found, store, retry_failed=retry_failed)
-                self._extract(videos.jobs, pose, network, output)
+        with Planner(videos, config, self.out, progress=progress) as planner:
+            plan = planner.wait(HEAD_START_SECONDS)  # most plans are exact by then
+            planner.check_disk()
+            network = None
+            if videos.jobs:
+                windows = plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS
+                network = self._network(weights.backbone, windows, compiled)
+                compiled = network.compiled
+            with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
+                output = Output(store, config, progress=progress, meter=self.meter)
+                if network is not None:
+                    # Again under the lock: another run may have gone on with the file meanwhile.
+                    videos = sort_videos(found, store, retry_failed=retry_failed)
+                    self._extract(videos.jobs, pose, network, output, planner)
         summary = self._summary(videos, output, notes=notes)
         progress.finished(summary)
         return summary
@@ -205,7 +210,12 @@ class _Run:
         return network
 
     def _extract(
-        self, jobs: Sequence[Job], pose: PoseEstimator, network: Network, output: Output
+        self,
+        jobs: Sequence[Job],
+        pose: PoseEstimator,
+        network: Network,
+        output: Output,
+        planner: Planner,
     ) -> None:
         """Run the jobs through all stages; the calling thread writes."""
         kind = self.device.type
@@ -250,6 +260,7 @@ class _Run:
                 if features is not None:
                     output.features(features)
                 output.commit_if_due()
+                planner.check_disk()
                 if time.monotonic() - self._reported[0] >= REPORT_SECONDS:
                     self._report(lanes, cores, network_threads)
             output.commit()

@@ -1,10 +1,15 @@
-"""What a run has to do: which videos, how many windows and bytes, whether the disk holds them."""
+"""What a run has to do: which videos, how many windows and bytes, whether the disk holds them.
+
+Nothing is read but the videos' headers, in a thread beside the run: the first features never wait
+for the last header.
+"""
 
 from __future__ import annotations
 
 import shutil
+import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,19 +22,20 @@ from .config import (
     RGB_FRAMES,
     ExtractConfig,
 )
-from .errors import MachineError, VideoError
+from .errors import EpamExtractError, MachineError
 from .lane import Job
-from .progress import Progress
+from .progress import Progress, counted, in_bytes
 from .records import Plan, VideoFailure
 from .store import StoredVideos
-from .video import FoundVideo, probe
+from .video import FoundVideo, read_header
 from .windows import window_starts
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
 COMPRESSED_SHARE = {"none": 1.0, "lzf": 0.55, "gzip": 0.47, "blosc2": 0.44}
 BYTES_PER_FRAME = NUM_KEYPOINTS * (2 * 4 + 2)  # keypoints and scores of one person
 BYTES_PER_VIDEO = 32 << 10  # HDF5's own, measured
-PROBES_AT_ONCE = 4
+TELL_SECONDS = 0.5  # between two estimates
+LEAVE_SECONDS = 2.0
 
 
 @dataclass
@@ -53,8 +59,7 @@ def sort_videos(
     result = SortedVideos()
     failures = stored.failures()
     for video in found:
-        stat = video.path.stat()
-        same = (stat.st_size, stat.st_mtime_ns)
+        same = _size_and_time(video.path)
         failure, progress = failures.get(video.id), stored.progress(video.id)
         if progress is not None and (progress.size, progress.mtime_ns) != same:
             progress = None
@@ -70,42 +75,94 @@ def sort_videos(
     return result
 
 
-def make_plan(
-    videos: SortedVideos, config: ExtractConfig, out: Path, *, progress: Progress
-) -> Plan:
-    """Probe what is to do and add it up. A video that cannot be probed counts as nothing here.
-
-    Half done videos count with what is left of them.
-    """
-    frames = windows = size = done = 0
-    jobs = videos.jobs
-    with ThreadPoolExecutor(PROBES_AT_ONCE) as pool:
-        lengths = pool.map(lambda job: _length(job, config.decoder), jobs)
-        for job, length in zip(jobs, lengths, strict=True):
-            done += 1
-            progress.probed(done, len(jobs))
-            if length:
-                rows = len(window_starts(length, config.windows))
-                frames += length - length * job.windows_done // rows
-                windows += rows - job.windows_done
-                size += BYTES_PER_VIDEO + BYTES_PER_FRAME * (length - job.frames_done)
-    return Plan(
-        videos=len(jobs) + len(videos.skipped) + len(videos.failed_before),
-        to_do=len(jobs),
-        skipped=len(videos.skipped),
-        failed_before=len(videos.failed_before),
-        frames=frames,
-        windows=windows,
-        bytes=size + int(windows * window_bytes(config)),
-        free_bytes=shutil.disk_usage(out.absolute().parent).free,
-    )
-
-
-def _length(job: Job, decoder: str) -> int:
+def _size_and_time(path: Path) -> tuple[int, int]:
+    """Zeros where the system does not say; opening the video will tell why."""
     try:
-        return probe(job.path, job.video_id, decoder=decoder).num_frames
-    except VideoError:
-        return 0  # its lane will say why
+        status = path.stat()
+    except (OSError, ValueError):
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+class Planner:
+    """Adds up what is to do from the videos' headers, in a thread of its own.
+
+    ``progress`` is told the plan as far as it is known, twice a second, and at last the exact one.
+    A context manager; leaving it ends the thread.
+    """
+
+    def __init__(
+        self, videos: SortedVideos, config: ExtractConfig, out: Path, *, progress: Progress
+    ) -> None:
+        self._videos, self._config, self._out, self._progress = videos, config, out, progress
+        self._free = shutil.disk_usage(out.absolute().parent).free
+        self._looked_at = self._frames = self._windows = self._bytes = 0
+        self._stop = threading.Event()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="plan", daemon=True)
+
+    def __enter__(self) -> Planner:
+        self._progress.plan(self.plan)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stop.set()
+        self._thread.join(LEAVE_SECONDS)  # it may wait for a dead network disk
+
+    def wait(self, seconds: float | None = None) -> Plan:
+        """The plan once it is exact, or what there is of it after ``seconds``."""
+        self._done.wait(seconds)
+        return self.plan
+
+    @property
+    def plan(self) -> Plan:
+        """What is known now; sums are scaled up from the videos looked at until all were."""
+        jobs, videos = self._videos.jobs, self._videos
+        exact = self._done.is_set() or not jobs
+        scale = 1.0 if exact else len(jobs) / max(self._looked_at, 1)
+        return Plan(
+            videos=len(jobs) + len(videos.skipped) + len(videos.failed_before),
+            to_do=len(jobs),
+            skipped=len(videos.skipped),
+            failed_before=len(videos.failed_before),
+            frames=int(self._frames * scale),
+            windows=int(self._windows * scale),
+            bytes=int(self._bytes * scale),
+            free_bytes=self._free,
+            exact=exact,
+        )
+
+    def check_disk(self) -> None:
+        """Raise MachineError where what was looked at is already more than the disk holds."""
+        if self._bytes > self._free:
+            raise too_large(self.plan, self._config, self._out)
+
+    def _look(self) -> None:
+        """Half done videos count with what is left of them, unreadable ones with nothing."""
+        told = 0.0
+        per_window = window_bytes(self._config)
+        for job in self._videos.jobs:
+            if self._stop.is_set():
+                return
+            try:
+                length = read_header(job.path).frames
+            except EpamExtractError:
+                length = 0  # its lane will say why
+            if length:
+                rows = len(window_starts(length, self._config.windows))
+                left = max(rows - job.windows_done, 0)
+                self._frames += length * left // rows
+                self._windows += left
+                self._bytes += int(left * per_window) + BYTES_PER_VIDEO
+                self._bytes += BYTES_PER_FRAME * max(length - job.frames_done, 0)
+            self._looked_at += 1
+            self._progress.probed(self._looked_at, len(self._videos.jobs))
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                self._progress.plan(self.plan)
+        self._done.set()
+        self._progress.plan(self.plan)
 
 
 def window_bytes(config: ExtractConfig) -> float:
@@ -122,21 +179,15 @@ def window_bytes(config: ExtractConfig) -> float:
     return rows + sum(sizes[name] for name in set(config.features))
 
 
-def check_disk(plan: Plan, config: ExtractConfig, out: Path) -> None:
-    """Refuse a run whose output the disk cannot hold.
-
-    Raises:
-        MachineError: it names the options that make the output smaller.
-    """
-    if plan.bytes <= plan.free_bytes:
-        return
+def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
+    """The disk cannot hold the output: an error that names the options which make it smaller."""
     ways = []
     if "full" in config.features:
         ways.append("--no-full (pooled features only, about 1/600 of the size)")
         if config.compression == "none":
             ways.append("--compression blosc2 or lzf (about half)")
     ways += ["a larger --stride", "another disk for --out"]
-    raise MachineError(
-        f"{out}: {plan.windows} windows need about {plan.bytes / 1e9:.1f} GB and the disk has "
-        f"{plan.free_bytes / 1e9:.1f} GB left; use {', '.join(ways[:-1])} or {ways[-1]}"
+    return MachineError(
+        f"{out}: {counted(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
+        f"has {in_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
     )

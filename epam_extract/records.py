@@ -46,9 +46,7 @@ class Video:
     """Bytes of the file."""
     mtime_ns: int = 0
     notes: tuple[str, ...] = ()
-    """What a person should know: "truncated: 74 of 150 frames", "read with PyAV: MPEG-TS"."""
-    reader: str = "decord"
-    """What the ``auto`` decoder reads it with: ``decord`` or ``pyav``."""
+    """What the user should know, such as "damaged or cut short: 74 of 150 frames decode"."""
 
     def __post_init__(self) -> None:
         _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
@@ -116,6 +114,8 @@ class Clip:
     video_id: str
     window: int
     """Row of the window in its video."""
+    frames: np.ndarray
+    """(48,) int64: which frames of the video it is made of."""
     rgb: np.ndarray
     """(16, 224, 224, 3) uint8, RGB."""
     keypoints: np.ndarray
@@ -129,6 +129,7 @@ class Clip:
 
     def __post_init__(self) -> None:
         people = len(self.keypoints)
+        _check("frames", self.frames, (POSE_FRAMES,), np.int64)
         _check("rgb", self.rgb, (RGB_FRAMES, RGB_SIZE, RGB_SIZE, 3), np.uint8)
         _check("keypoints", self.keypoints, (people, POSE_FRAMES, NUM_KEYPOINTS, 2), np.float32)
         _check(
@@ -167,16 +168,18 @@ class FeatureBatch:
     """Dataset name to rows: ``rgb_pooled`` (B, 432) f32, ``pose_pooled`` (B, 216) f32, ``rgb``
     (B, 432, 16, 7, 7) and ``pose`` (B, 216, 48, 7, 7) in the stored dtype, ``rgb_tokens``
     (B, 16, 432) and ``pose_tokens`` (B, 48, 216) f32; those asked for only."""
-    clipped: int = 0
-    """Values beyond the stored dtype's range that were clipped to it."""
+    clipped: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    """(B,) int64: values of each row that lay beyond the stored dtype's range and were clipped to
+    it; empty where nothing can be."""
 
     def __repr__(self) -> str:
-        return f"FeatureBatch({ ({name: a.shape for name, a in self.arrays.items()}) })"
+        shapes = {name: array.shape for name, array in self.arrays.items()}
+        return f"FeatureBatch({shapes})"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run is going to do, known before its first frame is read."""
+    """What a run is going to do, by the headers of its videos."""
 
     videos: int
     """Videos asked for."""
@@ -194,6 +197,8 @@ class Plan:
     """What the output is expected to grow by."""
     free_bytes: int
     """What the disk has left."""
+    exact: bool = True
+    """False while videos are still looked at: frames, windows and bytes are then estimates."""
 
 
 @dataclass(frozen=True)

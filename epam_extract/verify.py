@@ -144,19 +144,17 @@ def _arrays(store: FeatureStore) -> dict[str, dict[str, object]]:
 
 def _row(store: FeatureStore, video_id: str) -> dict[str, object]:
     attributes = store.video(video_id).attrs
-    windows, frames = attributes["num_windows"], attributes["num_frames"]
-    if not attributes["complete"]:
-        progress = store.progress(video_id)
-        windows, frames = (progress.windows, progress.frames) if progress else (0, 0)
+    progress = store.progress(video_id)
+    known = "fps_num" in attributes  # else it is half done, and nothing of it measured
     return {
         "id": video_id,
         "complete": attributes["complete"],
-        "windows": windows,
-        "frames": frames,
-        "seconds": attributes["duration"],
-        "fps": f"{attributes['fps_num']}/{attributes['fps_den']}",
-        "height": attributes["height"],
-        "width": attributes["width"],
+        "windows": progress.windows if progress else 0,
+        "frames": progress.frames if progress else 0,
+        "seconds": attributes.get("duration"),
+        "fps": f"{attributes['fps_num']}/{attributes['fps_den']}" if known else None,
+        "height": attributes.get("height"),
+        "width": attributes.get("width"),
         "person_share": attributes.get("person_share"),
         "clipped": attributes.get("clipped", 0),
         "notes": attributes.get("notes", ""),

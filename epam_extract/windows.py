@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .config import POSE_FRAMES, RGB_STEP, UNIFORM_SEED, WindowConfig
+from .config import POSE_FRAMES, UNIFORM_SEED, WindowConfig
+
+
+def _first_start(config: WindowConfig) -> int:
+    """First frame of window 0; of the centred grid it lies before the video."""
+    if config.grid == "valid":
+        return 0
+    return config.stride // 2 - POSE_FRAMES // 2 * config.frame_interval
 
 
 def window_starts(num_frames: int, config: WindowConfig) -> np.ndarray:
@@ -21,8 +28,28 @@ def window_starts(num_frames: int, config: WindowConfig) -> np.ndarray:
         return np.zeros(1, np.int64)
     if config.grid == "valid":
         return np.arange(0, max(num_frames - config.span, 0) + 1, config.stride, dtype=np.int64)
-    centers = np.arange(0, num_frames, config.stride, dtype=np.int64) + config.stride // 2
-    return centers - POSE_FRAMES // 2 * config.frame_interval
+    return np.arange(0, num_frames, config.stride, dtype=np.int64) + _first_start(config)
+
+
+def whole_windows(num_frames: int, config: WindowConfig, *, first: int = 0) -> np.ndarray:
+    """The windows from row ``first`` on that end within the first ``num_frames`` frames.
+
+    Shape (n, 48), int64. They are the same however long the video turns out to be, so that they
+    can be computed before its end is known. Of the ``single`` grid there are none.
+    """
+    if config.grid == "single":
+        return np.zeros((0, POSE_FRAMES), np.int64)
+    rows = (num_frames - config.span - _first_start(config)) // config.stride + 1
+    starts = np.arange(first, max(rows, first)) * config.stride + _first_start(config)
+    frames = starts[:, None] + np.arange(POSE_FRAMES) * config.frame_interval
+    return np.maximum(frames, 0)
+
+
+def earliest_frame(row: int, config: WindowConfig) -> int:
+    """No window from ``row`` on needs a frame before this one."""
+    if config.grid == "single":
+        return 0
+    return max(row * config.stride + _first_start(config), 0)
 
 
 def _unclipped(num_frames: int, config: WindowConfig) -> np.ndarray:
@@ -58,11 +85,6 @@ def uniform_window(num_frames: int) -> np.ndarray:
         return np.arange(POSE_FRAMES) + np.cumsum(jumps)[:-1]
     edges = np.arange(POSE_FRAMES + 1, dtype=np.int64) * num_frames // POSE_FRAMES  # (49,)
     return edges[:-1] + rng.randint(np.diff(edges))
-
-
-def rgb_frames(pose_frames: np.ndarray) -> np.ndarray:
-    """Every third pose frame: (..., 48) -> (..., 16)."""
-    return pose_frames[..., ::RGB_STEP]
 
 
 def valid_share(num_frames: int, config: WindowConfig) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The end of the line: features and keypoints into the file, committed now and then."""
+"""Hands features and keypoints to the store and commits them every few seconds."""
 
 from __future__ import annotations
 
@@ -12,34 +12,36 @@ import numpy as np
 from .concurrency import Meter
 from .config import ExtractConfig
 from .errors import VideoError
-from .lane import Begun, Event, Tracked
+from .lane import Event, KeypointsReady, VideoEnded, VideoStarted
 from .progress import Progress
 from .records import Clip, FeatureBatch, VideoFailure
 from .store import StoreWriter
-from .windows import grid_attributes, valid_share, window_times
+from .windows import grid_attributes, valid_share, window_starts, window_times
 
 COMMIT_BYTES = 64 << 20  # rows waiting for a commit, at most
 COMMIT_SECONDS = 2.0  # and how long they wait
 
 
 @dataclass
-class OpenVideo:
+class VideoState:
     """A video some of whose rows are still to come."""
 
-    begun: Begun
+    started: VideoStarted
     rows: int
     """Windows handed to the store."""
     frames: int
     """Frames whose keypoints were handed to the store."""
-    advanced: int
-    """Frames reported as processed."""
-    times: np.ndarray
-    valid: np.ndarray
+    expected: int
+    """Frames it has: by its header, and once it has ended, by measurement."""
+    windows: int
+    """Windows it has, likewise."""
+    advanced: int = 0
+    """Of the expected frames, those reported as processed."""
+    ended: VideoEnded | None = None
 
-    @property
-    def complete(self) -> bool:
-        """Whether every row and every keypoint is there."""
-        return self.rows == len(self.begun.windows) and self.frames == self.begun.video.num_frames
+    def reached(self) -> int:
+        """Frames that need no further work, by the share of windows that are done."""
+        return min(self.expected * self.rows // max(self.windows, 1), self.expected)
 
 
 class Output:
@@ -50,7 +52,7 @@ class Output:
     ) -> None:
         self._store, self._config = store, config
         self._progress, self._meter = progress, meter
-        self._open: dict[str, OpenVideo] = {}
+        self._open: dict[str, VideoState] = {}
         self._finished: list[tuple[str, int]] = []
         self._last_commit = time.monotonic()
         self.done: list[str] = []
@@ -62,17 +64,19 @@ class Output:
         self.clipped = 0
 
     def event(self, event: Event) -> None:
-        """A video began, failed, or its keypoints go on."""
-        if isinstance(event, Begun):
+        """A video began, ended or failed, or its keypoints go on."""
+        if isinstance(event, VideoStarted):
             self._begin(event)
-        elif isinstance(event, Tracked):
+        elif isinstance(event, KeypointsReady):
             self._track(event)
+        elif isinstance(event, VideoEnded):
+            self._end(event)
         elif isinstance(event, VideoFailure):
             self._fail(event)
 
     def features(self, batch: FeatureBatch) -> None:
         """Rows of a batch, each to its video; rows of a video come in order."""
-        self.clipped += batch.clipped
+        self.clipped += int(batch.clipped.sum())
         start = 0
         while start < len(batch.clips):
             video_id = batch.clips[start].video_id
@@ -81,7 +85,8 @@ class Output:
                 stop += 1
             if video_id in self._open:  # not one that has failed meanwhile
                 arrays = {name: array[start:stop] for name, array in batch.arrays.items()}
-                self._rows(self._open[video_id], batch.clips[start:stop], arrays)
+                clipped = int(batch.clipped[start:stop].sum())
+                self._rows(self._open[video_id], batch.clips[start:stop], arrays, clipped)
             start = stop
 
     def commit_if_due(self) -> None:
@@ -100,35 +105,50 @@ class Output:
             self._progress.video_done(video_id, windows)
         self._finished.clear()
 
-    def _begin(self, begun: Begun) -> None:
-        video, job = begun.video, begun.job
-        config = self._config.windows
-        seconds = float(1 / video.fps) if video.fps else 0.0
-        state = OpenVideo(
-            begun,
+    def _begin(self, started: VideoStarted) -> None:
+        job = started.job
+        state = VideoState(
+            started,
             rows=job.windows_done,
             frames=job.frames_done,
-            advanced=video.num_frames * job.windows_done // len(begun.windows),
-            times=window_times(video.timestamps, seconds, config),
-            valid=valid_share(video.num_frames, config),
+            expected=started.frames,
+            windows=len(window_starts(started.frames, self._config.windows)),
         )
-        self._open[video.id] = state
-        self._progress.video_started(video.id, video.num_frames)
+        state.advanced = state.reached()
+        self._open[job.video_id] = state
+        self._progress.video_started(job.video_id, started.frames)
         if job.windows_done == 0 and job.frames_done == 0:
-            grid = grid_attributes(video.num_frames, config)
             with self._failing(state):
-                self._store.begin(video, num_windows=len(begun.windows), grid=grid)
+                self._store.begin(
+                    job.video_id, job.path, size=started.size, mtime_ns=started.mtime_ns
+                )
+
+    def _end(self, ended: VideoEnded) -> None:
+        """Its length is known now, which may not be what its header promised."""
+        state = self._open.get(ended.video.id)
+        if state is None:
+            return
+        self._progress.corrected(ended.video.num_frames - state.expected)
+        state.ended = ended
+        state.expected, state.windows = ended.video.num_frames, len(ended.windows)
+        self._advance(state)
+        self._finish_if_complete(state)
+
+    def _advance(self, state: VideoState) -> None:
+        reached = state.reached()
+        self._progress.advance(reached - state.advanced)
+        state.advanced = reached
 
     @contextmanager
-    def _failing(self, state: OpenVideo) -> Iterator[None]:
+    def _failing(self, state: VideoState) -> Iterator[None]:
         """What the store refuses of a video is that video's failure."""
-        video = state.begun.video
+        job = state.started.job
         try:
             yield
         except VideoError as error:
-            self._fail(VideoFailure(video.id, error.stage, str(error), video.path))
+            self._fail(VideoFailure(job.video_id, error.stage, str(error), job.path))
 
-    def _track(self, tracked: Tracked) -> None:
+    def _track(self, tracked: KeypointsReady) -> None:
         state = self._open.get(tracked.video_id)
         if state is None:
             return
@@ -143,41 +163,51 @@ class Output:
         self._finish_if_complete(state)
 
     def _rows(
-        self, state: OpenVideo, clips: tuple[Clip, ...], arrays: dict[str, np.ndarray]
+        self,
+        state: VideoState,
+        clips: tuple[Clip, ...],
+        arrays: dict[str, np.ndarray],
+        clipped: int,
     ) -> None:
-        begun = state.begun
-        rows = slice(state.rows, state.rows + len(clips))
-        if [clip.window for clip in clips] != list(range(rows.start, rows.stop)):
-            raise RuntimeError(f"{begun.video.id}: rows out of order at window {rows.start}")
+        video_id = state.started.job.video_id
+        rows = range(state.rows, state.rows + len(clips))
+        if [clip.window for clip in clips] != list(rows):
+            raise RuntimeError(f"{video_id}: rows out of order at window {rows.start}")
         extras = {
-            "frames": begun.windows[rows].astype(np.int32),
-            "times": state.times[rows],
-            "valid": state.valid[rows],
+            "frames": np.array([clip.frames for clip in clips], np.int32),
             "person": np.array([clip.person for clip in clips], np.float32),
             "box": np.array([clip.box for clip in clips], np.int32),
         }
         with self._failing(state), self._meter.measure("write", len(clips)):
-            self._store.append_windows(begun.video.id, {**arrays, **extras})
-        if begun.video.id not in self._open:
+            self._store.append_windows(video_id, {**arrays, **extras}, clipped=clipped)
+        if video_id not in self._open:
             return
-        state.rows += len(clips)
+        state.rows = rows.stop
         self.windows += len(clips)
-        reached = begun.video.num_frames * state.rows // len(begun.windows)
-        self._progress.advance(reached - state.advanced)
-        state.advanced = reached
+        self._advance(state)
         self._finish_if_complete(state)
 
-    def _finish_if_complete(self, state: OpenVideo) -> None:
-        if state.complete:
-            video_id = state.begun.video.id
-            with self._failing(state):
-                self._store.finish(video_id)
-                self._finished.append((video_id, state.rows))
-                del self._open[video_id]
+    def _finish_if_complete(self, state: VideoState) -> None:
+        if state.ended is None:
+            return
+        video = state.ended.video
+        if (state.rows, state.frames) != (len(state.ended.windows), video.num_frames):
+            return
+        config = self._config.windows
+        seconds = float(1 / video.fps) if video.fps else 0.0
+        with self._failing(state):
+            self._store.finish(
+                video,
+                grid=grid_attributes(video.num_frames, config),
+                times=window_times(video.timestamps, seconds, config),
+                valid=valid_share(video.num_frames, config),
+            )
+            self._finished.append((video.id, state.rows))
+            del self._open[video.id]
 
     def _fail(self, failure: VideoFailure) -> None:
         state = self._open.pop(failure.video_id, None)
         self.failures.append(failure)
         self._store.fail(failure)
-        left = state.begun.video.num_frames - state.advanced if state is not None else 0
+        left = state.expected - state.advanced if state is not None else 0
         self._progress.video_failed(failure, frames_left=left)

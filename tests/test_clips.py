@@ -9,8 +9,8 @@ import torch
 
 from epam_extract.clips import (
     Cut,
+    WindowCutter,
     collate,
-    cut_windows,
     grown_box,
     person_box,
     tight_box,
@@ -30,6 +30,13 @@ def track(frames: int, *, people: int = 1, seed: int = 0) -> PoseTrack:
     rng = np.random.default_rng(seed)
     keypoints = rng.uniform((40, 30), (120, 110), (people, frames, 17, 2)).astype(np.float32)
     return PoseTrack(keypoints, rng.uniform(0.3, 1, (people, frames, 17)).astype(np.float32))
+
+
+FRAMES = np.arange(48)
+
+
+def cut_all(cutter: WindowCutter, pairs) -> list[Cut]:
+    return [cut for pair in pairs for cut in cutter.add(*pair)] + cutter.finish()
 
 
 def pieces(num_frames: int, whole: PoseTrack, *, start: int = 0):
@@ -83,7 +90,7 @@ def test_rgb_is_cropped_to_the_box_and_resized_with_opencv_bilinear() -> None:
     frames = tuple(
         np.random.default_rng(i).integers(0, 255, (120, 160, 3), np.uint8) for i in range(16)
     )
-    clip = Cut("v", 0, frames, whole, None).clip()
+    clip = Cut("v", 0, FRAMES, frames, whole, None).clip()
     x1, y1, x2, y2 = clip.box
     assert clip.box == person_box(whole.keypoints, 120, 160)
     expected = cv2.resize(frames[5][y1:y2, x1:x2], (224, 224), interpolation=cv2.INTER_LINEAR)
@@ -94,8 +101,8 @@ def test_rgb_is_cropped_to_the_box_and_resized_with_opencv_bilinear() -> None:
 def test_video_box_crops_rgb_while_heatmaps_keep_the_window_box() -> None:
     whole = track(48)
     frames = tuple(np.zeros((120, 160, 3), np.uint8) for _ in range(16))
-    own = Cut("v", 0, frames, whole, None).clip()
-    fixed = Cut("v", 0, frames, whole, (0, 0, 160, 120)).clip()
+    own = Cut("v", 0, FRAMES, frames, whole, None).clip()
+    fixed = Cut("v", 0, FRAMES, frames, whole, (0, 0, 160, 120)).clip()
     assert fixed.box == (0, 0, 160, 120) != own.box
     np.testing.assert_array_equal(fixed.keypoints, own.keypoints)
 
@@ -108,22 +115,25 @@ def test_windows_are_cut_from_pieces_as_from_the_whole(
     whole = track(num_frames, people=2)
     windows = plan_windows(num_frames, config)
     all_frames = np.concatenate([piece.frames for piece, _ in pieces(num_frames, whole)])
-    cuts = [
-        cut for _, _, cuts in cut_windows("v", windows, pieces(num_frames, whole)) for cut in cuts
-    ]
-    assert [cut.window for cut in cuts] == list(range(len(windows)))
-    for cut, window in zip(cuts, windows, strict=True):
-        np.testing.assert_array_equal(np.stack(cut.frames), all_frames[window[::3]])
-        np.testing.assert_array_equal(cut.track.keypoints, whole.keypoints[:, window])
+    cutters = [WindowCutter("v", config, windows=windows)]
+    if config.grid != "single":  # its end is found by itself
+        cutters.append(WindowCutter("v", config))
+    for cutter in cutters:
+        cuts = cut_all(cutter, pieces(num_frames, whole))
+        assert [cut.window for cut in cuts] == list(range(len(windows)))
+        for cut, window in zip(cuts, windows, strict=True):
+            np.testing.assert_array_equal(cut.indices, window)
+            np.testing.assert_array_equal(np.stack(cut.frames), all_frames[window[::3]])
+            np.testing.assert_array_equal(cut.track.keypoints, whole.keypoints[:, window])
 
 
 def test_cutting_from_the_middle_gives_the_same_clips() -> None:
     whole = track(160)
     windows = plan_windows(160, WindowConfig())
-    everything = [c for *_, cuts in cut_windows("v", windows, pieces(160, whole)) for c in cuts]
+    everything = cut_all(WindowCutter("v", WindowConfig()), pieces(160, whole))
     start = windows[6:].min() // PIECE_FRAMES * PIECE_FRAMES
-    later = cut_windows("v", windows, pieces(160, whole, start=start), first=6)
-    for again, cut in zip((c for *_, cuts in later for c in cuts), everything[6:], strict=True):
+    later = cut_all(WindowCutter("v", WindowConfig(), first=6), pieces(160, whole, start=start))
+    for again, cut in zip(later, everything[6:], strict=True):
         assert again.window == cut.window
         np.testing.assert_array_equal(again.clip().rgb, cut.clip().rgb)
         np.testing.assert_array_equal(again.clip().keypoints, cut.clip().keypoints)
@@ -132,14 +142,14 @@ def test_cutting_from_the_middle_gives_the_same_clips() -> None:
 def test_no_people_give_an_empty_clip_that_says_so() -> None:
     nobody = PoseTrack(np.zeros((0, 48, 17, 2), np.float32), np.zeros((0, 48, 17), np.float32))
     frames = (np.full((120, 160, 3), 9, np.uint8),) * 16
-    clip = Cut("v", 0, frames, nobody, None).clip()
+    clip = Cut("v", 0, FRAMES, frames, nobody, None).clip()
     assert clip.person == 0.0 and clip.box == (0, 0, 160, 120)
     assert (clip.rgb == 9).all()
 
 
 def test_collate_pads_clips_and_people_to_one_shape() -> None:
     frames = (np.full((120, 160, 3), 9, np.uint8),) * 16
-    clips = [Cut("v", i, frames, track(48, people=i), None).clip() for i in range(3)]
+    clips = [Cut("v", i, FRAMES, frames, track(48, people=i), None).clip() for i in range(3)]
     batch = collate(clips, 4)
     assert batch.rgb.shape == (4, 16, 224, 224, 3)
     assert batch.keypoints.shape == (4, 2, 48, 17, 2)

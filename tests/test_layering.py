@@ -18,9 +18,7 @@ LEVELS = [
     {
         "video": "video",
         "pose": "pose",
-        "windows": "windows",
-        "clips": "clips",
-        "heatmaps": "heatmaps",
+        "trained": "windows clips heatmaps",
         "model": "model",
         "store": "store",
         "concurrency": "concurrency",

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from make_videos import number_of, write_video
+from stand_ins import StandInVideo
 
 from epam_extract import config as settings
 from epam_extract import lane, network, pipeline, planning
@@ -22,7 +23,7 @@ from epam_extract.errors import ConfigError, MachineError, StoreMismatch
 from epam_extract.network import LoadedBackbone, Network, load_backbone
 from epam_extract.pipeline import extract_features
 from epam_extract.progress import Progress
-from epam_extract.records import ClipBatch, FeatureBatch, FramePiece, PoseTrack, Video
+from epam_extract.records import ClipBatch, FeatureBatch, FramePiece, PoseTrack
 from epam_extract.store import FeatureStore
 from epam_extract.windows import plan_windows
 
@@ -231,14 +232,16 @@ def test_done_videos_are_not_opened_again_and_changed_ones_are_redone(
     out = tmp_path / "f.h5"
     extract_features(tmp_path, out, POOLED)
     opened: list[str] = []
-    real = lane.probe
 
-    def probe(path: Path, video_id: str, **options: str) -> Video:
-        opened.append(video_id)
-        return real(path, video_id, **options)
+    def watched(real):
+        def call(path: Path, *arguments: object, **options: object):
+            opened.append(path.stem)
+            return real(path, *arguments, **options)
 
-    monkeypatch.setattr(lane, "probe", probe)
-    monkeypatch.setattr(planning, "probe", probe)
+        return call
+
+    monkeypatch.setattr(lane, "open_video", watched(lane.open_video))
+    monkeypatch.setattr(planning, "read_header", watched(planning.read_header))
     summary = extract_features(tmp_path, out, POOLED)
     assert summary.skipped == 2 and opened == []
     write_video(tmp_path / "b.mp4", frames=50)
@@ -346,7 +349,8 @@ def test_a_dry_run_plans_and_writes_nothing(videos: Path, tmp_path: Path) -> Non
 
     summary = extract_features(videos, tmp_path / "f.h5", CONFIG, dry_run=True, progress=Listen())
     assert not (tmp_path / "f.h5").exists() and summary.windows == 0
-    (plan,) = plans
+    plan = plans[-1]
+    assert plan.exact and not plans[0].exact
     assert (plan.to_do, plan.frames, plan.windows) == (3, 111, 16)
     assert plan.bytes > 16 * 1.6e6
 
@@ -380,23 +384,21 @@ def test_a_long_video_stays_in_bounded_memory(
     most_alive = 0
     alive = 0
 
-    def probe(path: Path, video_id: str, **_: str) -> Video:
-        stamps = np.arange(frames) / 25.0
-        return Video(video_id, path, frames, 25, 64, 96, stamps, *path.stat()[6:7], 0)
-
     class Counted(np.ndarray):
         def __del__(self) -> None:
             nonlocal alive
             if self.base is None:
                 alive -= len(self)
 
-    def read_frames(video: Video, *, start: int = 0, **_: str):
+    def black(start: int) -> np.ndarray:
         nonlocal alive, most_alive
-        for at in range(start, frames, 16):
-            piece = np.zeros((16, 64, 96, 3), np.uint8).view(Counted).copy()
-            alive += 16
-            most_alive = max(most_alive, alive)
-            yield FramePiece(at, piece)
+        piece = np.zeros((16, 64, 96, 3), np.uint8).view(Counted).copy()
+        alive += 16
+        most_alive = max(most_alive, alive)
+        return piece
+
+    def opened(path: Path, video_id: str, **_: str) -> StandInVideo:
+        return StandInVideo(path, video_id, frames=frames, make=black)
 
     pending: list[int] = []
     commit = pipeline.StoreWriter.commit
@@ -405,9 +407,8 @@ def test_a_long_video_stays_in_bounded_memory(
         pending.append(store.pending_bytes)
         commit(store)
 
-    monkeypatch.setattr(lane, "probe", probe)
-    monkeypatch.setattr(planning, "probe", probe)
-    monkeypatch.setattr(lane, "read_frames", read_frames)
+    monkeypatch.setattr(lane, "open_video", opened)
+    monkeypatch.setattr(planning, "read_header", lambda path: opened(path, "v").header)
     monkeypatch.setattr(pipeline.StoreWriter, "commit", watched)
     monkeypatch.setattr("epam_extract.writing.COMMIT_BYTES", 1 << 20)
     (tmp_path / "v.mp4").write_bytes(b"stand-in")
@@ -484,8 +485,27 @@ def test_values_beyond_f16_are_clipped_and_counted() -> None:
     big = torch.full((1, 2, 3, 7, 7), 1e6)
     stage._fused = lambda rgb, heatmaps: (big, -big)
     features = stage(replace(real_batch(), rgb=real_batch().rgb[:1], clips=(None,)))
-    assert features.clipped == 2 * big.numel()
+    assert features.clipped.tolist() == [2 * big.numel()]
     assert features.arrays["rgb"].max() == 65504 and features.arrays["pose"].min() == -65504
+
+
+def test_the_file_counts_clipped_values_by_video(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clipping(StandInNetwork):
+        def __call__(self, batch: ClipBatch) -> FeatureBatch:
+            ours = [7 if clip.video_id == "sub/short" else 0 for clip in batch.clips]
+            return replace(super().__call__(batch), clipped=np.array(ours))
+
+    monkeypatch.setattr(pipeline, "Network", Clipping)
+    summary = extract_features(videos, tmp_path / "f.h5", replace(POOLED, batch_size=16))
+    assert summary.clipped == 3 * 7
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert {name: store[name].attrs["clipped"] for name in store} == {
+            "long": 0,
+            "sub/one": 0,
+            "sub/short": 21,
+        }
 
 
 def test_a_missing_gpu_and_missing_weights_are_clear() -> None:

@@ -7,18 +7,18 @@ piece must be in progress together, or the barrier breaks.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from fractions import Fraction
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from stand_ins import StandInVideo
 
 from epam_extract import lane, pipeline
 from epam_extract.config import PIECE_FRAMES, ExtractConfig
 from epam_extract.lane import Job
 from epam_extract.progress import SILENT
-from epam_extract.records import Clip, ClipBatch, FeatureBatch, FramePiece, PoseTrack, Video
+from epam_extract.records import Clip, ClipBatch, FeatureBatch, FramePiece, PoseTrack
 
 PATIENCE = 30.0  # seconds; a pipeline that overlaps needs none of them
 Hook = Callable[[int], None]
@@ -36,15 +36,12 @@ class Stages:
         if stage in self.hooks:
             self.hooks[stage](number)
 
-    def probe(self, path: Path, video_id: str, *, decoder: str) -> Video:
-        frames = self.pieces * PIECE_FRAMES
-        return Video(video_id, path, frames, Fraction(25), 24, 32, np.arange(frames) / 25)
+    def open_video(self, path: Path, video_id: str, *, decoder: str) -> StandInVideo:
+        return StandInVideo(path, video_id, frames=self.pieces * PIECE_FRAMES, make=self.read)
 
-    def read_frames(self, video: Video, *, start: int, decoder: str) -> Iterator[FramePiece]:
-        for number in range(self.pieces):
-            self.at("read", number)
-            frames = np.zeros((PIECE_FRAMES, video.height, video.width, 3), np.uint8)
-            yield FramePiece(number * PIECE_FRAMES, frames)
+    def read(self, start: int) -> np.ndarray:
+        self.at("read", start // PIECE_FRAMES)
+        return np.zeros((PIECE_FRAMES, 64, 96, 3), np.uint8)
 
     def estimate(self, piece: FramePiece) -> PoseTrack:
         self.at("pose", piece.start // PIECE_FRAMES)
@@ -68,16 +65,16 @@ class Stages:
     def commit_if_due(self) -> None:
         pass
 
-    commit = commit_if_due
+    commit = check_disk = commit_if_due
 
 
 def run(stages: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One video through the real pipeline with these stages."""
-    monkeypatch.setattr(lane, "probe", stages.probe)
-    monkeypatch.setattr(lane, "read_frames", stages.read_frames)
+    monkeypatch.setattr(lane, "open_video", stages.open_video)
+    (tmp_path / "a.mp4").touch()
     config = ExtractConfig(device="cpu", batch_size=1, workers=1)
     whole = pipeline._Run(config, tmp_path / "f.h5", SILENT, threading.Event())
-    whole._extract([Job("a", tmp_path / "a.mp4")], stages, stages, stages)
+    whole._extract([Job("a", tmp_path / "a.mp4")], stages, stages, stages, stages)
     assert stages.rows == list(range(stages.pieces))
 
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from epam_extract import preview
-from epam_extract.clips import cut_windows, grown_box, tight_box
+from epam_extract.clips import WindowCutter, grown_box, tight_box
 from epam_extract.config import RGB_STEP, ExtractConfig, PoseConfig, WindowConfig
 from epam_extract.errors import ConfigError, ProbeError
 from epam_extract.heatmaps import render_heatmaps
@@ -102,8 +102,9 @@ def test_crops_and_heatmaps_are_those_of_the_clips(video: Video, options: dict) 
     pieces = [(piece, pose.estimate(piece)) for piece in read_frames(video)]
     frames = np.concatenate([piece.frames for piece, _ in pieces])
     rows = 0
-    for _, _, cuts in cut_windows("walker", scene.windows, pieces, video_box=box):
-        for cut in cuts:
+    cutter = WindowCutter("walker", scene.config.windows, windows=scene.windows, video_box=box)
+    for pair in pieces:
+        for cut in cutter.add(*pair):
             clip, row = cut.clip(), cut.window
             rows += 1
             assert scene.rgb_box(row) == clip.box

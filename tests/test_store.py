@@ -34,7 +34,7 @@ from epam_extract.errors import MachineError, StoreError, VideoError
 from epam_extract.records import PoseTrack, Video, VideoFailure, concatenate
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from epam_extract.store.journal import journal_path
-from epam_extract.store.layout import ROWS, feature_specs
+from epam_extract.store.layout import AT_THE_END, ROWS, feature_specs
 from epam_extract.store.transaction import Operations
 
 SMALL = ExtractConfig(features=("pooled",)).identity()
@@ -54,7 +54,21 @@ def make_video(video_id: str, num_frames: int = 40, mtime_ns: int = 5) -> Video:
 def make_rows(video_id: str, start: int, stop: int, config: dict = SMALL) -> dict[str, np.ndarray]:
     """Rows that depend on the video and on their number alone."""
     rows = [make_row(video_id, number, json.dumps(config)) for number in range(start, stop)]
-    return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0].keys() - AT_THE_END}
+
+
+def make_end(video_id: str, windows: int) -> dict[str, np.ndarray]:
+    """``times`` and ``valid``, which come with the video's end."""
+    rows = [make_row(video_id, number, json.dumps(SMALL)) for number in range(windows)]
+    return {name: np.stack([row[name] for row in rows]) for name in AT_THE_END}
+
+
+def begin(store: StoreWriter, video: Video) -> None:
+    store.begin(video.id, video.path, size=video.size, mtime_ns=video.mtime_ns)
+
+
+def finish(store: StoreWriter, video: Video, windows: int) -> None:
+    store.finish(video, grid=GRID, **make_end(video.id, windows))
 
 
 @lru_cache(maxsize=200)
@@ -83,10 +97,10 @@ def make_frame(video_id: str, frame: int) -> PoseTrack:
 def write_video(
     store: StoreWriter, video_id: str, windows: int, num_frames: int, config: dict = SMALL
 ) -> None:
-    store.begin(make_video(video_id, num_frames), windows, grid=GRID)
+    begin(store, make_video(video_id, num_frames))
     store.append_windows(video_id, make_rows(video_id, 0, windows, config))
     store.append_keypoints(video_id, 0, make_track(video_id, 0, num_frames))
-    store.finish(video_id)
+    finish(store, make_video(video_id, num_frames), windows)
 
 
 def require_equal(
@@ -95,6 +109,7 @@ def require_equal(
     track = make_track(video_id, 0, num_frames)
     expected = {
         **make_rows(video_id, 0, windows, config),
+        **make_end(video_id, windows),
         "keypoints": track.keypoints,
         "keypoint_scores": track.keypoint_scores.astype(np.float16),
     }
@@ -126,7 +141,7 @@ def run(path: Path, disk: Operations | None, reported: list[str]) -> None:
             if there is not None and there.complete:
                 continue
             if there is None:
-                store.begin(make_video(video_id, num_frames), windows, grid=GRID)
+                begin(store, make_video(video_id, num_frames))
             row, frame = (there.windows, there.frames) if there else (0, 0)
             while row < windows or frame < num_frames:
                 more, further = min(row + 4, windows), min(frame + 32, num_frames)
@@ -136,11 +151,11 @@ def run(path: Path, disk: Operations | None, reported: list[str]) -> None:
                     store.append_keypoints(video_id, frame, make_track(video_id, frame, further))
                 row, frame = more, further
                 if (row, frame) == (windows, num_frames):
-                    store.finish(video_id)
+                    finish(store, make_video(video_id, num_frames), windows)
                 store.commit()
                 reported.append(f"{video_id} {row}")
             if there is not None and (there.windows, there.frames) == (windows, num_frames):
-                store.finish(video_id)
+                finish(store, make_video(video_id, num_frames), windows)
                 store.commit()
 
 
@@ -241,7 +256,7 @@ def test_every_array_is_read_back(tmp_path: Path) -> None:
     with StoreWriter(path, header) as store:
         write_video(store, "one", 2, 40, config)
         store.commit()
-        store.begin(make_video("two"), 3, grid=GRID)
+        begin(store, make_video("two"))
         for row in range(3):
             store.append_windows("two", make_rows("two", row, row + 1, config), clipped=2)
             store.commit()
@@ -250,7 +265,7 @@ def test_every_array_is_read_back(tmp_path: Path) -> None:
             store.append_keypoints("two", frame, track)
             store.commit()
         assert not store.progress("two").complete
-        store.finish("two")
+        finish(store, make_video("two"), 3)
         store.commit()
     with FeatureStore(path) as store:
         assert (store.ids, list(store), len(store)) == (["one", "two"], ["one", "two"], 2)
@@ -308,7 +323,7 @@ def test_blosc2_without_its_plugin_says_what_to_install(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("rgb_pooled", np.nan), ("rgb", np.inf), ("pose", -np.inf), ("rgb", 7e4), ("times", np.nan)],
+    [("rgb_pooled", np.nan), ("rgb", np.inf), ("pose", -np.inf), ("rgb", 7e4)],
 )
 def test_values_that_cannot_be_stored_fail_the_video(
     tmp_path: Path, name: str, value: float
@@ -317,7 +332,7 @@ def test_values_that_cannot_be_stored_fail_the_video(
     rows[name] = rows[name].astype(np.float64)
     rows[name].flat[-1] = value
     with StoreWriter(tmp_path / "feats.h5", StoreHeader(FULL, WEIGHTS, POSE)) as store:
-        store.begin(make_video("one"), 1, grid=GRID)
+        begin(store, make_video("one"))
         with pytest.raises(VideoError, match=f"one: {name} holds NaN") as failure:
             store.append_windows("one", rows)
         assert failure.value.stage == "write"
@@ -326,13 +341,17 @@ def test_values_that_cannot_be_stored_fail_the_video(
         with pytest.raises(VideoError, match="keypoints in frames 0 to 40"):
             store.append_keypoints("one", 0, track)
         store.append_windows("one", make_rows("one", 0, 1, FULL))
+        store.append_keypoints("one", 0, make_track("one", 0, 40))
+        end = {**make_end("one", 1), "times": np.full((1, 3), np.nan)}
+        with pytest.raises(VideoError, match="one: times holds NaN"):
+            store.finish(make_video("one"), grid=GRID, **end)
 
 
 def test_the_largest_half_float_is_stored(tmp_path: Path) -> None:
     rows = make_rows("one", 0, 1, FULL)
     rows["rgb"].flat[0], rows["rgb"].flat[1] = 65504, -65504
     with StoreWriter(tmp_path / "feats.h5", StoreHeader(FULL, WEIGHTS, POSE)) as store:
-        store.begin(make_video("one"), 1, grid=GRID)
+        begin(store, make_video("one"))
         store.append_windows("one", rows)
 
 
@@ -340,18 +359,16 @@ def test_what_is_handed_over_must_fit(tmp_path: Path) -> None:
     with StoreWriter(tmp_path / "feats.h5", HEADER) as store:
         with pytest.raises(StoreError, match="one was not begun"):
             store.append_windows("one", make_rows("one", 0, 1))
-        store.begin(make_video("one"), 2, grid=GRID)
+        begin(store, make_video("one"))
         store.append_windows("one", make_rows("one", 0, 1))
         with pytest.raises(VideoError, match="expected the arrays rgb_pooled"):
             store.append_windows("one", {"rgb_pooled": np.zeros((1, 432), np.float32)})
         with pytest.raises(VideoError, match=r"box has shape \(1, 3\), expected \(1, 4\)"):
             store.append_windows("one", {**make_rows("one", 1, 2), "box": np.zeros((1, 3))})
-        with pytest.raises(VideoError, match="window 3 of 2"):
-            store.append_windows("one", make_rows("one", 1, 3))
-        with pytest.raises(VideoError, match="expected frame 0 on, of 40"):
+        with pytest.raises(VideoError, match="expected frame 0 on"):
             store.append_keypoints("one", 16, make_track("one", 16, 32))
         with pytest.raises(VideoError, match="1 of 2 windows and 0 of 40"):
-            store.finish("one")
+            finish(store, make_video("one"), 2)
 
 
 def test_a_changed_video_replaces_its_old_copy(tmp_path: Path) -> None:
@@ -360,13 +377,13 @@ def test_a_changed_video_replaces_its_old_copy(tmp_path: Path) -> None:
         write_video(store, "a", 2, 20)
         write_video(store, "a/b", 1, 9)
         store.commit()
-        store.begin(make_video("a", 50, mtime_ns=6), 3, grid=GRID)
+        begin(store, make_video("a", 50, mtime_ns=6))
         assert store.progress("a").mtime_ns == 5
         store.commit()
         assert store.progress("a") == replace(store.progress("a"), complete=False, windows=0)
         store.append_windows("a", make_rows("a", 0, 3))
         store.append_keypoints("a", 0, make_track("a", 0, 50))
-        store.finish("a")
+        finish(store, make_video("a", 50, mtime_ns=6), 3)
         store.commit()
         store.drop("a/b")
         store.commit()
@@ -381,13 +398,13 @@ def test_an_incomplete_video_is_gone_on_with(tmp_path: Path) -> None:
     for row in range(3):
         with StoreWriter(path, HEADER) as store:
             if row == 0:
-                store.begin(make_video("x"), 3, grid=GRID)
+                begin(store, make_video("x"))
             store.append_windows("x", make_rows("x", row, row + 1))
             if row == 1:
                 store.append_keypoints("x", 0, make_track("x", 0, 40))
             if row == 2:
                 assert store.progress("x").frames == 40
-                store.finish("x")
+                finish(store, make_video("x"), 3)
             store.commit()
     with StoreWriter(whole, HEADER) as store:
         write_video(store, "x", 3, 40)
@@ -403,7 +420,7 @@ def test_failures_are_remembered_until_the_video_is_done(tmp_path: Path) -> None
     path, video = tmp_path / "feats.h5", tmp_path / "bad.mp4"
     video.write_bytes(b"12345")
     with StoreWriter(path, HEADER) as store:
-        store.begin(make_video("bad"), 2, grid=GRID)
+        begin(store, make_video("bad"))
         store.append_windows("bad", make_rows("bad", 0, 1))
         store.commit()
         store.fail(VideoFailure("bad", "decode", "61 of 74 frames, é", video))
@@ -438,7 +455,7 @@ def test_ids_that_collide_are_refused(
         if committed:
             store.commit()
         with pytest.raises(VideoError, match=f"{second}: cannot be stored beside"):
-            store.begin(make_video(second), 1, grid=GRID)
+            begin(store, make_video(second))
         for harmless in ("rgb", "c/rgb", "c/d/e", "pose/x"):
             write_video(store, harmless, 1, 9)
         store.commit()
@@ -451,7 +468,7 @@ def test_ids_that_hdf5_cannot_hold_are_refused(tmp_path: Path, video_id: str) ->
         StoreWriter(tmp_path / "feats.h5", HEADER) as store,
         pytest.raises(VideoError, match="rename the file"),
     ):
-        store.begin(video, 1, grid=GRID)
+        begin(store, video)
 
 
 def test_other_settings_are_refused_field_by_field(tmp_path: Path) -> None:
@@ -692,7 +709,7 @@ def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
     track = PoseTrack(np.ones((2, 8000, 17, 2), np.float32), np.ones((2, 8000, 17), np.float32))
     most = 0
     with StoreWriter(path, HEADER) as store:
-        store.begin(make_video("x", num_frames), windows, grid=GRID)
+        begin(store, make_video("x", num_frames))
         for part in range(12):
             store.append_windows("x", rows)
             store.append_keypoints("x", part * 8000, track)
@@ -700,7 +717,7 @@ def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
             store.commit()
             assert store.pending_bytes == 0
             assert sum(map(len, store._file._pages.values())) == 0
-        store.finish("x")
+        finish(store, make_video("x", num_frames), windows)
         store.commit()
     assert most < 6e6 < 28e6 < path.stat().st_size
     with FeatureStore(path) as store:

@@ -14,7 +14,18 @@ import h5py
 import numpy as np
 import pytest
 from faulty_disk import folder_in_memory
-from test_store import FULL, GRID, HEADER, POSE, SMALL, WEIGHTS, make_rows, make_track, write_video
+from test_store import (
+    FULL,
+    HEADER,
+    POSE,
+    SMALL,
+    WEIGHTS,
+    begin,
+    finish,
+    make_rows,
+    make_track,
+    write_video,
+)
 
 from epam_extract.errors import ConfigError, StoreError
 from epam_extract.records import Video, VideoFailure
@@ -37,7 +48,7 @@ def path(tmp_path: Path) -> Path:
         for video_id in ("a", "a/b", "c", "d e/ü"):
             write_video(store, video_id, 2, 20)
             store.commit()
-        store.begin(Video("half", path, 9, Fraction(25), 9, 9, np.arange(9.0)), 2, grid=GRID)
+        store.begin("half", path, size=9, mtime_ns=9)
         store.append_windows("half", make_rows("half", 0, 1))
         store.fail(VideoFailure("bad", "decode", "61 of 74 frames"))
         store.commit()
@@ -166,10 +177,10 @@ def test_videos_on_disk_are_compared(tmp_path: Path) -> None:
             stat = file.stat()
             times = np.arange(20) / 25
             video = Video(name, file, 20, Fraction(25), 9, 9, times, stat.st_size, stat.st_mtime_ns)
-            store.begin(video, 1, grid=GRID)
+            begin(store, video)
             store.append_windows(name, make_rows(name, 0, 1))
             store.append_keypoints(name, 0, make_track(name, 0, 20))
-            store.finish(name)
+            finish(store, video, 1)
         store.commit()
     assert verify(path, videos=folder) == []
     (folder / "longer.mp4").write_bytes(b"another video")

@@ -17,12 +17,22 @@ import make_videos as make
 import numpy as np
 import pytest
 
-from epam_extract import video as video_module
 from epam_extract.errors import ConfigError, DecodeError, MachineError, ProbeError
 from epam_extract.records import Video
-from epam_extract.video import close_readers, decode, find_videos, probe, read_frames, reader
+from epam_extract.video import (
+    close_workers,
+    decode,
+    decord_decoder,
+    find_videos,
+    frames,
+    open_video,
+    probe,
+    read_frames,
+    read_header,
+    worker_pool,
+)
 
-HAS_DECORD = video_module._has_decord()
+HAS_DECORD = frames.has_decord()
 needs_decord = pytest.mark.skipif(not HAS_DECORD, reason="decord has no wheel for this machine")
 
 FAST_VPX = {"deadline": "realtime", "cpu-used": "8"}
@@ -97,6 +107,9 @@ WRITERS: dict[str, Callable[[Path], Path]] = {
 }
 
 
+NO_VIDEO = ("no_index.mp4", "sound.m4a", "cover.m4a")
+
+
 def _make(folder: Path, name: str) -> Path:
     path = folder / name
     return path if path.exists() else WRITERS[name](path)
@@ -112,7 +125,7 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 @pytest.fixture(scope="module", autouse=True)
 def _no_reader_left() -> Iterator[None]:
     yield
-    close_readers()
+    close_workers()
 
 
 def numbers(video: Video, turns: int = 0, **options: object) -> list[int]:
@@ -121,7 +134,7 @@ def numbers(video: Video, turns: int = 0, **options: object) -> list[int]:
     return [make.number_of(np.rot90(f, turns)) for piece in pieces for f in piece.frames]
 
 
-# (name, first and number of frames shown, first time, why auto reads it with PyAV)
+# (name, first and number of frames shown, first time, why decord would read it wrongly)
 EXACT = [
     ("h264.mp4", 0, 40, 0.0, ""),
     ("h264_b.mp4", 0, 40, 0.0, ""),
@@ -147,8 +160,8 @@ EXACT = [
     ("late.mp4", 0, 40, 5.0, ""),
     ("one.mp4", 0, 1, 0.0, ""),
     ("two.mp4", 0, 2, 0.0, ""),
-    ("hevc10.mp4", 0, 40, 0.0, "10 bits"),
-    ("odd.webm", 0, 40, 0.0, "odd picture size"),
+    ("hevc10.mp4", 0, 40, 0.0, ""),
+    ("odd.webm", 0, 40, 0.0, ""),
     ("av1.mp4", 0, 40, 0.0, "AV1"),
     ("animated.gif", 0, 40, 0.0, "GIF"),
     ("h264.ts", 0, 40, 0.08, TS),
@@ -169,23 +182,50 @@ def test_every_frame_once_in_order_at_its_time(
     assert found.fps == 25
     assert np.allclose(found.timestamps, begins + np.arange(count) / 25, atol=2e-3)
     assert (found.height, found.width) == ((65, 97) if name.startswith("odd") else (64, 96))
-    if why:
-        assert found.reader == "pyav"
-        assert any(note.startswith("read with PyAV") and why in note for note in found.notes)
-    else:
-        assert found.reader == ("decord" if HAS_DECORD else "pyav")
-        assert found.notes == ()
+    if why and HAS_DECORD:
+        with pytest.raises(ProbeError, match=why):
+            probe(sample(name), name, decoder="decord")
     assert numbers(found) == list(range(first, first + count))
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name not in NO_VIDEO])
+def test_reading_once_finds_what_a_probe_measures(sample: Callable[[str], Path], name: str) -> None:
+    with open_video(sample(name), "x") as opened:
+        shown = [frame for piece in opened.frames() for frame in piece.frames]
+    assert opened.video is not None
+    if name == "hole.mp4":  # where the packets do not show the damage
+        assert opened.video.notes == (f"damaged or cut short: {len(shown)} of 40 frames decode",)
+        assert opened.video.num_frames == len(shown) < 40
+        assert np.allclose(opened.video.timestamps[:7], np.arange(7) / 25)
+        assert opened.video.timestamps[-1] > len(shown) / 25  # what is missing moves no other
+        assert opened.video.fps == 25
+        return
+    found = probe(sample(name), "x")
+    assert len(shown) == found.num_frames
+    assert repr(opened.video) == repr(found)
+    np.testing.assert_array_equal(opened.video.timestamps, found.timestamps)
+
+
+@pytest.mark.parametrize("name", ["h264_b.mp4", "ntsc.mp4", "mpeg4_b.avi", "vp9.webm", "h264.mkv"])
+def test_a_header_alone_says_how_many_frames_to_expect(
+    sample: Callable[[str], Path], name: str
+) -> None:
+    header = read_header(sample(name))
+    assert header.frames == 40
+    assert float(header.fps) == pytest.approx(29.97 if name == "ntsc.mp4" else 25, abs=0.01)
+
+
 @needs_decord
-@pytest.mark.parametrize("name", [row[0] for row in EXACT if not row[4]] + ["turned90.mp4"])
-def test_where_auto_takes_decord_both_readers_give_the_same_bits(
-    sample: Callable[[str], Path], name: str, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "name",
+    [row[0] for row in EXACT if not row[4] and row[0] not in ("hevc10.mp4", "odd.webm")]
+    + ["turned90.mp4"],
+)
+def test_on_common_videos_both_decoders_give_the_same_bits(
+    sample: Callable[[str], Path], name: str
 ) -> None:
     found = probe(sample(name), name)
-    ours = np.concatenate([piece.frames for piece in read_frames(found)])
-    assert not caplog.records  # decord did not give up on the way
+    ours = np.concatenate([piece.frames for piece in read_frames(found, decoder="decord")])
     theirs = np.concatenate([piece.frames for piece in read_frames(found, decoder="pyav")])
     assert np.array_equal(ours, theirs)
 
@@ -234,7 +274,6 @@ def test_cut_short_with_index_gives_what_decodes_and_says_so(
     sample: Callable[[str], Path],
 ) -> None:
     found = probe(sample("short.mp4"), "x")
-    assert found.reader == "pyav"
     assert f"damaged or cut short: {found.num_frames} of 40 frames decode" in found.notes
     shown = numbers(found)
     assert 5 < len(shown) == found.num_frames < 30
@@ -340,13 +379,26 @@ def test_decord_on_request_reads_what_it_can(sample: Callable[[str], Path]) -> N
         numbers(probe(sample("hole.mp4"), "x"), decoder="decord")
 
 
-def test_without_decord_everything_is_read_with_pyav(
+@needs_decord
+def test_decord_needs_no_look_at_every_packet_where_the_index_says_enough(
+    sample: Callable[[str], Path],
+) -> None:
+    def by_index(name: str) -> decode.Measured | None:
+        return decode.PyavDecoder(str(sample(name)), lambda: None).by_index()
+
+    for name in ("h264.mp4", "h264_b.mp4", "ntsc.mp4", "late.mp4", "one.mp4"):
+        found, measured = by_index(name), probe(sample(name), "x")
+        assert found is not None
+        np.testing.assert_array_equal(found.timestamps, measured.timestamps)
+    for name in ("h264.mkv", "variable.mp4", "negative.mp4", "cut.mp4", "short.mp4", "av1.mp4"):
+        assert by_index(name) is None
+
+
+def test_decord_on_request_must_be_installed(
     sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(video_module, "_has_decord", lambda: False)
-    found = probe(sample("h264.mp4"), "x")
-    assert (found.reader, found.notes) == ("pyav", ())
-    assert numbers(found) == list(range(40))
+    monkeypatch.setattr(frames, "has_decord", lambda: False)
+    assert numbers(probe(sample("h264.mp4"), "x")) == list(range(40))
     with pytest.raises(ConfigError, match="decord is not installed"):
         probe(sample("h264.mp4"), "x", decoder="decord")
 
@@ -356,26 +408,12 @@ def test_another_decoder_is_refused(sample: Callable[[str], Path]) -> None:
         probe(sample("h264.mp4"), "x", decoder="opencv")
 
 
-@needs_decord
-def test_decord_is_dropped_where_its_colours_are_other_than_pyavs(
-    sample: Callable[[str], Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    found = probe(sample("interlaced.mp4"), "x")
-    assert found.reader == "decord"
-    with caplog.at_level("INFO"):
-        ours = np.concatenate([piece.frames for piece in read_frames(found)])
-    assert "grey levels off PyAV's; PyAV goes on from frame 0" in caplog.text
-    theirs = np.concatenate([piece.frames for piece in read_frames(found, decoder="pyav")])
-    assert np.array_equal(ours, theirs)
-    assert numbers(found, decoder="decord") == list(range(40))  # as asked for
-
-
 @pytest.mark.parametrize("shown", [(64, 96, 3), (96, 64, 3)])
-def test_decord_is_dropped_when_its_first_frame_is_another(shown: tuple[int, int, int]) -> None:
+def test_decord_is_refused_when_its_first_frame_is_another(shown: tuple[int, int, int]) -> None:
     right = make.picture(0)
-    decode._agree(right, right.copy(), 0.0)
+    decord_decoder._agree(right, right.copy())
     with pytest.raises(decode.Unreadable, match="decord"):
-        decode._agree(make.picture(1).reshape(shown), right, video_module.OTHER_COLOURS)
+        decord_decoder._agree(make.picture(1).reshape(shown), right)
 
 
 # ---------------------------------------------------------------------------------------- pieces
@@ -406,7 +444,7 @@ def test_pieces_stay_right_for_as_long_as_they_are_held(sample: Callable[[str], 
     del first
     again = list(read_frames(found))
     other = list(read_frames(probe(sample("turned90.mp4"), "y")))
-    close_readers()
+    close_workers()
     assert len(other) == 3
     for view, copy in zip(views, copies, strict=True):
         assert np.array_equal(view, copy)
@@ -416,30 +454,22 @@ def test_pieces_stay_right_for_as_long_as_they_are_held(sample: Callable[[str], 
 
 
 def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Path]) -> None:
-    with reader.borrowed() as process:
+    with worker_pool.borrowed() as process:
+        process.open(sample("long.mp4"), "pyav", stall_seconds=20)
         beats_before = int(process._beats[0])
-        frames = process.read(
-            sample("long.mp4"),
-            "pyav",
-            start=0,
-            num_frames=100,
-            height=64,
-            width=96,
-            piece_frames=4,
-            stall_seconds=20,
-        )
-        next(frames)
+        shown = process.read(start=0, piece_frames=4, slots=worker_pool.SLOTS, stall_seconds=20)
+        next(shown)
         time.sleep(0.3)
         # packets are read a little ahead of the frames they hold
-        assert int(process._beats[0]) - beats_before <= 4 * (reader.SLOTS + 1) + 8
-        assert sum(map(len, frames)) == 96
+        assert int(process._beats[0]) - beats_before <= 4 * (worker_pool.SLOTS + 1) + 8
+        assert sum(map(len, shown)) == 96
 
 
 def test_large_pieces_and_systems_without_memfd(
     sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close_readers()
-    monkeypatch.setattr(reader, "LARGE_PIECE", 1)  # two slots instead of three
+    close_workers()
+    monkeypatch.setattr(worker_pool, "LARGE_PIECE", 1)  # two slots instead of three
     monkeypatch.delattr(os, "memfd_create", raising=False)
     found = probe(sample("long.mp4"), "x")
     held = list(read_frames(found))
@@ -450,29 +480,29 @@ def test_large_pieces_and_systems_without_memfd(
 def test_a_reader_that_cannot_start_stops_the_run(
     sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    close_readers()
-    monkeypatch.setattr(reader, "BOOT", "raise ImportError('no av here')")
+    close_workers()
+    monkeypatch.setattr(worker_pool, "BOOT", "raise ImportError('no av here')")
     with pytest.raises(MachineError, match=r"no av here.*pip install"):
         probe(sample("h264.mp4"), "x")
 
 
 def test_one_process_serves_one_video_after_the_other(sample: Callable[[str], Path]) -> None:
-    close_readers()
+    close_workers()
     seen = set()
     for name in ("h264.mp4", "h264.ts", "vp9.webm"):
         numbers(probe(sample(name), name))
-        seen |= {process.pid for process in reader._idle}
+        seen |= {process.pid for process in worker_pool._idle}
     assert len(seen) == 1
 
 
 def test_closing_in_mid_video_ends_the_process(sample: Callable[[str], Path]) -> None:
-    close_readers()
+    close_workers()
     found = probe(sample("long.mp4"), "x")
-    (pid,) = {process.pid for process in reader._idle}
-    frames = read_frames(found)
-    next(frames)
-    frames.close()
-    assert reader._idle == []
+    (pid,) = {process.pid for process in worker_pool._idle}
+    pieces = read_frames(found)
+    next(pieces)
+    pieces.close()
+    assert worker_pool._idle == []
     assert not _alive(pid)
     assert numbers(found) == list(range(100))
 
@@ -501,103 +531,94 @@ CRASH = "__import__('os').kill(__import__('os').getpid(), 11)"
 
 
 @pytest.fixture
-def broken_reader(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str, str], None]]:
-    """Make ``function`` of new reader processes do ``trouble`` at frame 20."""
+def broken_worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Make a method of a decoder in new workers do ``trouble`` at the 20th frame it gives."""
 
-    def install(function: str, trouble: str) -> None:
-        close_readers()
-        module = "decode" if function.startswith("_") else "reader_process"
+    def install(method: str, trouble: str, at: int = 20) -> None:
+        close_workers()
+        decoder, method = method.split(".")
+        home = {"PyavDecoder": "decode", "DecordDecoder": "decord_decoder"}[decoder]
         monkeypatch.setattr(
-            reader,
+            worker_pool,
             "BOOT",
             f"""
 import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]
-from epam_extract.video import {module} as module, reader_process
-real = module.{function}
+from epam_extract.video.{home} import {decoder}
+from epam_extract.video import decode_worker
+real = {decoder}.{method}
 def broken(*arguments):
     for index, frame in enumerate(real(*arguments)):
-        if index == 20:
+        if index == {at}:
             {trouble}
         yield frame
-module.{function} = broken
-reader_process.serve()
+{decoder}.{method} = broken
+decode_worker.serve()
 """,
         )
 
     yield install
-    close_readers()
+    close_workers()
 
 
-@needs_decord
-@pytest.mark.parametrize(
-    ("trouble", "said"),
-    [(HANG, "stood still for 1 s"), (CRASH, "died"), ("raise MemoryError('x')", "MemoryError: x")],
-)
-def test_pyav_goes_on_when_decord_hangs_or_crashes(
+@pytest.mark.parametrize("kills", [1, 2, 3])
+def test_a_worker_that_is_killed_is_no_fault_of_the_video(
     sample: Callable[[str], Path],
-    broken_reader: Callable[[str, str], None],
+    broken_worker: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
-    trouble: str,
-    said: str,
+    tmp_path: Path,
+    kills: int,
 ) -> None:
-    broken_reader("decord_frames", trouble)
+    """Two more workers go on where it died; the video is to blame when three died in a row."""
+    count = tmp_path / "kills"
+    count.touch()
+    die = f"""
+            path = __import__('pathlib').Path({str(count)!r})
+            if len(path.read_text()) < {kills}:
+                path.write_text(path.read_text() + "x")
+                {CRASH}"""
+    broken_worker("PyavDecoder.frames", die.strip(), at=2)
     found = probe(sample("long.mp4"), "x")
-    begun = time.monotonic()
-    assert numbers(found, stall_seconds=1) == list(range(100))
-    assert time.monotonic() - begun < 8
-    assert said in caplog.text
-    assert "PyAV goes on from frame 16" in caplog.text
-
-
-@needs_decord
-def test_pyav_goes_on_when_decord_fills_the_memory(
-    sample: Callable[[str], Path],
-    broken_reader: Callable[[str, str], None],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    caplog.set_level("INFO")
-    broken_reader("decord_frames", "reader_process.DECORD_BYTES = 1 << 20")
-    found = probe(sample("long.mp4"), "x")
-    assert numbers(found) == list(range(100))
-    assert "MB of frames that it decoded too far ahead; PyAV goes on from frame 32" in caplog.text
-    caplog.clear()
-    assert numbers(found, decoder="decord") == list(range(100))  # as asked for
-    assert not caplog.text
+    if kills < frames.ATTEMPTS:
+        assert numbers(found) == list(range(100))
+        assert caplog.text.count("another one is tried") == kills
+    else:
+        with pytest.raises(DecodeError, match="were read, then the decoder process died"):
+            numbers(found)
 
 
 @needs_decord
 def test_a_hang_of_decord_on_request_is_reported(
-    sample: Callable[[str], Path], broken_reader: Callable[[str, str], None]
+    sample: Callable[[str], Path], broken_worker: Callable[[str, str], None]
 ) -> None:
-    broken_reader("decord_frames", HANG)
+    broken_worker("DecordDecoder.frames", HANG)
     found = probe(sample("long.mp4"), "x")
-    with pytest.raises(DecodeError, match="16 of 100 frames were read, then the reader stood"):
+    with pytest.raises(DecodeError, match="16 of 100 frames were read, then the decoder stood"):
         numbers(found, decoder="decord", stall_seconds=0.5)
 
 
 def test_a_hang_of_pyav_is_reported(
-    sample: Callable[[str], Path], broken_reader: Callable[[str, str], None]
+    sample: Callable[[str], Path], broken_worker: Callable[[str, str], None]
 ) -> None:
-    broken_reader("pyav_frames", HANG)
+    broken_worker("PyavDecoder.frames", HANG)
     found = probe(sample("long.mp4"), "x")
-    with pytest.raises(DecodeError, match="16 of 100 frames were read, then the reader stood"):
+    with pytest.raises(DecodeError, match="16 of 100 frames were read, then the decoder stood"):
         numbers(found, decoder="pyav", stall_seconds=0.5)
 
 
 def test_a_hang_of_the_probe_is_reported(
-    sample: Callable[[str], Path], broken_reader: Callable[[str, str], None]
+    sample: Callable[[str], Path], broken_worker: Callable[[str, str], None]
 ) -> None:
-    broken_reader("_decoded", HANG)
+    broken_worker("PyavDecoder._decode", HANG)
     with pytest.raises(ProbeError, match="stood still"):
         probe(sample("h264.ts"), "x", stall_seconds=0.5)
 
 
 def test_a_slow_reader_is_no_hung_one(
     sample: Callable[[str], Path],
-    broken_reader: Callable[[str, str], None],
+    broken_worker: Callable[[str, str], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    broken_reader("pyav_frames", "pass\n        __import__('time').sleep(0.02)")
+    broken_worker("PyavDecoder.frames", "pass\n        __import__('time').sleep(0.02)")
     found = probe(sample("long.mp4"), "x")
     # a piece takes longer than the limit, a frame does not
     assert numbers(found, decoder="pyav", stall_seconds=0.25) == list(range(100))
@@ -605,14 +626,14 @@ def test_a_slow_reader_is_no_hung_one(
 
 
 def test_signals_for_the_parent_do_not_end_a_reader(sample: Callable[[str], Path]) -> None:
-    close_readers()
+    close_workers()
     found = probe(sample("long.mp4"), "x")
-    (pid,) = {process.pid for process in reader._idle}
+    (pid,) = {process.pid for process in worker_pool._idle}
     assert os.getsid(pid) != os.getsid(0)  # Ctrl-C does not even reach it
     os.kill(pid, signal.SIGINT)
     os.kill(pid, signal.SIGTERM)
     assert numbers(found) == list(range(100))
-    assert {process.pid for process in reader._idle} == {pid}
+    assert {process.pid for process in worker_pool._idle} == {pid}
 
 
 def _alive(pid: int) -> bool:
@@ -634,21 +655,22 @@ def test_nothing_is_left_when_the_parent_is_killed(
 import sys, time
 from pathlib import Path
 from epam_extract import video
-from epam_extract.video import reader
-reader.BOOT = '''
+from epam_extract.video import worker_pool
+worker_pool.BOOT = '''
 import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]
-from epam_extract.video import reader_process
-real = reader_process.pyav_frames
+from epam_extract.video import decode_worker
+from epam_extract.video.decode import PyavDecoder
+real = PyavDecoder.frames
 def stuck(*arguments):
     for index, frame in enumerate(real(*arguments)):
         if index == 40:
             {trouble}
         yield frame
-reader_process.pyav_frames = stuck
-reader_process.serve()
+PyavDecoder.frames = stuck
+decode_worker.serve()
 '''
 found = video.probe(Path(sys.argv[1]), "x")
-print(reader._idle[0].pid, flush=True)
+print(worker_pool._idle[0].pid, flush=True)
 frames = video.read_frames(found, decoder="pyav")
 next(frames), next(frames)
 print("reading", flush=True)

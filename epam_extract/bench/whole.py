@@ -75,8 +75,6 @@ def _write_ours(
     times = np.arange(frames) / 25
     rows = {
         "frames": plan_windows(frames, grid).astype(np.int32),
-        "times": window_times(times, 1 / 25, grid),
-        "valid": valid_share(frames, grid),
         "person": np.ones(WRITTEN_WINDOWS, np.float32),
         "box": np.zeros((WRITTEN_WINDOWS, 4), np.int32),
     }
@@ -88,10 +86,15 @@ def _write_ours(
     with StoreWriter(path, header, overwrite=True) as store:
         for video_id, arrays in videos.items():
             video = Video(video_id, path, frames, Fraction(25), 480, 640, times)
-            store.begin(video, WRITTEN_WINDOWS, grid=grid_attributes(frames, grid))
+            store.begin(video_id, path, size=0, mtime_ns=0)
             store.append_keypoints(video_id, 0, track)
             store.append_windows(video_id, {**arrays, **rows})
-            store.finish(video_id)
+            store.finish(
+                video,
+                grid=grid_attributes(frames, grid),
+                times=window_times(times, 1 / 25, grid),
+                valid=valid_share(frames, grid),
+            )
             store.commit()
 
 

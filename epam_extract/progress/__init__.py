@@ -25,8 +25,9 @@ FIRST_PACE_SECONDS = 2.0  # and are not shown before this much of it is there
 class Progress:
     """Listens to a run and shows nothing. Every method may be called from any thread.
 
-    Order of a run: announcements at any time; ``probed`` while the videos are looked at; ``plan``
-    once; then the videos; ``finished`` once, unless an error ends the run. Whoever made the
+    Order of a run: announcements at any time; ``plan`` and ``probed`` while the videos are looked
+    at, which may still go on when the first of them are done; ``finished`` once, unless an error
+    ends the run. Whoever made the
     object enters and leaves it (``with progress: extract_features(..., progress=progress)``).
     """
 
@@ -56,13 +57,16 @@ class Progress:
         """``done`` of ``total`` videos have been looked at."""
 
     def plan(self, plan: Plan) -> None:
-        """What the run is going to do, before its first frame."""
+        """What the run is going to do; comes again and again until ``plan.exact``."""
 
     def video_started(self, video_id: str, frames: int) -> None:
         """A video's first frame is being read; ``frames`` of it are to be processed."""
 
     def video_done(self, video_id: str, windows: int) -> None:
         """A video is committed, complete, with this many windows."""
+
+    def corrected(self, frames: int) -> None:
+        """A video turned out to have this many more frames than the plan says, or fewer."""
 
     def video_failed(self, failure: VideoFailure, *, frames_left: int = 0) -> None:
         """A video failed; ``frames_left`` of the plan's frames will not be processed."""
@@ -96,7 +100,7 @@ class Tally(Progress):
         self.done = self.failed = self.windows = 0
         self.frames = 0
         """Frames that need no further work."""
-        self.frames_total = 0
+        self._corrections = 0  # frames that the plan is off by
         self.running: dict[str, int] = {}
         """Videos being worked on, with their frames, oldest first."""
         self.loads: dict[str, StageLoad] = {}
@@ -118,8 +122,11 @@ class Tally(Progress):
 
     def plan(self, plan: Plan) -> None:
         with self.lock:
-            self.planned, self.frames_total, self.probing = plan, plan.frames, None
-            self.started = time.monotonic()
+            if self.planned is None:
+                self.started = time.monotonic()
+            self.planned = plan
+            if plan.exact:
+                self.probing = None
 
     def video_started(self, video_id: str, frames: int) -> None:
         with self.lock:
@@ -135,7 +142,11 @@ class Tally(Progress):
         with self.lock:
             self.running.pop(failure.video_id, None)
             self.failed += 1
-            self.frames_total -= frames_left
+            self._corrections -= frames_left
+
+    def corrected(self, frames: int) -> None:
+        with self.lock:
+            self._corrections += frames
 
     def advance(self, frames: int) -> None:
         with self.lock:
@@ -151,6 +162,11 @@ class Tally(Progress):
             self.loads = dict(loads)
             busiest = max(loads, key=lambda name: loads[name].busy, default=None)
             self.bottleneck = bottleneck or busiest
+
+    @property
+    def frames_total(self) -> int:
+        """Frames that this run is to process; an estimate until the plan is exact."""
+        return self.planned.frames + self._corrections if self.planned else 0
 
     @property
     def share(self) -> float:
@@ -175,6 +191,11 @@ class Tally(Progress):
         """Seconds the rest will take at this pace; None while that cannot be told."""
         pace = self.pace()
         return None if pace is None else max(0, self.frames_total - self.frames) / pace
+
+    def frames_in_words(self) -> str:
+        """``120 of 4,000 frames``, or ``of about``."""
+        about = "" if self.planned is None or self.planned.exact else "about "
+        return f"{self.frames:,} of {about}{self.frames_total:,} frames"
 
 
 def in_bytes(count: float) -> str:

@@ -94,9 +94,9 @@ def _videos(contents: Mapping[str, Any]) -> RenderableType:
             Text(row["id"]),
             f"{row['windows']:,}",
             f"{row['frames']:,}",
-            in_time(row["seconds"]),
-            f"{row['width']}x{row['height']}",
-            _fps(row["fps"]),
+            "-" if row["seconds"] is None else in_time(row["seconds"]),
+            f"{row['width']}x{row['height']}" if row["width"] else "-",
+            _fps(row["fps"] or "0/0"),
             _share(row["person_share"]),
             Text(_flags(row)),
         )

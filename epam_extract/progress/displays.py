@@ -148,7 +148,7 @@ class LiveDisplay(Display):
             parts: list[RenderableType] = []
             if self.probing is not None:
                 done, total = self.probing
-                parts.append(_bar("looking at the videos", done, total, f"{done:,} of {total:,}"))
+                parts.append(_bar("scanning videos", done, total, f"{done:,} of {total:,}"))
             for name, (have, size) in self.downloads.items():
                 of = in_bytes(have) if size is None else f"{in_bytes(have)} of {in_bytes(size)}"
                 parts.append(_bar(f"downloading {name}", have, size, of))
@@ -167,7 +167,7 @@ class LiveDisplay(Display):
         line.add_column(ratio=1)
         line.add_column(justify="right", no_wrap=True)
         pace, left = self.pace(), self.seconds_left()
-        speed = Text(f"{self.frames:,} of {self.frames_total:,} frames")
+        speed = Text(self.frames_in_words())
         if pace is not None and left is not None:
             speed.append("   ").append(in_rate(pace, "frames"), style="cyan")
             speed.append("   ").append(f"{in_time(left)} left", style="bold cyan")

@@ -64,7 +64,8 @@ class Display(Tally):
 
     def plan(self, plan: Plan) -> None:
         super().plan(plan)
-        self.message(in_words(plan))
+        if plan.exact:
+            self.message(in_words(plan))
 
     def video_done(self, video_id: str, windows: int) -> None:
         super().video_done(video_id, windows)
@@ -97,7 +98,7 @@ class PlainLines(Display):
         super().probed(done, total)
         with self.lock:
             if self._due(0.0):
-                self.line(f"looking at the videos: {done:,} of {total:,}")
+                self.line(f"scanning videos: {done:,} of {total:,}")
 
     def download(self, name: str, done: int, total: int | None) -> None:
         with self.lock:
@@ -134,7 +135,7 @@ class PlainLines(Display):
             pace, left = self.pace(), self.seconds_left()
             parts = [
                 f"{self.share:4.0%}",
-                f"{self.frames:,} of {self.frames_total:,} frames",
+                self.frames_in_words(),
                 self._videos(),
             ]
             if pace is not None and left is not None:
@@ -174,8 +175,9 @@ class TqdmBar(Display):
 
         super().plan(plan)
         with self.lock:
-            if plan.to_do:
+            if plan.to_do and self._bar is None:
                 self._bar = tqdm(total=plan.frames, unit="frame", file=self.console.file)
+            self._resize()
 
     def advance(self, frames: int) -> None:
         super().advance(frames)
@@ -189,10 +191,17 @@ class TqdmBar(Display):
 
     def video_failed(self, failure: VideoFailure, *, frames_left: int = 0) -> None:
         super().video_failed(failure, frames_left=frames_left)
+        self._resize()
+        self._counts()
+
+    def corrected(self, frames: int) -> None:
+        super().corrected(frames)
+        self._resize()
+
+    def _resize(self) -> None:
         with self.lock:
             if self._bar is not None:
                 self._bar.total = self.frames_total
-        self._counts()
 
     def stages(self, loads: Mapping[str, StageLoad], *, bottleneck: str | None = None) -> None:
         super().stages(loads, bottleneck=bottleneck)
@@ -253,7 +262,8 @@ class JsonLines(Display):
 
     def plan(self, plan: Plan) -> None:
         Tally.plan(self, plan)
-        self._event("plan", asdict(plan))
+        if plan.exact:
+            self._event("plan", asdict(plan))
 
     def video_started(self, video_id: str, frames: int) -> None:
         super().video_started(video_id, frames)

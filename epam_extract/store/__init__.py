@@ -48,6 +48,7 @@ from .hdf5_write import (
     write_video,
 )
 from .layout import (
+    AT_THE_END,
     OWN_NAMES,
     ROWS,
     Draft,
@@ -60,6 +61,7 @@ from .layout import (
     feature_specs,
     finite,
     run_on,
+    source_attributes,
     unstorable,
     video_attributes,
 )
@@ -164,27 +166,26 @@ class StoreWriter:
 
     # -- handing over -----------------------------------------------------------------------
 
-    def begin(self, video: Video, num_windows: int, *, grid: Mapping[str, float]) -> None:
+    def begin(self, video_id: str, source: Path, *, size: int, mtime_ns: int) -> None:
         """Start a video afresh; an older copy, whole or not, is dropped by the next commit.
 
-        To go on with an incomplete copy, do not begin: append. ``grid`` holds ``feat_stride``,
-        ``window_frames`` and ``offset_frames``.
+        ``size`` and ``mtime_ns`` are the source file's. To resume an incomplete copy, do not begin:
+        append.
 
         Raises:
             VideoError: the id cannot be stored.
         """
-        check_id(video.id)
-        self._require_room(video.id)
-        if video_group(self._reading(), video.id) is not None:
-            self._dropped[video.id] = None
-        self._drafts[video.id] = Draft(
-            num_windows, video.num_frames, video_attributes(video, num_windows, grid)
-        )
+        check_id(video_id)
+        self._require_room(video_id)
+        if video_group(self._reading(), video_id) is not None:
+            self._dropped[video_id] = None
+        attributes = source_attributes(source, size, mtime_ns)
+        self._drafts[video_id] = Draft(new=True, attributes=attributes)
 
     def append_windows(
         self, video_id: str, arrays: Mapping[str, np.ndarray], *, clipped: int = 0
     ) -> None:
-        """The next rows of a video: its features, and ``frames, times, valid, person, box``.
+        """The next rows of a video: its features, and ``frames``, ``person`` and ``box``.
 
         ``clipped`` counts the values that were clipped to the stored dtype's range.
 
@@ -192,16 +193,9 @@ class StoreWriter:
             VideoError: an array is missing, has another shape, or holds NaN or infinity.
         """
         draft = self._draft(video_id)
-        checked = check_rows(video_id, arrays, self.specs)
-        length = len(checked["frames"])
-        if draft.windows + length > draft.num_windows:
-            raise unstorable(
-                f"{video_id}: window {draft.windows + length} of {draft.num_windows} was handed in"
-            )
-        for name, array in checked.items():
-            draft.rows.setdefault(name, []).append(array)
-            draft.checksums[name] = run_on(draft.checksums.get(name, 0), name, array)
-        draft.windows += length
+        specs = {name: spec for name, spec in self.specs.items() if name not in AT_THE_END}
+        self._add_rows(draft, check_rows(video_id, arrays, specs))
+        draft.windows += len(arrays["frames"])
         draft.clipped += clipped
 
     def append_keypoints(self, video_id: str, start: int, track: PoseTrack) -> None:
@@ -212,30 +206,44 @@ class StoreWriter:
         """
         draft = self._draft(video_id)
         stop = start + track.keypoints.shape[1]
-        if start != draft.frames or stop > draft.num_frames:
+        if start != draft.frames:
             raise unstorable(
                 f"{video_id}: keypoints of frames {start} to {stop} were handed in, expected frame "
-                f"{draft.frames} on, of {draft.num_frames}"
+                f"{draft.frames} on"
             )
         if not (finite(track.keypoints) and finite(track.keypoint_scores)):
             raise unstorable(f"{video_id}: NaN or infinite keypoints in frames {start} to {stop}")
         draft.tracks.append(track)
         draft.frames = stop
 
-    def finish(self, video_id: str) -> None:
+    def finish(
+        self, video: Video, *, grid: Mapping[str, float], times: np.ndarray, valid: np.ndarray
+    ) -> None:
         """Everything of this video was handed over: the next commit makes it count.
+
+        ``video`` is as it was measured; ``grid`` holds ``feat_stride``, ``window_frames`` and
+        ``offset_frames``; ``times`` (W, 3) and ``valid`` (W,) are of all its windows.
 
         Raises:
             VideoError: rows or keypoints are missing.
         """
-        draft = self._draft(video_id)
-        if (draft.windows, draft.frames) != (draft.num_windows, draft.num_frames):
+        draft = self._draft(video.id)
+        if (draft.windows, draft.frames) != (len(times), video.num_frames):
             raise unstorable(
-                f"{video_id}: {draft.windows} of {draft.num_windows} windows and {draft.frames} of "
-                f"{draft.num_frames} frames' keypoints were handed in"
+                f"{video.id}: {draft.windows} of {len(times)} windows and {draft.frames} of "
+                f"{video.num_frames} frames' keypoints were handed in"
             )
+        specs = {name: self.specs[name] for name in AT_THE_END}
+        self._add_rows(draft, check_rows(video.id, {"times": times, "valid": valid}, specs))
+        draft.attributes.update(video_attributes(video, len(times), grid))
         draft.finished = True
-        self.forget_failure(video_id)
+        self.forget_failure(video.id)
+
+    @staticmethod
+    def _add_rows(draft: Draft, rows: Mapping[str, np.ndarray]) -> None:
+        for name, array in rows.items():
+            draft.rows.setdefault(name, []).append(array)
+            draft.checksums[name] = run_on(draft.checksums.get(name, 0), name, array)
 
     def fail(self, failure: VideoFailure) -> None:
         """Remember a failure, with size and time of the video's file; drop what there is of it."""
@@ -302,11 +310,13 @@ class StoreWriter:
         if group is None or there is None or there.complete:
             raise StoreError(f"{self.path}: {video_id} was not begun")
         draft = Draft(
-            int(get_attribute(group, "num_windows")),
-            int(get_attribute(group, "num_frames")),
             windows=there.windows,
             frames=there.frames,
-            checksums={name: int(get_attribute(group[name], "checksum")) for name in self.specs},
+            checksums={
+                name: int(get_attribute(group[name], "checksum"))
+                for name in self.specs
+                if name not in AT_THE_END
+            },
             clipped=int(get_attribute(group, "clipped")),
         )
         self._drafts[video_id] = draft

@@ -15,6 +15,7 @@ from .. import __version__
 from ..records import concatenate
 from .hdf5 import BROKEN, checksum, load_blosc2, set_attribute, video_group
 from .layout import (
+    AT_THE_END,
     FULL_MAPS,
     OWN_NAMES,
     SCHEMA_VERSION,
@@ -51,13 +52,16 @@ def write_video(
 ) -> None:
     """Write what waits of one video. ``check`` raises if the disk has failed meanwhile."""
     group = h5["videos"].require_group(video_id)
-    new = draft.attributes is not None
+    new = draft.new
     whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
-    for name, value in (draft.attributes or {}).items():
+    for name, value in draft.attributes.items():
         set_attribute(group, name, value)
     for name, spec in specs.items():
-        if new:
-            array = _create_rows(group, name, spec, draft.num_windows, whole=whole, filters=filters)
+        if name in AT_THE_END and not draft.finished:
+            continue
+        if new or name in AT_THE_END:
+            rows = draft.windows if whole or name in AT_THE_END else None
+            array = _create_rows(group, name, spec, rows, filters=filters)
         else:
             array = group[name]
         if array.maxshape[0] is None:
@@ -90,19 +94,17 @@ def _create_rows(
     group: h5py.Group,
     name: str,
     spec: Spec,
-    num_windows: int,
+    length: int | None,
     *,
-    whole: bool,
     filters: Mapping[str, object],
 ) -> h5py.Dataset:
-    """An array of rows, of its final length if all of them come at once."""
+    """An array of rows, of its final length where all of them come at once."""
     shape, dtype = spec
     if name in FULL_MAPS:
         return _grown(group, name, (0, *shape), dtype, (1, *shape), filters=filters)
-    if whole:
-        return group.create_dataset(name, (num_windows, *shape), dtype, track_times=False)
-    rows = max(1, min(ROW_CHUNK, num_windows))
-    return _grown(group, name, (0, *shape), dtype, (rows, *shape))
+    if length is not None:
+        return group.create_dataset(name, (length, *shape), dtype, track_times=False)
+    return _grown(group, name, (0, *shape), dtype, (ROW_CHUNK, *shape))
 
 
 def empty_file(header: StoreHeader) -> bytes:
@@ -146,10 +148,9 @@ def _write_tracks(group: h5py.Group, draft: Draft) -> None:
 
 def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
     """The keypoints that wait, making room for more people where they come."""
-    frames = max(1, min(FRAME_CHUNK, draft.num_frames))
     for name, (shape, dtype) in TRACKS.items():
         if new:
-            array = _grown(group, name, (0, 0, *shape), dtype, (1, frames, *shape))
+            array = _grown(group, name, (0, 0, *shape), dtype, (1, FRAME_CHUNK, *shape))
         else:
             array = group[name]
         at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)

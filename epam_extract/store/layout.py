@@ -5,6 +5,7 @@ The layout itself is described in :mod:`store`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import zlib
@@ -37,7 +38,9 @@ ROWS: dict[str, Spec] = {
     "person": ((), "<f4"),
     "box": ((4,), "<i4"),
 }
-"""Beside the features, one row a window."""
+"""Beside the features, one row per window."""
+AT_THE_END = ("times", "valid")
+"""Of these, those that depend on the video's end: written once it is known."""
 TRACKS: dict[str, Spec] = {
     "keypoints": ((NUM_KEYPOINTS, 2), "<f4"),
     "keypoint_scores": ((NUM_KEYPOINTS,), "<f2"),
@@ -147,11 +150,12 @@ class StoredFailure:
 
     @classmethod
     def of(cls, failure: VideoFailure) -> StoredFailure:
-        """With size and time of change of the file as it is now; 0 where there is none."""
+        """With size and time of change of the file as it is now; 0 where it cannot be told."""
         size = mtime_ns = 0
-        if failure.path is not None and failure.path.exists():
-            stat = failure.path.stat()
-            size, mtime_ns = stat.st_size, stat.st_mtime_ns
+        if failure.path is not None:
+            with contextlib.suppress(OSError, ValueError):
+                stat = failure.path.stat()
+                size, mtime_ns = stat.st_size, stat.st_mtime_ns
         return cls(failure.stage, failure.message, size, mtime_ns)
 
 
@@ -159,10 +163,10 @@ class StoredFailure:
 class Draft:
     """A video that is not complete: how far it is, and what waits for the next commit."""
 
-    num_windows: int
-    num_frames: int
-    attributes: dict[str, object] | None = None
-    """Of a video that is not in the file yet."""
+    new: bool = False
+    """Whether the file has nothing of it yet."""
+    attributes: dict[str, object] = field(default_factory=dict)
+    """That wait for the next commit."""
     windows: int = 0
     """Rows committed or waiting."""
     frames: int = 0
@@ -184,19 +188,26 @@ class Draft:
     @property
     def touched(self) -> bool:
         """Whether the next commit has anything to do here."""
-        return bool(self.attributes is not None or self.rows or self.tracks or self.finished)
+        return bool(self.new or self.rows or self.tracks or self.finished)
 
     def written(self) -> None:
         """Forget what was committed."""
-        self.attributes = None
-        self.rows, self.tracks = {}, []
+        self.new = False
+        self.attributes, self.rows, self.tracks = {}, {}, []
+
+
+def source_attributes(path: Path, size: int, mtime_ns: int) -> dict[str, object]:
+    """Which file a video is, and of when. Bytes of its name that are no UTF-8 are escaped."""
+    source = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return {"source": source, "source_size": size, "source_mtime_ns": mtime_ns}
 
 
 def video_attributes(
     video: Video, num_windows: int, grid: Mapping[str, float]
 ) -> dict[str, object]:
-    """The attributes of a video's group, but for ``complete``."""
+    """The attributes of a complete video's group, but for ``complete`` itself."""
     attributes: dict[str, object] = {
+        **source_attributes(video.path, video.size, video.mtime_ns),
         "fps_num": video.fps.numerator,
         "fps_den": video.fps.denominator,
         "duration": video.duration,
@@ -207,9 +218,6 @@ def video_attributes(
         "feat_stride": float(grid["feat_stride"]),
         "window_frames": float(grid["window_frames"]),
         "offset_frames": float(grid["offset_frames"]),
-        "source": str(video.path),
-        "source_size": video.size,
-        "source_mtime_ns": video.mtime_ns,
     }
     if video.notes:
         attributes["notes"] = "; ".join(video.notes)
@@ -241,7 +249,7 @@ def check_rows(
         raise unstorable(
             f"{video_id}: expected the arrays {', '.join(specs)}, got {', '.join(arrays)}"
         )
-    length = len(arrays["frames"])
+    length = len(next(iter(arrays.values())))
     result = {}
     for name, (shape, dtype) in specs.items():
         array = arrays[name]

@@ -1,20 +1,16 @@
-"""Probe one file, decode its frames: decord and PyAV live here and nowhere else.
+"""What one file says in its header, and the frames it really holds, by PyAV.
 
-This only ever runs in a process of its own (:mod:`.reader_process`): a file that makes FFmpeg hang
-or crash takes that process with it and nothing more.
+This runs in a process of its own (:mod:`.decode_worker`): a file that makes FFmpeg hang or crash
+takes that process with it and nothing more. A file is read once: how many frames it has, when they
+are shown and what is damaged is measured while they are decoded.
 
-Measured on 110 files (decord 0.6.0, PyAV 18.1): read in order with one thread, decord is right on
-clean mp4, mkv, webm and avi; it silently repeats or shifts frames of MPEG-TS and MPEG-PS, of edit
-lists and of files without timestamps, and refuses AV1, GIF and raw streams. Where it is right its
-pixels nearly always equal PyAV's bit for bit. They do not where the two FFmpeg versions convert
-colours differently: more than 8 bits, 4:2:0 of odd size, interlaced. ``auto`` reads these with PyAV
-too: decord goes on only if its first frame is PyAV's exactly, so that a video's numbers never
-depend on which of the two read it.
+Nothing but the file itself is ever opened: formats that name other files (concat scripts, HLS and
+DASH playlists, SDP, image sequences) are not on the list of formats, and no protocol but ``file``
+is allowed.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,17 +19,36 @@ from typing import Any
 
 import numpy as np
 
-FAULT_TOLERANCE = 1e-4  # decord: the first frame it would make up is an error
+DEFAULT_FPS = Fraction(25)  # where a file says nothing
+FORMATS = (
+    "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,mxf,"
+    "gxf,lxf,wtv,nut,nuv,rm,ivr,dv,ivf,h261,h263,h264,hevc,vvc,m4v,av1,obu,vc1,vc1test,dirac,dnxhd,"
+    "cavsvideo,avs2,avs3,evc,apv,mjpeg,mjpeg_2000,smjpeg,yuv4mpegpipe,gif,apng,jpegxl_anim,swf,roq,"
+    "smk,bink,flic,film_cpk,dhav,ty,pva,nsv,viv,vivo,xmv,avr,cine,rpl,wc3movie,4xm,cdxl,thp,moflex"
+)
+"""Containers that hold their frames themselves."""
 Tick = Callable[[], None]
 
 
 class Unreadable(Exception):
-    """The file is no video, or a reader cannot read it; the message says why."""
+    """The file is no video, or it cannot be read; the message says why."""
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What a probe measured."""
+class Header:
+    """What a file says before it is read; only its first frame was decoded."""
+
+    fps: Fraction
+    frames: int
+    """How many to expect: exactly what its index counts, or about its duration times its rate."""
+    height: int
+    """As displayed, rotation applied; 0 where no frame was decoded."""
+    width: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a file really holds."""
 
     fps: Fraction
     height: int
@@ -41,17 +56,48 @@ class Probed:
     """As displayed, rotation applied."""
     timestamps: np.ndarray
     """(T,) float64 seconds, in display order."""
-    wrong: tuple[str, ...]
-    """Why decord would read it wrongly, or not at all."""
-    differs: tuple[str, ...]
-    """Why decord's pixels would be right but not PyAV's bit for bit."""
     notes: tuple[str, ...]
+    wrong: tuple[str, ...] = ()
+    """Why decord would read it wrongly, or not at all."""
 
 
-# ---------------------------------------------------------------------------------------- PyAV
+# -------------------------------------------------------------------------------------- opening
 
 
-def _video_stream(container: Any) -> Any:
+def open_container(path: str) -> Any:
+    """The file, opened by PyAV; raises Unreadable with a reason that helps."""
+    import av
+
+    av.logging.set_level(None)
+    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    try:
+        return av.open(path, metadata_errors="ignore", options=options)
+    except (av.error.FFmpegError, ValueError, OSError) as error:
+        raise Unreadable(_why_not_open(path, error)) from error
+
+
+def _why_not_open(path: str, error: Exception) -> str:
+    """A sentence that helps more than "Invalid data found when processing input"."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(512)
+    except OSError as problem:
+        return f"it cannot be read: {problem.strerror}"
+    if head[4:8] == b"ftyp":
+        return (
+            "it is an mp4 or mov without its index (no readable 'moov'), as a recording or "
+            "download that was cut short leaves it; copy or record it again"
+        )
+    try:
+        if head.decode("utf-8").isprintable() or (b"\n" in head and b"\x00" not in head):
+            return "it is a text file, not a video (playlists and lists of files are not followed)"
+    except UnicodeDecodeError:
+        pass
+    reason = getattr(error, "strerror", None) or str(error)
+    return f"it is no video in any format that is read, or its beginning is damaged ({reason})"
+
+
+def video_stream(container: Any) -> Any:
     """The stream that is the video; raises Unreadable where there is none."""
     from av.stream import Disposition
 
@@ -71,57 +117,172 @@ def _video_stream(container: Any) -> Any:
     return stream
 
 
-def _open(path: str) -> Any:
-    import av
-
-    av.logging.set_level(None)
-    try:
-        return av.open(path, metadata_errors="ignore")
-    except (av.error.FFmpegError, ValueError, OSError) as error:
-        raise Unreadable(_why_not_open(path, error)) from error
+def _fps(stream: Any) -> Fraction:
+    """The header's frame rate."""
+    return Fraction(stream.average_rate or stream.guessed_rate or DEFAULT_FPS)
 
 
-def _why_not_open(path: str, error: Exception) -> str:
-    """A sentence that helps more than "Invalid data found when processing input"."""
-    try:
-        with Path(path).open("rb") as file:
-            head = file.read(512)
-    except OSError as problem:
-        return f"it cannot be read: {problem.strerror}"
-    if head[4:8] == b"ftyp":
-        return (
-            "it is an mp4 or mov without its index (no readable 'moov'), as a recording or "
-            "download that was cut short leaves it; copy or record it again"
-        )
-    try:
-        if head.decode("utf-8").isprintable() or (b"\n" in head and b"\x00" not in head):
-            return "it is a text file, not a video"
-    except UnicodeDecodeError:
-        pass
-    reason = getattr(error, "strerror", None) or str(error)
-    return f"it is no video in any format FFmpeg knows, or its beginning is damaged ({reason})"
+def _announced(container: Any, stream: Any) -> int:
+    """Frames that the index counts, without those an edit list hides; 0 where it does not say."""
+    if not stream.frames or not container.format.name.startswith(("mov", "avi")):
+        return 0
+    hidden = sum(1 for entry in stream.index_entries if entry.is_discard)
+    return max(stream.frames - hidden, 0)
 
 
-def _decoded(container: Any, stream: Any, tick: Tick) -> Iterator[Any]:
-    """Every frame that decodes, in display order; packets that do not are passed over."""
-    import av
-
-    packets = container.demux(stream)
-    while True:
+def header(path: str, tick: Tick) -> Header:
+    """What the header says, without decoding anything: the plan's question."""
+    with open_container(path) as container:
         tick()
-        try:
-            packet = next(packets, None)
-        except (av.error.FFmpegError, IndexError):  # IndexError: a stream appears in mid-file
-            packet = None  # the file breaks off here: give out what is buffered
-        if packet is not None and packet.size == 0 and packet.dts is not None:
-            continue  # "the last picture again": decoding it would end the stream
-        try:
-            yield from packet.decode() if packet is not None else stream.codec_context.decode(None)
-        except av.error.FFmpegError:
-            if packet is not None and packet.size == 0:
+        stream = video_stream(container)
+        fps = _fps(stream)
+        return Header(fps, _expected(container, stream, fps), 0, 0)
+
+
+def _expected(container: Any, stream: Any, fps: Fraction) -> int:
+    announced = _announced(container, stream) or stream.frames
+    if announced:
+        return announced
+    if stream.duration is not None:
+        return round(stream.duration * stream.time_base * fps)
+    return round((container.duration or 0) / 1e6 * fps)
+
+
+# ----------------------------------------------------------------------------------------- PyAV
+
+
+class PyavDecoder:
+    """Reads a file once, in order: every frame that decodes, and what was met on the way."""
+
+    def __init__(self, path: str, tick: Tick) -> None:
+        self._container = open_container(path)
+        self._stream = video_stream(self._container)
+        self._tick = tick
+        self._packets = self._hidden = 0
+        self._damaged = False
+        self._pts: list[int | None] = []
+        self._early: list[int] = []  # times of the packets up to the first frame
+        self._decoded = self._decode()
+        first = next(self._decoded, None)
+        if first is None:
+            raise Unreadable("not one frame of it can be decoded")
+        self._first = first
+        self._fps = _fps(self._stream)
+        self._announced = _announced(self._container, self._stream)
+        height, width = _upright(self._first)
+        expected = _expected(self._container, self._stream, self._fps)
+        self.header = Header(self._fps, expected, height, width)
+
+    def _decode(self) -> Iterator[Any]:
+        """Every frame that decodes, in display order; packets that do not are passed over."""
+        import av
+
+        packets = self._container.demux(self._stream)
+        while True:
+            self._tick()
+            try:
+                packet = next(packets, None)
+            except (av.error.FFmpegError, IndexError):  # IndexError: a stream appears in mid-file
+                packet, self._damaged = None, True  # it breaks off here: give out what is buffered
+            if packet is not None and packet.size == 0 and packet.dts is not None:
+                continue  # "the last picture again": decoding it would end the stream
+            if packet is not None and packet.size:
+                self._packets += 1
+                self._hidden += packet.is_discard
+                self._damaged = self._damaged or packet.is_corrupt
+                if not self._pts and packet.pts is not None:
+                    self._early.append(packet.pts)
+            try:
+                frames = (
+                    packet.decode()
+                    if packet is not None
+                    else self._stream.codec_context.decode(None)
+                )
+            except av.error.FFmpegError:
+                if packet is None or packet.size == 0:
+                    return
+                self._damaged = True
+                continue
+            for frame in frames:
+                self._pts.append(frame.pts)
+                yield frame
+            if packet is None:
                 return
-        if packet is None:
-            return
+
+    def frames(self, start: int) -> Iterator[np.ndarray]:
+        """Frames ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB, valid until the next one."""
+        from av.video.reformatter import VideoReformatter
+
+        convert = VideoReformatter()
+        frame: Any = self._first
+        index = 0
+        # a change of picture size in mid-video is scaled to the first, as ffmpeg does
+        width, height = frame.width, frame.height
+        while frame is not None:
+            if index >= start:
+                turns = _turns(frame)
+                plane = convert.reformat(frame, width, height, format="rgb24").planes[0]
+                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+                rgb = rows[:, : 3 * width].reshape(height, width, 3)
+                yield np.rot90(rgb, turns) if turns else rgb
+            frame, index = next(self._decoded, None), index + 1
+
+    def measured(self) -> Measured:
+        """What the file really held; to be asked once the frames have ended."""
+        seconds, notes = seconds_of(self._pts, self._stream.time_base, self._fps)
+        expected = max(self._announced, self._packets - self._hidden)
+        cut_short = self._announced > self._packets
+        damaged = len(seconds) < expected and (self._damaged or cut_short)
+        if damaged:
+            notes = [f"damaged or cut short: {len(seconds)} of {expected} frames decode", *notes]
+        return Measured(
+            fps=self._fps if damaged else measured_fps(seconds, self._fps),
+            height=self.header.height,
+            width=self.header.width,
+            timestamps=seconds,
+            notes=tuple(notes),
+        )
+
+    @property
+    def first_pts(self) -> int | None:
+        """Time of the first frame, in ticks of :attr:`time_base`."""
+        return self._pts[0]
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per tick."""
+        return self._stream.time_base
+
+    def by_index(self) -> Measured | None:
+        """What the index alone says of every frame, None where it does not say enough.
+
+        An index holds decoding times. They are the frames' own where nothing is reordered, or
+        where all frames last equally long. To be asked before the second frame.
+        """
+        entries = list(self._stream.index_entries)
+        first = self._pts[0]
+        ticks = np.array([entry.timestamp for entry in entries], np.int64)
+        steps = np.diff(ticks)
+        enough = (
+            self._container.format.name.startswith("mov")
+            and first is not None
+            and len(entries) == self._announced
+            and entries[0].is_keyframe
+            and max(entry.pos + entry.size for entry in entries) <= self._container.size
+            and bool((steps > 0).all())
+            and (not self._stream.codec_context.has_b_frames or len(set(steps.tolist())) <= 1)
+            and 0 <= first == min(self._early)
+            and "av1" not in self._stream.codec_context.name
+        )
+        if not enough:
+            return None
+        seconds, _ = seconds_of((ticks - ticks[0] + first).tolist(), self.time_base, self._fps)
+        size = (self.header.height, self.header.width)
+        return Measured(measured_fps(seconds, self._fps), *size, seconds, ())
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._container.close()
 
 
 def _turns(frame: Any) -> int:
@@ -129,195 +290,30 @@ def _turns(frame: Any) -> int:
     return round(frame.rotation / 90) % 4
 
 
-def pyav_frames(path: str, start: int, tick: Tick) -> Iterator[np.ndarray]:
-    """Frames ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB, valid until the next one."""
-    from av.video.reformatter import VideoReformatter
-
-    with _open(path) as container:
-        convert, size = VideoReformatter(), None
-        for index, frame in enumerate(_decoded(container, _video_stream(container), tick)):
-            # a change of picture size in mid-video is scaled to the first, as ffmpeg does
-            size = size or (frame.width, frame.height)
-            if index < start:
-                continue
-            turns = _turns(frame)
-            plane = convert.reformat(frame, size[0], size[1], format="rgb24").planes[0]
-            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(size[1], plane.line_size)
-            rgb = rows[:, : 3 * size[0]].reshape(size[1], size[0], 3)
-            yield np.rot90(rgb, turns) if turns else rgb
+def _upright(frame: Any) -> tuple[int, int]:
+    """Height and width as displayed."""
+    size = (frame.height, frame.width)
+    return size[::-1] if _turns(frame) % 2 else size
 
 
-def probe(path: str, tick: Tick) -> Probed:
-    """Measure a file: packets are demuxed, frames decoded only where packets cannot be trusted.
-
-    Demuxing costs 0.15 s for 60 s of 1080p. Where the packets do not say how many frames come out
-    (damage, edit lists, missing timestamps, MPEG-TS ...) every frame is decoded and counted.
-    """
-    with _open(path) as container:
-        stream = _video_stream(container)
-        form, codec = container.format.name, stream.codec_context.name
-        time_base, header_fps = stream.time_base, stream.average_rate or stream.guessed_rate
-        announced = stream.frames
-        packets, broken = _packets(container, stream, tick)
-    pts = sorted(p for p, *_ in packets if p is not None)
-    doubts = [broken] if broken else []
-    doubts += _doubts(packets, form)
-    if announced > len(packets):
-        doubts.append("cut short")
-    first, times = _count(path, tick, only_first=not doubts)
-    if not doubts and times != pts[:1]:
-        doubts.append("its first packet is not its first picture")
-        first, times = _count(path, tick)
-    if not doubts or len(pts) == len(times) == len(packets):
-        times = list(pts)
-    if first is None:
-        raise Unreadable("not one frame of it can be decoded")
-
-    notes = []
-    expected = max(announced, len(packets))
-    if len(times) < expected and {"damaged", "cut short"} & set(doubts):
-        notes.append(f"damaged or cut short: {len(times)} of {expected} frames decode")
-    known = [t for t in times if t is not None]
-    if len(known) < len(times):
-        rate = header_fps or Fraction(25)
-        notes.append(f"it holds no timestamps: times follow from {float(rate):g} frames a second")
-        seconds = np.arange(len(times)) / float(rate)
-    else:
-        ticks = np.array(sorted(known), np.float64)
-        seconds = ticks * time_base.numerator / time_base.denominator
-    bits = max(c.bits for c in first.format.components)
-    odd = (first.width % 2 or first.height % 2) and "420" in first.format.name
-    wrong = list(doubts)
-    if "av1" in codec:  # av1, libdav1d
-        wrong.append("AV1")
-    if form == "gif":
-        wrong.append("GIF")
-    differs = [f"{bits} bits a colour"] if bits > 8 else []
-    differs += ["odd picture size"] if odd else []
-    height, width = first.height, first.width
-    if _turns(first) % 2:
-        height, width = width, height
-    fps = _measured_fps(seconds, header_fps)
-    return Probed(fps, height, width, seconds, tuple(wrong), tuple(differs), tuple(notes))
-
-
-Packets = list[tuple[int | None, bool, bool, bool]]
-
-
-def _packets(container: Any, stream: Any, tick: Tick) -> tuple[Packets, str]:
-    """(pts, keyframe, discard, corrupt) of every packet, and what ended the list early."""
-    import av
-
-    found: Packets = []
-    try:
-        for packet in container.demux(stream):
-            tick()
-            if packet.size:
-                flags = (packet.is_keyframe, packet.is_discard, packet.is_corrupt)
-                found.append((packet.pts, *flags))
-    except (av.error.FFmpegError, IndexError):
-        return found, "damaged"
-    return found, ""
-
-
-def _doubts(packets: Packets, form: str) -> list[str]:
-    """Why the packets may not be the frames, one for one."""
-    doubts = []
-    pts = [p for p, *_ in packets]
-    known = [p for p in pts if p is not None]
-    if form in ("mpegts", "mpeg"):
-        doubts.append("MPEG-TS/PS")
+def seconds_of(
+    pts: list[int | None], time_base: Fraction, fps: Fraction
+) -> tuple[np.ndarray, list[str]]:
+    """Times of the frames, (T,) float64, from the file or else from its rate; and a note."""
+    known = [t for t in pts if t is not None]
     if len(known) < len(pts):
-        doubts.append("missing timestamps")
-    elif len(set(known)) < len(known):
-        doubts.append("repeated timestamps")
-    if any(discard for *_, discard, _ in packets):
-        doubts.append("edit list")
-    if known and min(known) < 0:
-        doubts.append("starts before zero")
-    if packets and not packets[0][1]:
-        doubts.append("starts without a keyframe")
-    elif known and pts[0] is not None and min(known) < pts[0]:
-        doubts.append("starts with pictures that lean on missing ones")
-    if any(corrupt for *_, corrupt in packets):
-        doubts.append("damaged")
-    return doubts
+        note = f"it holds no timestamps: times follow from {float(fps):g} frames a second"
+        return np.arange(len(pts)) / float(fps), [note]
+    ticks = np.array(sorted(known), np.float64)
+    return ticks * time_base.numerator / time_base.denominator, []
 
 
-def _count(path: str, tick: Tick, *, only_first: bool = False) -> tuple[Any, list[int | None]]:
-    """The first frame and the pts of every frame, by decoding."""
-    first, times = None, []
-    with _open(path) as container:
-        for frame in _decoded(container, _video_stream(container), tick):
-            first = first or frame
-            times.append(frame.pts)
-            if only_first:
-                break
-    return first, times
-
-
-def _measured_fps(seconds: np.ndarray, header: Fraction | None) -> Fraction:
+def measured_fps(seconds: np.ndarray, stated: Fraction) -> Fraction:
     """Frames a second from the timestamps; the header's exact fraction where it agrees."""
     span = float(seconds[-1] - seconds[0])
     if span <= 0:
-        return Fraction(header or 25)
+        return stated
     measured = (len(seconds) - 1) / span
-    if header and abs(float(header) / measured - 1) < 0.01:
-        return Fraction(header)
+    if abs(float(stated) / measured - 1) < 0.01:
+        return stated
     return Fraction(measured).limit_denominator(1001)
-
-
-# -------------------------------------------------------------------------------------- decord
-
-
-def decord_frames(
-    path: str, start: int, num_frames: int, tolerance: float, opened: Tick, tick: Tick
-) -> Iterator[np.ndarray]:
-    """Frames ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB, by decord's ``next``.
-
-    Raises :class:`Unreadable` where decord is missing, refuses the file, counts other frames than
-    the probe did, or shows a first frame that is more than ``tolerance`` grey levels off PyAV's in
-    the mean.
-    """
-    try:
-        import decord
-        from decord._ffi.base import DECORDError, DECORDLimitReachedError
-    except (ImportError, OSError, RuntimeError) as error:
-        raise Unreadable(f"decord cannot be loaded: {error}") from error
-    decord.logging.set_level(decord.logging.QUIET)
-    try:
-        video = decord.VideoReader(path, num_threads=1, fault_tol=FAULT_TOLERANCE)
-        opened()
-        if len(video) != num_frames:
-            raise Unreadable(f"decord counts {len(video)} frames instead of {num_frames}")
-        for index in range(num_frames):
-            frame = video.next().asnumpy()
-            if index == 0:
-                _agree(frame, next(pyav_frames(path, 0, tick)), tolerance)
-            tick()
-            if index >= start:
-                yield frame
-    except (
-        DECORDError,
-        DECORDLimitReachedError,  # one more made-up frame than FAULT_TOLERANCE
-        RuntimeError,
-        AssertionError,
-        UnicodeError,
-    ) as error:
-        raise Unreadable(f"decord gives up: {_plain(error)}") from error
-    except StopIteration as error:
-        raise Unreadable("decord gives up: no more frames") from error
-
-
-def _plain(error: Exception) -> str:
-    """decord's message without its clock, source lines and addresses."""
-    first = str(error).strip(" '\"").replace("\\n", "\n").splitlines()[:1]
-    return re.split(r"\.cc:\d+: ", first[0])[-1] if first else repr(error)
-
-
-def _agree(frame: np.ndarray, reference: np.ndarray, tolerance: float) -> None:
-    if frame.shape != reference.shape:
-        raise Unreadable(f"decord shows {frame.shape} where PyAV shows {reference.shape}")
-    off = float(np.abs(frame.astype(np.int16) - reference).mean())
-    if off > tolerance:
-        raise Unreadable(f"decord's first frame is {off:.2g} grey levels off PyAV's")

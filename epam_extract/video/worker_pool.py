@@ -1,4 +1,4 @@
-"""The parent's end of reader processes: start, watch, kill and reuse them.
+"""The parent's end of decode workers: start, watch, kill and reuse these processes.
 
 One process serves one video after the other, so that its start (0.3 s) is paid once; it is
 replaced only after it stalled or died. Frames come through shared memory that has no name in the
@@ -19,48 +19,55 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..errors import MachineError
-from .decode import Probed, Unreadable
-from .reader_process import (
-    Done,
+from .decode import Header, Measured, Unreadable
+from .decode_worker import (
     Free,
+    HeaderRequest,
     Mapped,
+    OpenRequest,
     Piece,
     ProbeRequest,
     ReadRequest,
+    Ready,
     Trouble,
     new_memory,
 )
 
-SLOTS = 3  # pieces a reader may be ahead of, and lent to, its receiver
+SLOTS = 3  # pieces a worker may be ahead of, and lent to, its receiver
 LARGE_PIECE = 200 << 20  # bytes: of larger pieces (over 1080p) there are two only
 START_SECONDS = 120.0  # importing PyAV from a slow disk
 SLOWEST_DISK = 20e6  # bytes a second: decord reads a whole file before it says anything
 
 _log = logging.getLogger(__name__)
 _ids = itertools.count(1)
+Answer = TypeVar("Answer")
 BOOT = """
 import sys; sys.path[:] = [sys.argv[4], *filter(None, sys.path)]  # not the current folder
-from epam_extract.video.reader_process import serve; serve()
+from epam_extract.video.decode_worker import serve; serve()
 """
 
 
-class ReaderLost(Exception):
-    """A reader process stood still and was killed, or died; the message says which."""
+class WorkerLost(Exception):
+    """A worker stood still and was killed, or died; the message says which."""
+
+    def __init__(self, message: str, *, died: bool) -> None:
+        super().__init__(message)
+        self.died = died
 
 
-class Reader:
-    """One reader process. Used by one thread at a time."""
+class DecodeWorker:
+    """One process that reads videos. Used by one thread at a time."""
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
@@ -91,82 +98,66 @@ class Reader:
             theirs.close()
             os.close(beats)
         try:
-            self._wait(START_SECONDS)
-        except ReaderLost as error:
+            if not isinstance(reply := self._wait(START_SECONDS), Ready):
+                raise WorkerLost(f"it began with {reply!r}", died=True)
+        except WorkerLost as error:
             self.kill()
             raise MachineError(
-                f"no reader process can be started: {error}. PyAV must be importable: "
+                f"no decoder process can be started: {error}. PyAV must be importable: "
                 "try `pip install --force-reinstall av`"
             ) from error
 
-    def probe(self, path: Path, *, stall_seconds: float) -> Probed:
-        """Measure a file; raises Unreadable or ReaderLost."""
-        self._send(ProbeRequest(os.fspath(path)))
-        reply = self._wait(stall_seconds)
-        if not isinstance(reply, Probed):
-            raise ReaderLost(f"the reader answered a probe with {reply!r}")
-        return reply
+    def header(self, path: Path, *, stall_seconds: float) -> Header:
+        """What a file's header says; raises Unreadable or WorkerLost."""
+        return self._ask(HeaderRequest(os.fspath(path)), Header, stall_seconds)
+
+    def probe(self, path: Path, *, stall_seconds: float) -> Measured:
+        """Measure a file; raises Unreadable or WorkerLost."""
+        return self._ask(ProbeRequest(os.fspath(path)), Measured, stall_seconds)
+
+    def open(self, path: Path, decoder: str, *, stall_seconds: float) -> Header:
+        """Open a video for :meth:`read`; raises Unreadable or WorkerLost."""
+        patience = stall_seconds
+        with suppress(OSError):
+            patience += path.stat().st_size / SLOWEST_DISK if decoder == "decord" else 0
+        self._opened = self._ask(OpenRequest(os.fspath(path), decoder), Header, patience)
+        return self._opened
 
     def read(
-        self,
-        path: Path,
-        reader: str,
-        *,
-        start: int,
-        num_frames: int,
-        height: int,
-        width: int,
-        piece_frames: int,
-        stall_seconds: float,
-        tolerance: float = 0.0,
-    ) -> Iterator[np.ndarray]:
-        """Yield (F, H, W, 3) uint8 pieces of frames ``start`` .. ``num_frames``, in order.
+        self, *, start: int, piece_frames: int, slots: int, stall_seconds: float
+    ) -> Generator[np.ndarray, None, Measured]:
+        """Yield (F, H, W, 3) uint8 pieces of the open video from ``start`` on, in order.
 
-        ``tolerance``: how far decord's first frame may be off PyAV's, in grey levels in the mean.
-        Raises Unreadable or ReaderLost; what was yielded before is right.
+        Returns what was measured meanwhile. Raises Unreadable or WorkerLost; what was yielded
+        before is right.
         """
-        left, patience = num_frames - start, stall_seconds
-        piece_frames = min(piece_frames, left)
+        height, width = self._opened.height, self._opened.width
         size = piece_frames * height * width * 3
-        slots = min(SLOTS if size <= LARGE_PIECE else 2, math.ceil(left / piece_frames))
+        slots = min(slots, 2) if size > LARGE_PIECE else slots
         number = next(_ids)
-        request = ReadRequest(
-            id=number,
-            path=os.fspath(path),
-            reader=reader,
-            start=start,
-            num_frames=num_frames,
-            height=height,
-            width=width,
-            piece_frames=piece_frames,
-            slots=slots,
-            tolerance=tolerance,
-            fresh=bool(self._lent),
-        )
-        self._send(request)
-        with suppress(OSError):
-            patience += path.stat().st_size / SLOWEST_DISK
-        self._wait_open(patience)
+        self._send(ReadRequest(number, start, piece_frames, slots, fresh=bool(self._lent)))
         while True:
             reply = self._wait(stall_seconds)
-            if isinstance(reply, Done):
-                return
-            if not isinstance(reply, Piece):
-                raise ReaderLost(f"the reader sent {reply!r} for a piece")
-            shape = (reply.count, height, width, 3)
-            # One slot stays the decoder's, whatever the receiver keeps, if it still needs one.
-            starved = slots * piece_frames < left and len(self._lent) + 1 >= slots
-            yield self._lend(number, reply.slot, size, shape, copy=starved)
+            if isinstance(reply, Measured):
+                return reply
+            if isinstance(reply, Mapped):
+                self._memory = mmap.mmap(fd := recv_handle(self._connection), reply.size)
+                os.close(fd)
+                self._lent = set()
+            elif isinstance(reply, Piece):
+                shape = (reply.count, height, width, 3)
+                # One slot stays the worker's, whatever the receiver keeps.
+                starved = len(self._lent) + 1 >= slots
+                yield self._lend(number, reply.slot, size, shape, copy=starved)
+            else:
+                raise WorkerLost(f"the worker sent {reply!r} for a piece", died=True)
 
-    def _wait_open(self, stall_seconds: float) -> None:
+    def _ask(self, request: object, kind: type[Answer], stall_seconds: float) -> Answer:
+        self._send(request)
         reply = self._wait(stall_seconds)
-        if isinstance(reply, Mapped):
-            self._memory = mmap.mmap(fd := recv_handle(self._connection), reply.size)
-            os.close(fd)
-            self._lent = set()
-            reply = self._wait(stall_seconds)
-        if not isinstance(reply, Done):
-            raise ReaderLost(f"the reader sent {reply!r} on opening")
+        if not isinstance(reply, kind):
+            raise WorkerLost(f"the worker answered {request!r} with {reply!r}", died=True)
+        return reply
 
     def _lend(
         self, number: int, slot: int, size: int, shape: tuple[int, ...], *, copy: bool
@@ -187,7 +178,7 @@ class Reader:
         try:
             self._connection.send(message)
         except OSError as error:
-            raise ReaderLost(self._last_words()) from error
+            raise WorkerLost(self._last_words(), died=True) from error
 
     def _wait(self, stall_seconds: float) -> Any:
         """The next reply, as long as the process shows progress at least this often."""
@@ -198,11 +189,13 @@ class Reader:
             now = int(self._beats[0])
             still, beats = (still + step, beats) if now == beats else (0.0, now)
             if still >= stall_seconds:
-                raise ReaderLost(f"the reader stood still for {stall_seconds:g} s and was stopped")
+                raise WorkerLost(
+                    f"the decoder stood still for {stall_seconds:g} s and was stopped", died=False
+                )
         try:
             reply = self._connection.recv()
         except (EOFError, OSError) as error:
-            raise ReaderLost(self._last_words()) from error
+            raise WorkerLost(self._last_words(), died=True) from error
         if isinstance(reply, Trouble):
             raise Unreadable(reply.message)
         return reply
@@ -213,9 +206,9 @@ class Reader:
         self._words.seek(0)
         words = self._words.read()[-2000:].decode(errors="replace").strip().splitlines()
         for line in words:
-            _log.debug("reader process %d: %s", self.pid, line)
+            _log.debug("decode worker %d: %s", self.pid, line)
         code = self._process.returncode
-        return f"the reader process died (exit status {code}{', ' + words[-1] if words else ''})"
+        return f"the decoder process died (exit status {code}{', ' + words[-1] if words else ''})"
 
     @property
     def pid(self) -> int:
@@ -228,7 +221,7 @@ class Reader:
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:  # stuck in the kernel, on a dead network disk
-            _log.warning("reader process %d does not end; left behind", self.pid)
+            _log.warning("decode worker %d does not end; left behind", self.pid)
         self._words.close()
 
 
@@ -239,41 +232,48 @@ def _give_back(connection: Connection, free: Free, lent: set[int], key: int) -> 
         connection.send(free)  # one short write: safe beside another thread's
 
 
-_idle: list[Reader] = []
+_idle: list[DecodeWorker] = []
 _lock = threading.Lock()
 
 
+def borrow() -> DecodeWorker:
+    """A worker, one that is idle or a new one. It is to be given back."""
+    with _lock:
+        worker = _idle.pop() if _idle else None
+    return worker or DecodeWorker()
+
+
+def give_back(worker: DecodeWorker, *, alive: bool) -> None:
+    """Keep a worker for the next video; end one that is not ``alive`` and waiting."""
+    if not alive:
+        worker.kill()
+        return
+    with _lock:
+        _idle.append(worker)
+
+
 @contextmanager
-def borrowed() -> Iterator[Reader]:
-    """A reader process, kept for the next video unless this one ends in anything unexpected."""
-    with _lock:
-        reader = _idle.pop() if _idle else None
-    reader = reader or Reader()
+def borrowed() -> Iterator[DecodeWorker]:
+    """A worker, kept for the next video unless the block ends in anything unexpected."""
+    worker, alive = borrow(), False
     try:
-        yield reader
+        yield worker
+        alive = True
     except Unreadable:
-        _keep(reader)
+        alive = True
         raise
-    except BaseException:
-        reader.kill()
-        raise
-    else:
-        _keep(reader)
+    finally:
+        give_back(worker, alive=alive)
 
 
-def _keep(reader: Reader) -> None:
+def close_workers() -> None:
+    """End every worker that waits for work."""
     with _lock:
-        _idle.append(reader)
+        workers, _idle[:] = list(_idle), []
+    for worker in workers:
+        worker.kill()
 
 
-def close_readers() -> None:
-    """End every reader process that waits for work."""
-    with _lock:
-        readers, _idle[:] = list(_idle), []
-    for reader in readers:
-        reader.kill()
-
-
-atexit.register(close_readers)
+atexit.register(close_workers)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_idle.clear)  # they belong to the process that started them

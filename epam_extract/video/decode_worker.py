@@ -1,6 +1,6 @@
-"""What runs in a reader process: answer requests, put frames into shared memory.
+"""What runs in a decode worker's process: answer requests, put frames into shared memory.
 
-:mod:`.reader` is the other end of the connection; :mod:`.decode` does the work.
+:mod:`.worker_pool` is the other end of the connection.
 """
 
 from __future__ import annotations
@@ -19,37 +19,48 @@ from multiprocessing.reduction import send_handle
 
 import numpy as np
 
-from .decode import Tick, Unreadable, decord_frames, probe, pyav_frames
+from .decode import Header, PyavDecoder, Unreadable, header
+from .decord_decoder import DecordDecoder
+from .measure import probe
 
-# Whenever decord waits for a frame it queues packets for its decoder thread, as many as there is
-# time for, and that thread decodes them all while the pipeline is busy elsewhere: 3.8 GB after 650
-# frames of 1080p, and growing. PyAV needs 50 MB.
-DECORD_BYTES = 256 << 20
+Decoder = PyavDecoder | DecordDecoder
+DECODERS: dict[str, type[PyavDecoder] | type[DecordDecoder]] = {
+    "pyav": PyavDecoder,
+    "decord": DecordDecoder,
+}
+
+
+@dataclass(frozen=True)
+class HeaderRequest:
+    """Answer with the :class:`Header`; decode nothing."""
+
+    path: str
 
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """Find out what :class:`Probed` holds."""
+    """Answer with what is :class:`Measured`."""
 
     path: str
 
 
 @dataclass(frozen=True)
+class OpenRequest:
+    """Open a video and answer with its :class:`Header`; a :class:`ReadRequest` may follow."""
+
+    path: str
+    decoder: str
+
+
+@dataclass(frozen=True)
 class ReadRequest:
-    """Decode frames ``start`` .. ``num_frames`` into slots of shared memory."""
+    """Decode the open video into slots of shared memory, then answer what was :class:`Measured`."""
 
     id: int
-    path: str
-    reader: str
-    """``decord`` or ``pyav``."""
     start: int
-    num_frames: int
-    height: int
-    width: int
+    """First frame to hand over; those before it are decoded and dropped."""
     piece_frames: int
     slots: int
-    tolerance: float
-    """Grey levels that decord's first frame may be off PyAV's, in the mean."""
     fresh: bool
     """Map new memory: somebody still looks at the old one."""
 
@@ -70,8 +81,8 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Done:
-    """Every frame asked for was delivered (or: the process is ready, the file is open)."""
+class Ready:
+    """The process has started and takes requests."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +107,9 @@ class _Slots:
         self.connection = connection
         self.memory: mmap.mmap | None = None
 
-    def arrays(self, request: ReadRequest) -> np.ndarray:
+    def arrays(self, request: ReadRequest, found: Header) -> np.ndarray:
         """(slots, piece_frames, H, W, 3) uint8 in memory that the parent sees too."""
-        frame = request.height * request.width * 3
+        frame = found.height * found.width * 3
         size = max(request.slots * request.piece_frames * frame, 1)
         if request.fresh or self.memory is None or not size <= len(self.memory) <= 4 * size:
             self.memory = None
@@ -107,7 +118,7 @@ class _Slots:
             self.connection.send(Mapped(size))
             send_handle(self.connection, fd, os.getppid())
             os.close(fd)
-        shape = (request.slots, request.piece_frames, request.height, request.width, 3)
+        shape = (request.slots, request.piece_frames, found.height, found.width, 3)
         return np.frombuffer(self.memory, np.uint8, size).reshape(shape)
 
 
@@ -122,9 +133,14 @@ def new_memory(size: int) -> int:
     return fd
 
 
-def _read(request: ReadRequest, connection: Connection, slots: _Slots, tick: Tick) -> None:
-    """Serve one :class:`ReadRequest`: pieces, then Done; raises Unreadable."""
-    arrays = slots.arrays(request)
+def _read(
+    request: ReadRequest,
+    decoder: Decoder,
+    connection: Connection,
+    slots: _Slots,
+) -> None:
+    """Serve one :class:`ReadRequest`; raises Unreadable."""
+    arrays = slots.arrays(request, decoder.header)
     free = deque(range(request.slots))
 
     def next_slot() -> int:
@@ -134,51 +150,18 @@ def _read(request: ReadRequest, connection: Connection, slots: _Slots, tick: Tic
                 free.append(message.slot)
         return free.popleft()
 
-    def opened() -> None:
-        connection.send(Done())
-
-    if request.reader == "decord":
-        frames = decord_frames(
-            request.path, request.start, request.num_frames, request.tolerance, opened, tick
-        )
-    else:
-        opened()
-        frames = pyav_frames(request.path, request.start, tick)
-    index, slot, filled = request.start, -1, 0
-    for frame in frames:
-        if index == request.num_frames:
-            raise Unreadable(f"more than the {index} frames that were counted decode")
+    slot, filled = -1, 0
+    for frame in decoder.frames(request.start):
         if filled == 0:
             slot = next_slot()
-        if frame.shape != arrays.shape[2:]:
-            raise Unreadable(f"frame {index} is {frame.shape[1]}x{frame.shape[0]}")
         arrays[slot, filled] = frame
-        index, filled = index + 1, filled + 1
+        filled += 1
         if filled == request.piece_frames:
             connection.send(Piece(slot, filled))
             filled = 0
-            if request.reader == "decord" and not request.tolerance:  # not when asked for by name
-                _require_small()
-    if index < request.num_frames:
-        raise Unreadable(
-            f"only {index} of {request.num_frames} frames decode: the file is damaged, or it "
-            "changed since it was probed"
-        )
     if filled:
         connection.send(Piece(slot, filled))
-    connection.send(Done())
-
-
-def _require_small() -> None:
-    """Raise Unreadable once this process alone holds too much memory; only Linux tells."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:  # noqa: PTH123  # often, so quick
-            resident, shared = (int(n) for n in file.read().split()[1:3])
-    except OSError:
-        return
-    held = (resident - shared) * os.sysconf("SC_PAGE_SIZE")
-    if held > DECORD_BYTES:
-        raise Unreadable(f"decord holds {held >> 20} MB of frames that it decoded too far ahead")
+    connection.send(decoder.measured())
 
 
 def _leave_with(parent: int) -> None:
@@ -199,17 +182,28 @@ def serve() -> None:
     def tick() -> None:
         counter[0] += np.uint64(1)
 
+    decoder: Decoder | None = None
     try:
         import av  # noqa: F401  # slow to load: not on the first video's account
 
-        connection.send(Done())
+        connection.send(Ready())
         while True:
             request = connection.recv()
             try:
-                if isinstance(request, ProbeRequest):
+                if isinstance(request, ReadRequest) and decoder is not None:
+                    _read(request, decoder, connection, slots)
+                elif isinstance(request, HeaderRequest):
+                    connection.send(header(request.path, tick))
+                elif isinstance(request, ProbeRequest):
                     connection.send(probe(request.path, tick))
-                elif isinstance(request, ReadRequest):
-                    _read(request, connection, slots, tick)
+                if isinstance(request, Free):
+                    continue  # of a read that has ended
+                if decoder is not None:
+                    decoder.close()
+                    decoder = None
+                if isinstance(request, OpenRequest):
+                    decoder = DECODERS[request.decoder](request.path, tick)
+                    connection.send(decoder.header)
             except Unreadable as error:
                 connection.send(Trouble(str(error)))
     except (EOFError, OSError):  # the parent closed its end

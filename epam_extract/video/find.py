@@ -1,0 +1,212 @@
+"""Which videos are meant by files, directories, patterns and lists. Opens none of them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import logging
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import ConfigError
+
+SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("3g2", "3gp", "asf", "avi", "divx", "dv", "f4v", "flv", "h264", "hevc", "ivf", "m2t"),
+        *("m2ts", "m2v", "m4v", "mjpeg", "mjpg", "mkv", "mov", "mp4", "mpe", "mpeg", "mpg", "mts"),
+        *("mxf", "ogm", "ogv", "qt", "rm", "rmvb", "ts", "vob", "webm", "wmv", "y4m"),
+    )
+)
+"""What counts as a video inside a directory, in any case. A file named directly always counts."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class FoundVideo:
+    """A video that was asked for; nothing has been opened yet."""
+
+    id: str
+    """Path under its root without suffix, "/" kept; see :func:`find_videos`."""
+    path: Path
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    path: Path
+    root: Path = field(compare=False)
+
+    def name(self, level: int) -> str:
+        """The id at a level of precision: without suffix, with it, then with more parents.
+
+        Bytes that are no UTF-8 are written as ``\\xff``. Two names that differ in nothing else are
+        told apart by a digest of their bytes, once there are no more parents.
+        """
+        parents, suffix = divmod(level, 2)
+        root = self.root
+        for _ in range(parents):
+            root = root.parent
+        under = self.path.relative_to(root)
+        text = (under if suffix else under.with_suffix("")).as_posix()
+        raw = text.encode("utf-8", "surrogateescape")
+        name = raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+        if parents > len(self.root.parts):
+            name += f"~{hashlib.blake2b(raw, digest_size=4).hexdigest()}"
+        return name
+
+
+def find_videos(
+    sources: Sequence[str | Path], *, list_file: str | Path | None = None
+) -> list[FoundVideo]:
+    """Find every video in files, directories (recursively), globs and a list; sorted by id.
+
+    The root is the directory given, the part of a glob before its first wildcard, or a file's own
+    directory. An id is the path under the root without suffix; where two files would share one both
+    keep their suffix, and where that is not enough the names of the directories above are put in
+    front. Hidden files and directories are passed over, symbolic links followed, each directory
+    once. ``-`` as a source or list reads paths from standard input.
+
+    Raises :class:`ConfigError` naming every source that does not exist or holds no video. A path
+    in a list that does not exist is kept: its probe fails, and the others are done.
+    """
+    found: dict[Path, _Candidate] = {}
+    troubles: list[str] = []
+    lists = [str(list_file)] if list_file is not None else []
+    for source in map(str, sources):
+        if source == "-":
+            lists.append(source)
+            continue
+        try:
+            candidates = _expand(source)
+        except ConfigError as error:
+            troubles.append(str(error))
+            continue
+        for candidate in candidates:
+            found.setdefault(candidate.path, candidate)
+    for name in lists:
+        for line in _lines(name):
+            try:
+                candidates = _expand(line)
+            except ConfigError as error:
+                _log.warning("%s: %s", name, error)
+                path = _absolute(line)
+                candidates = [_Candidate(path, path.parent)]
+            for candidate in candidates:
+                found.setdefault(candidate.path, candidate)
+    if troubles:
+        raise ConfigError("; ".join(troubles))
+    if not found:
+        raise ConfigError(
+            "no video given: name files, directories, patterns like 'videos/*.mp4', or --list FILE"
+        )
+    return sorted(FoundVideo(name, item.path) for name, item in _named(list(found.values())))
+
+
+def _absolute(path: str | Path) -> Path:
+    """Absolute, without "." and ".." but with symbolic links as the user wrote them."""
+    return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() follows links
+
+
+def _expand(source: str) -> list[_Candidate]:
+    """What one source stands for; raises ConfigError if nothing."""
+    path = _absolute(source)
+    try:
+        exists, is_folder = path.exists() or path.is_symlink(), path.is_dir()
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be looked at: {error.strerror}") from error
+    if is_folder:
+        candidates = [_Candidate(file, path) for file in _walk(path)]
+        if not candidates:
+            raise ConfigError(
+                f"{source}: no video in this directory or below it; looked for files ending in "
+                f"{', '.join(sorted(SUFFIXES))}, in any case"
+            )
+        return candidates
+    if exists:
+        return [_Candidate(path, path.parent)]
+    if not glob.has_magic(source):
+        raise ConfigError(f"{source}: no such file or directory")
+    parts = path.parts
+    fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
+    root = Path(*parts[:fixed])
+    named = bool(path.suffix) and not glob.has_magic(path.suffix)  # "*.dat": the user's own choice
+    candidates = []
+    for match in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # hidden ones left out
+        hit = Path(match)
+        if _is_folder(hit):
+            candidates += [_Candidate(file, root) for file in _walk(hit)]
+        elif named or hit.suffix.lower() in SUFFIXES:
+            candidates.append(_Candidate(hit, root))
+    if not candidates:
+        raise ConfigError(f"{source}: no video matches this pattern")
+    return candidates
+
+
+def _walk(top: Path) -> Iterator[Path]:
+    """Videos under a directory. Real directories come before links to them, each once."""
+    seen: set[tuple[int, int]] = set()
+    waiting = [top]
+    links: list[Path] = []
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
+        try:
+            status = folder.stat()
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            if folder == top:
+                raise ConfigError(f"{top}: cannot be listed: {error.strerror}") from error
+            _log.warning("%s: cannot be listed and is left out: %s", folder, error.strerror)
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                (links if entry.is_symlink() else waiting).append(entry)
+            elif entry.suffix.lower() in SUFFIXES:  # a broken link too: its probe says so
+                yield entry
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # of a folder that may be listed but not entered
+        return False
+
+
+def _lines(name: str) -> Iterable[str]:
+    """Paths of a list: one a line; empty lines and lines that start with # are left out."""
+    try:
+        if name == "-":
+            text = sys.stdin.read()
+        else:
+            text = Path(name).read_text("utf-8-sig", errors="surrogateescape")
+    except OSError as error:
+        raise ConfigError(f"--list {name}: cannot be read: {error.strerror}") from error
+    lines = [line.strip() for line in text.splitlines()]
+    paths = [line for line in lines if line and not line.startswith("#")]
+    if not paths:
+        raise ConfigError(f"--list {name}: holds no path; expected one path a line")
+    return paths
+
+
+def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
+    """Give each file the shortest id that no other has."""
+    levels = [0] * len(candidates)
+    while True:
+        names = [item.name(level) for item, level in zip(candidates, levels, strict=True)]
+        shared = {name for name, count in Counter(names).items() if count > 1}
+        if not shared:
+            return zip(names, candidates, strict=True)
+        for name in shared:
+            group = [index for index, other in enumerate(names) if other == name]
+            lowest = min(levels[index] for index in group)
+            for index in group:
+                levels[index] += levels[index] == lowest

@@ -1,0 +1,38 @@
+"""A video that needs no file: stands in for what ``open_video`` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from epam_extract.config import PIECE_FRAMES
+from epam_extract.records import FramePiece, Video
+from epam_extract.video.decode import Header
+
+
+class StandInVideo:
+    """``frames`` pictures that ``make`` gives by the piece: (start) -> (16, H, W, 3)."""
+
+    def __init__(
+        self, path: Path, video_id: str, *, frames: int, make: Callable[[int], np.ndarray]
+    ) -> None:
+        self.path, self.id, self.status = path, video_id, path.stat()
+        self.video: Video | None = None
+        self._make = make
+        self.header = Header(Fraction(25), frames, 64, 96)
+
+    def __enter__(self) -> StandInVideo:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        pass
+
+    def frames(self, start: int) -> Iterator[FramePiece]:
+        length = self.header.frames
+        for at in range(start, length, PIECE_FRAMES):
+            yield FramePiece(at, self._make(at))
+        stamps = np.arange(length) / 25.0
+        self.video = Video(self.id, self.path, length, Fraction(25), 64, 96, stamps)
