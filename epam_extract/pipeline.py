@@ -53,6 +53,7 @@ COMPILED = {
     "native": "the network is compiled: C++ streams, built once a machine",
     "inductor": "the network is compiled: its first windows take minutes longer",
 }
+MOST_NOTES = 20  # about single videos, in a summary
 MAX_EVENTS = 64  # that may wait for clips to travel with
 EVENTS_AHEAD = 8  # of the lanes, at least
 HEAD_START_SECONDS = 0.5  # for the plan, before the first video is opened
@@ -295,11 +296,16 @@ class _Run:
         new_failures = output.failures if output else []
         done = output.done if output else []
         clipped = output.clipped if output else 0
+        notes = list(notes)
         if clipped:
-            notes = [
-                *notes,
-                f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them",
-            ]
+            notes.append(
+                f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them"
+            )
+        if output and output.notes:
+            notes += output.notes[:MOST_NOTES]
+            if len(output.notes) > MOST_NOTES:
+                more = len(output.notes) - MOST_NOTES
+                notes.append(f"and {more:,} more like these; epam-extract info lists them")
         return Summary(
             out=self.out,
             videos=len(videos.jobs) + len(videos.skipped) + len(videos.failed_before),

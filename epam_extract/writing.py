@@ -58,6 +58,8 @@ class Output:
         self.done: list[str] = []
         """Videos completed and committed."""
         self.failures: list[VideoFailure] = []
+        self.notes: list[str] = []
+        """What the user should know of videos that were read, such as damage."""
         self.windows = 0
         self.frames = 0
         self.frames_with_person = 0
@@ -129,6 +131,9 @@ class Output:
         if state is None:
             return
         self._progress.corrected(ended.video.num_frames - state.expected)
+        for note in ended.video.notes:
+            self.notes.append(f"{ended.video.id}: {note}")
+            self._progress.warning(self.notes[-1])
         state.ended = ended
         state.expected, state.windows = ended.video.num_frames, len(ended.windows)
         self._advance(state)

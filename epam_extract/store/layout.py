@@ -156,7 +156,7 @@ class StoredFailure:
             with contextlib.suppress(OSError, ValueError):
                 stat = failure.path.stat()
                 size, mtime_ns = stat.st_size, stat.st_mtime_ns
-        return cls(failure.stage, failure.message, size, mtime_ns)
+        return cls(failure.stage, storable(failure.message), size, mtime_ns)
 
 
 @dataclass
@@ -197,9 +197,14 @@ class Draft:
 
 
 def source_attributes(path: Path, size: int, mtime_ns: int) -> dict[str, object]:
-    """Which file a video is, and of when. Bytes of its name that are no UTF-8 are escaped."""
-    source = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return {"source": source, "source_size": size, "source_mtime_ns": mtime_ns}
+    """Which file a video is, and of when."""
+    return {"source": storable(str(path)), "source_size": size, "source_mtime_ns": mtime_ns}
+
+
+def storable(text: str) -> str:
+    """``text`` as HDF5 can hold it: bytes that are no UTF-8, and null characters, are escaped."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def video_attributes(

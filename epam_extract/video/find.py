@@ -42,22 +42,19 @@ class _Candidate:
     root: Path = field(compare=False)
 
     def name(self, level: int) -> str:
-        """The id at a level of precision: without suffix, with it, then with more parents.
-
-        Bytes that are no UTF-8 are written as ``\\xff``. Two names that differ in nothing else are
-        told apart by a digest of their bytes, once there are no more parents.
-        """
+        """The id at a level of precision: without suffix, with it, then with more parents."""
         parents, suffix = divmod(level, 2)
         root = self.root
         for _ in range(parents):
             root = root.parent
         under = self.path.relative_to(root)
-        text = (under if suffix else under.with_suffix("")).as_posix()
-        raw = text.encode("utf-8", "surrogateescape")
-        name = raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-        if parents > len(self.root.parts):
-            name += f"~{hashlib.blake2b(raw, digest_size=4).hexdigest()}"
-        return name
+        return readable((under if suffix else under.with_suffix("")).as_posix())
+
+
+def readable(path: str) -> str:
+    """A path that can be shown, typed and stored: bytes that are no UTF-8 become ``\\xff``."""
+    raw = path.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def find_videos(
@@ -199,9 +196,16 @@ def _lines(name: str) -> Iterable[str]:
 
 def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
     """Give each file the shortest id that no other has."""
+    alike = Counter(readable(str(item.path)) for item in candidates)
+    marks = [
+        _digest(item.path) if alike[readable(str(item.path))] > 1 else "" for item in candidates
+    ]
     levels = [0] * len(candidates)
     while True:
-        names = [item.name(level) for item, level in zip(candidates, levels, strict=True)]
+        names = [
+            item.name(level) + mark
+            for item, level, mark in zip(candidates, levels, marks, strict=True)
+        ]
         shared = {name for name, count in Counter(names).items() if count > 1}
         if not shared:
             return zip(names, candidates, strict=True)
@@ -210,3 +214,8 @@ def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
             lowest = min(levels[index] for index in group)
             for index in group:
                 levels[index] += levels[index] == lowest
+
+
+def _digest(path: Path) -> str:
+    """Tells apart two paths that read alike, since one has bytes that are no UTF-8."""
+    return f"~{hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
