@@ -3,6 +3,7 @@
 import pickle
 import zipfile
 
+import numpy as np
 import pytest
 import reference
 import torch
@@ -74,6 +75,96 @@ def test_every_known_format_loads(backbone, content, tmp_path):
     torch.save(content, path)
     load_weights(backbone, path)
     assert is_loaded(backbone)
+
+
+NO_COUNTERS = {n: t for n, t in WEIGHTS.items() if not n.endswith("num_batches_tracked")}
+ALL = {**WEIGHTS, **reference.heads()}
+
+
+def behind(prefix, tensors=ALL):
+    return {prefix + name: tensor for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param({"model": ALL}, id="model"),
+        pytest.param({"net": behind("module."), "epoch": 3}, id="net"),
+        pytest.param({"ema": {"model": ALL}}, id="ema inside"),
+        pytest.param({"state_dict": behind("model."), "ema": {}}, id="one prefix"),
+        pytest.param(behind("backbone."), id="backbone prefix"),
+        pytest.param(behind("module.model.backbone."), id="three prefixes"),
+        pytest.param({"state_dict": {**NO_COUNTERS, **reference.heads()}}, id="no counters"),
+        pytest.param(
+            {
+                "state_dict": ALL,
+                "meta": {
+                    "hook_msgs": {"best_score": np.float64(0.96), "best_ckpt": "e.pth"},
+                    "scores": np.arange(6, dtype=np.float32).reshape(2, 3),
+                    "epoch": np.int64(3),
+                    "flags": np.array([True, False]),
+                    "dtype": np.dtype("f4"),
+                },
+            },
+            id="numpy in its meta",
+        ),
+    ],
+)
+def test_checkpoints_as_people_have_them_load(backbone, content, tmp_path):
+    path = tmp_path / "epam.pth"
+    torch.save(content, path)
+    load_weights(backbone, path)
+    for name, tensor in backbone.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert tensor in (0, WEIGHTS[name])
+        else:
+            assert torch.equal(tensor, WEIGHTS[name])
+
+
+@pytest.mark.parametrize("prefix", ["model.", "encoder.backbone.", "module.model."])
+def test_single_streams_load_behind_any_prefix(backbone, prefix, tmp_path):
+    path = tmp_path / "rgb.pth"
+    tensors = reference.stream_checkpoint("rgb")["state_dict"]
+    if "encoder" in prefix:  # heads left out
+        tensors = {n.split(".", 1)[1]: t for n, t in tensors.items() if n.startswith("backbone.")}
+    torch.save({"model": behind(prefix, tensors)}, path)
+    load_stream_weights(backbone, "rgb", path)
+    assert is_loaded(backbone.rgb_backbone, "rgb_backbone.")
+
+
+def test_numpy_objects_are_refused_like_any_other_code(backbone, tmp_path):
+    path = tmp_path / "epam.pth"
+    torch.save({"state_dict": ALL, "meta": Evil("touch x")}, path)
+    with pytest.raises(CheckpointError, match=r"names (posix|os)\.system, which could run code"):
+        load_weights(backbone, path)
+    torch.save({"state_dict": ALL, "meta": np.random.default_rng(0)}, path)
+    with pytest.raises(CheckpointError) as failure:
+        load_weights(backbone, path)
+    assert "\x1b" not in str(failure.value) and "numpy.random" in str(failure.value)
+    assert is_blank(backbone)
+
+
+class Evil:
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        import os
+
+        return os.system, (self.command,)
+
+
+def test_tensors_without_values_or_sense_are_refused(backbone, tmp_path):
+    path = tmp_path / "epam.pth"
+    name = "rgb_backbone.layer1.0.conv1.bn.running_var"
+    for tensor, said in (
+        (torch.empty_like(WEIGHTS[name], device="meta"), "no plain numbers"),
+        (-WEIGHTS[name], "variances are negative"),
+    ):
+        torch.save({**WEIGHTS, name: tensor}, path)
+        with pytest.raises(CheckpointError, match=said):
+            load_weights(backbone, path)
+    assert is_blank(backbone)
 
 
 def test_safetensors_load(backbone, tmp_path):

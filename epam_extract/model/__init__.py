@@ -2,13 +2,14 @@
 (with ``errors.py`` beside it).
 """
 
+from .checkpoint import weights_identity
 from .epam import (
     ATTENTION_TYPES,
     CBAMSpatialEfficientTemporalAttention,
     EPAMBackbone,
     SpatialTemporalAttention,
 )
-from .weights import load_stream_weights, load_weights, random_weights, weights_identity
+from .weights import load_stream_weights, load_weights, random_weights
 from .x3d import X3DTemporalShift, X3DTemporalShiftPose
 
 __all__ = [

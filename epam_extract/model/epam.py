@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from .checkpoint import load_stream
 from .x3d import X3DTemporalShift, X3DTemporalShiftPose, init_layers
 
 POSE_FRAMES = 48  # per clip
@@ -195,12 +196,10 @@ class EPAMBackbone(nn.Module):
         return self
 
     def _load_pretrained(self) -> None:
-        from .weights import load_stream_weights
-
         for name in ("rgb", "pose"):
-            path = getattr(self, f"{name}_backbone").pretrained
-            if path is not None:
-                load_stream_weights(self, name, Path(path))
+            network = getattr(self, f"{name}_backbone")
+            if network.pretrained is not None:
+                load_stream(network, Path(network.pretrained), stream=name)
 
 
 def check_inputs(rgb: Tensor, heatmaps: Tensor) -> None:

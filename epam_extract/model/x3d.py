@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from .checkpoint import load_stream
+
 
 @dataclass(frozen=True)
 class X3DConfig:
@@ -275,8 +277,6 @@ class X3DTemporalShift(nn.Module):
                 if isinstance(module, BlockX3D):
                     nn.init.zeros_(module.conv3.bn.weight)
         if self.pretrained is not None:
-            from .weights import load_stream
-
             load_stream(self, Path(self.pretrained), stream=self.stream)
 
     def train(self, mode: bool = True) -> X3DTemporalShift:
