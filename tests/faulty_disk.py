@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from epam_extract.store.transaction import Operations
+from epam_extract.store.disk import Operations
 
 FAULTS = ("before", "half", "after", "full once", "full for good")
 
@@ -116,6 +116,11 @@ class FaultyDisk(Operations):
         super().rename(source, target)
         self._done()
 
+    def unlink(self, path: Path) -> None:
+        self._small()
+        super().unlink(path)
+        self._done()
+
 
 @dataclass
 class Inode:
@@ -165,6 +170,10 @@ class RecordingDisk(Operations):
         self.log.append(("rename", (source.name, target.name)))
         super().rename(source, target)
 
+    def unlink(self, path: Path) -> None:
+        self.log.append(("unlink", (path.name,)))
+        super().unlink(path)
+
     def cut(self, folder: Path, *, after: int, rng: random.Random) -> None:
         """Put into ``folder`` what may be left if the power goes after ``after`` operations.
 
@@ -193,6 +202,9 @@ class RecordingDisk(Operations):
             elif operation == "rename":
                 source, target = details
                 names = {n: i for n, i in names.items() if n != source} | {target: names[source]}
+                moves.append(names)
+            elif operation == "unlink":
+                names = {n: i for n, i in names.items() if n != details[0]}
                 moves.append(names)
             elif operation == "sync names":
                 durable_names = names

@@ -33,9 +33,9 @@ from epam_extract.config import ExtractConfig
 from epam_extract.errors import MachineError, StoreError, VideoError
 from epam_extract.records import PoseTrack, Video, VideoFailure, concatenate
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, stored_states
+from epam_extract.store.disk import Operations
 from epam_extract.store.journal import journal_path
 from epam_extract.store.layout import AT_THE_END, ROWS, feature_specs
-from epam_extract.store.transaction import Operations
 
 SMALL = ExtractConfig(features=("pooled",)).identity()
 FULL = ExtractConfig(features=("pooled", "full", "tokens")).identity()
@@ -517,7 +517,7 @@ def bad_outputs(folder: Path) -> dict[str, tuple[Path, str]]:
         "foreign": (folder / "foreign.h5", "none of epam-extract's"),
         "newer": (folder / "newer.h5", "has schema 2"),
         "short": (folder / "short.h5", "is cut short"),
-        "journal without its file": (folder / "gone.h5", "is not a journal"),
+        "journal without its file": (folder / "gone.h5", "was not written by"),
         "inside a file": (folder / "text.h5" / "feats.h5", "is not a directory"),
         "long": (folder / ("x" * 300), "name is too long"),
     }

@@ -37,6 +37,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..records import PoseTrack, Video, VideoFailure
+from .disk import Operations
 from .hdf5 import BROKEN, end_of_file_in, get_attribute, read_failures, read_progress, video_group
 from .hdf5_write import (
     FILTERS,
@@ -66,7 +67,7 @@ from .layout import (
     video_attributes,
 )
 from .stored import FeatureStore, StoredVideo
-from .transaction import JournaledFile, Operations
+from .transaction import JournaledFile
 
 __all__ = [
     "FeatureStore",

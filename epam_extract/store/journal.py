@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..errors import StoreError
+from .disk import in_the_way, open_to_read
 
 PAGE = 4096
 MAGIC = b"REDOJRN1"
@@ -26,6 +27,7 @@ STRUCK_OUT = bytes(HEADER.size)
 PAGE_HEADER = struct.Struct("<QI")  # page number, bytes
 DIGEST = hashlib.sha256().digest_size
 FINGERPRINT = 1 << 16  # bytes on either side of the old end that tie a journal to its file
+SLACK = 4096  # pages of a journal beyond its file's, so that another file's can be told
 HEAD = 64  # bytes of the main file that `end_of_file` is shown
 
 
@@ -97,32 +99,42 @@ def lock_path(path: Path) -> Path:
     return path.with_name(path.name + ".lock")
 
 
-def read_journal(descriptor: int, path: Path) -> Journal | None:
+def read_journal(descriptor: int, path: Path, *, main_size: int) -> Journal | None:
     """The commit that an open journal holds, or None if it is empty or torn.
 
-    Raises StoreError if it was never one of ours.
+    Reads no more than a commit to a file of ``main_size`` bytes can need, whatever the journal
+    claims. Raises StoreError if it was never one of ours.
     """
-    data = bytearray(os.fstat(descriptor).st_size)
-    read_at(descriptor, memoryview(data), 0)
-    start = bytes(data[: len(MAGIC)])
+    there = os.fstat(descriptor).st_size
+    head = bytearray(min(HEADER.size, there))
+    read_at(descriptor, memoryview(head), 0)
+    start = bytes(head[: len(MAGIC)])
     if any(byte not in (0, ours) for byte, ours in zip(start, MAGIC, strict=False)):
-        raise StoreError(
-            f"{journal_path(path)}: is in the way: it is not a journal of this program. "
-            "Move it elsewhere, or choose another output file."
-        )
-    if len(data) < HEADER.size + DIGEST or start != MAGIC:
+        raise in_the_way(journal_path(path))
+    if len(head) < HEADER.size or start != MAGIC:
         return None
-    _, base, size, fingerprint, count, length = HEADER.unpack_from(data)
-    body, digest = memoryview(data)[:length], data[length : length + DIGEST]
-    if len(body) < length or hashlib.sha256(body).digest() != digest:
+    _, base, size, fingerprint, count, length = HEADER.unpack(head)
+    most = HEADER.size + count * (PAGE_HEADER.size + PAGE)
+    if count > main_size // PAGE + SLACK or not HEADER.size <= length <= most:
+        return None  # no commit to this file claims that: it is torn
+    if there < length + DIGEST:
+        return None
+    data = bytearray(length + DIGEST)
+    read_at(descriptor, memoryview(data), 0)
+    body, digest = memoryview(data)[:length], data[length:]
+    if hashlib.sha256(body).digest() != digest:
         return None
     pages = {}
     at = HEADER.size
     for _ in range(count):
-        number, length = PAGE_HEADER.unpack_from(body, at)
+        if at + PAGE_HEADER.size > length:
+            return None
+        number, filled = PAGE_HEADER.unpack_from(body, at)
         at += PAGE_HEADER.size
-        pages[number] = bytes(body[at : at + length])
-        at += length
+        if filled > PAGE or at + filled > length or number * PAGE >= max(base, size):
+            return None
+        pages[number] = bytes(body[at : at + filled])
+        at += filled
     return Journal(base, size, fingerprint, pages)
 
 
@@ -146,9 +158,9 @@ def committed_view(
     """
     journal = None
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        beside = os.open(journal_path(path), os.O_RDONLY)
+        beside = open_to_read(journal_path(path))
         try:
-            journal = read_journal(beside, path)
+            journal = read_journal(beside, path, main_size=os.fstat(descriptor).st_size)
         finally:
             os.close(beside)
     if journal is None:

@@ -10,9 +10,11 @@ object becomes transactional, for instance ``h5py.File(file, "r+")``::
 
 How it works
 ------------
-Beside ``x.h5`` lie ``x.h5.lock`` and ``x.h5.journal``; neither is ever unlinked.
+Beside ``x.h5`` lie ``x.h5.lock`` and ``x.h5.journal`` while it is written; both are removed by
+whoever holds the lock when it is done, and stay after a kill.
 
-1. One writer: ``flock(EX)`` on the lock file, which also holds the writer's process id. The main
+1. One writer: ``flock(EX)`` on the lock file, which also holds the writer's process id; whoever
+   locks it makes sure that its name still means the file it locked. The main
    file is held ``SH``, as HDF5 does itself, so readers come in and foreign writers do not.
 2. In a transaction, bytes past the committed end go straight to the main file, where no reader
    looks; changes below it stay in memory as 4 KB pages laid over the file.
@@ -30,7 +32,7 @@ long as the writer lives; if it is killed in that very moment, the file needs it
 next opening. :func:`journal.committed_view` lays the journal's pages over the file in memory, so
 that readers who know of it need not wait for a writer.
 
-To lift this out, take this module and :mod:`journal`, and the two exception classes.
+To lift this out, take this module, :mod:`journal` and :mod:`disk`, and the two exception classes.
 
 Every call that changes the disk goes through one :class:`Operations` object, so a test can fail,
 halve, forget or record any of them. POSIX only: it needs ``fcntl.flock``.
@@ -42,12 +44,22 @@ import contextlib
 import errno
 import logging
 import os
+import secrets
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import StoreError, StoreLocked
+from .disk import (
+    Operations,
+    claim,
+    holders,
+    is_at,
+    open_companion,
+    require_in_place,
+    take_lock,
+)
 from .journal import (
     HEAD,
     PAGE,
@@ -67,33 +79,10 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
+LOST_FILE = 1 << 32  # bytes to expect of a file that is gone, for its journal's sake
 FIRST_WARNING, NEXT_WARNING = 5.0, 60.0  # seconds a commit waits for readers before it says so
 
 log = logging.getLogger(__name__)
-
-
-class Operations:
-    """The calls that change a disk. Tests replace them; nothing else here touches one."""
-
-    def open(self, path: Path, flags: int) -> int:
-        """Open ``path``, creating it when ``flags`` says so."""
-        return os.open(path, flags, 0o644)
-
-    def pwrite(self, descriptor: int, data: memoryview, offset: int) -> int:
-        """Write some of ``data`` at ``offset``; return how many bytes."""
-        return os.pwrite(descriptor, data, offset)
-
-    def ftruncate(self, descriptor: int, length: int) -> None:
-        """Cut or extend to ``length`` bytes."""
-        os.ftruncate(descriptor, length)
-
-    def fsync(self, descriptor: int) -> None:
-        """Wait until the file, or the directory, is on the disk."""
-        os.fsync(descriptor)
-
-    def rename(self, source: Path, target: Path) -> None:
-        """Put ``source`` in the place of ``target``, atomically."""
-        source.replace(target)
 
 
 class JournaledFile(CommittedView):
@@ -122,28 +111,32 @@ class JournaledFile(CommittedView):
         if fcntl is None:
             raise StoreError(f"{path}: writing needs POSIX file locks; on Windows use WSL")
         self.path = path.resolve()
+        self._journal_path = journal_path(self.path)
         self._ops = operations or Operations()
         self._end_of_file = end_of_file
         self._patience = patience
         self._lock = self._journal = -1
         self._error: BaseException | None = None
         self._broken = False
+        self._open = False  # whether the journal is known to be ours
         _live.add(self)
         try:
-            self._take_lock()
-            self._journal = self._ops.open(journal_path(self.path), os.O_RDWR | os.O_CREAT)
+            self._lock = take_lock(lock_path(self.path), self._ops, output=self.path)
+            self._journal = open_companion(self._journal_path, self._ops)
             if self.path.exists():
                 self._main = self._ops.open(self.path, os.O_RDWR)
+                claim(self._main, self.path)
                 self._sync_directory()  # the journal's name
                 self._share()
                 self._recover()
             else:
-                if read_journal(self._journal, self.path) is not None:
+                if read_journal(self._journal, self.path, main_size=LOST_FILE) is not None:
                     raise StoreError(
-                        f"{journal_path(self.path)}: holds a commit to {self.path.name}, which "
+                        f"{self._journal_path}: holds a commit to {self.path.name}, which "
                         "is gone. Put that file back, or delete the journal to start afresh."
                     )
                 self._install(initial)
+            self._open = True
         except BaseException:
             self.close()
             raise
@@ -155,7 +148,27 @@ class JournaledFile(CommittedView):
         self.close()
 
     def close(self) -> None:
-        """Drop what is not committed and let the locks go. Never raises, never writes."""
+        """Drop what is not committed, let the locks go and take their files away.
+
+        A journal that the next opening needs stays. Never raises for a failing disk.
+        """
+        try:
+            if self._lock >= 0:
+                self._take_names_away()
+        finally:
+            self._forget()
+
+    def _take_names_away(self) -> None:
+        """Of the journal and, last, of the lock: until then nobody else comes in."""
+        with contextlib.suppress(OSError):
+            if self._open and not self._broken and is_at(self._journal, self._journal_path):
+                self._ops.unlink(self._journal_path)
+        with contextlib.suppress(OSError):
+            self._ops.unlink(lock_path(self.path))
+
+    def _forget(self) -> None:
+        """Close everything and touch nothing, as a forked child must."""
+        self._open = False
         for name in ("_journal", "_main", "_lock"):
             descriptor = getattr(self, name)
             setattr(self, name, -1)
@@ -218,6 +231,7 @@ class JournaledFile(CommittedView):
         """Make this transaction's bytes count. Use :meth:`transaction` rather than this."""
         try:
             self.check()
+            require_in_place(self._main, self.path)
             if not self._pages and self.size == self._base:
                 return
             self._set_length(self.size)
@@ -267,36 +281,19 @@ class JournaledFile(CommittedView):
 
     # -- opening ----------------------------------------------------------------------------
 
-    def _take_lock(self) -> None:
-        path = lock_path(self.path)
-        self._lock = self._ops.open(path, os.O_RDWR | os.O_CREAT)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise StoreLocked(
-                f"{self.path}: process {holder} is writing it. Wait until it ends, or stop it, or "
-                "choose another output file."
-            ) from None
-        except OSError as error:
-            raise StoreError(
-                f"{path}: this file system has no file locks ({error.strerror}). Write the output "
-                "to a local disk, and copy it when it is done."
-            ) from error
-        with contextlib.suppress(OSError):  # only a courtesy to whoever is refused
-            self._ops.ftruncate(self._lock, 0)
-            self._ops.pwrite(self._lock, memoryview(f"{os.getpid()}\n".encode()), 0)
-
     def _install(self, content: bytes) -> None:
-        temporary = self.path.with_name(self.path.name + ".new")
-        descriptor = self._ops.open(temporary, os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        temporary = self.path.with_name(f"{self.path.name}.{secrets.token_hex(4)}.new")
+        descriptor = self._ops.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL)
         try:
+            claim(descriptor, self.path)
             self._write_all(descriptor, content, 0)
             self._ops.fsync(descriptor)
             self._ops.rename(temporary, self.path)
             self._sync_directory()
         except BaseException:
             os.close(descriptor)
+            with contextlib.suppress(OSError):
+                self._ops.unlink(temporary)
             raise
         if self._main >= 0:
             os.close(self._main)
@@ -305,7 +302,8 @@ class JournaledFile(CommittedView):
         self._share()
 
     def _recover(self) -> None:
-        journal = read_journal(self._journal, self.path)
+        there = os.fstat(self._main).st_size
+        journal = read_journal(self._journal, self.path, main_size=there)
         if journal is not None:
             require_match(self._main, journal, self.path, end_of_file=self._end_of_file)
             self._exclude()
@@ -436,25 +434,13 @@ def _runs(pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
         yield first * PAGE, b"".join(parts)
 
 
-def holders(path: Path) -> str:
-    """The other processes that hold a lock on ``path``, as " (process 12)", or nothing."""
-    try:
-        inode = f":{path.stat().st_ino}"
-        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    except OSError:
-        return ""
-    found = sorted({row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)})
-    others = [pid for pid in found if pid not in ("0", "-1", str(os.getpid()))]
-    return f" (process {', '.join(others)})" if others else ""
-
-
 _live: weakref.WeakSet[JournaledFile] = weakref.WeakSet()
 
 
 def _forget_in_child() -> None:
     """A forked child must not keep its parent's locks alive after the parent is killed."""
     for file in list(_live):
-        file.close()
+        file._forget()
 
 
 if hasattr(os, "register_at_fork"):
