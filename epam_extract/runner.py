@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .config import ExtractConfig
 from .errors import ConfigError, EpamExtractError
+from .in_child import look
 from .installed import resolve
 from .interrupt import EXIT_STATUS as INTERRUPTED
 from .interrupt import Stopper
@@ -50,6 +51,8 @@ def run_extraction(
             config = replace(config, weights=weights)
             if weights.file is not None:
                 display.message(f"weights: {weights.file} ({said_by})")
+        if out.is_file() and not overwrite:
+            look("survey", out)  # HDF5 can crash on a damaged file: not in this process
         from .pipeline import extract_features  # torch and the decoders load here
 
         stopper.running(display.notice)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .errors import StoreError
 from .store.hdf5 import BROKEN, first_line
 from .store.layout import ROWS, TRACKS, Spec, feature_specs, finite, run_on
 from .store.stored import FeatureStore, StoredVideo
@@ -96,10 +97,15 @@ def describe(path: Path) -> dict[str, object]:
     """
     with FeatureStore(path) as store:
         found, damaged = store.survey()
-        rows = [_row(store, video_id) for video_id in found]
+        rows = []
+        for video_id in found:
+            try:
+                rows.append(_row(store, video_id))
+            except (StoreError, *BROKEN) as error:
+                damaged[video_id] = _cause(error)
         done = [row for row in rows if row["complete"]]
         frames = sum(int(str(row["frames"])) for row in done)
-        shares = [float(str(row["person_share"])) * int(str(row["windows"])) for row in done]
+        shares = [float(str(row["person_share"] or 0)) * int(str(row["windows"])) for row in done]
         windows = sum(int(str(row["windows"])) for row in done)
         return {
             "path": str(path),
@@ -115,7 +121,7 @@ def describe(path: Path) -> dict[str, object]:
                 "damaged": len(damaged),
                 "windows": windows,
                 "frames": frames,
-                "seconds": sum(float(str(row["seconds"])) for row in done),
+                "seconds": sum(float(str(row["seconds"] or 0)) for row in done),
                 "person_share": sum(shares) / windows if windows else None,
                 "clipped": sum(int(str(row["clipped"])) for row in done),
             },
@@ -158,13 +164,14 @@ def _row(store: FeatureStore, video_id: str) -> dict[str, object]:
         "person_share": attributes.get("person_share"),
         "clipped": attributes.get("clipped", 0),
         "notes": attributes.get("notes", ""),
-        "source": attributes["source"],
+        "source": attributes.get("source", ""),
     }
 
 
 def _problems(video: StoredVideo, specs: dict[str, Spec]) -> Iterator[Problem]:
     """What is wrong with one complete video."""
     try:
+        video.read_plainly()
         attributes, names = video.attrs, set(video)
         missing = [name for name in ATTRIBUTES if name not in attributes]
         if missing:
@@ -176,8 +183,8 @@ def _problems(video: StoredVideo, specs: dict[str, Spec]) -> Iterator[Problem]:
         for name in [*specs, *TRACKS]:
             if name not in names:
                 yield Problem(video.id, "is missing", name)
-    except BROKEN as error:
-        yield Problem(video.id, f"cannot be read ({first_line(error)})")
+    except (StoreError, *BROKEN) as error:
+        yield Problem(video.id, f"cannot be read ({_cause(error)})")
         return
     people: set[int] = set()
     for name in sorted(names):
@@ -217,8 +224,13 @@ def _array_problems(
             yield Problem(video.id, "holds NaN or infinity", name)
         if value != video.checksum(name):
             yield Problem(video.id, "has changed since it was written (checksum)", name)
-    except BROKEN as error:
-        yield Problem(video.id, f"cannot be read ({first_line(error)})", name)
+    except (StoreError, *BROKEN) as error:
+        yield Problem(video.id, f"cannot be read ({_cause(error)})", name)
+
+
+def _cause(error: BaseException) -> str:
+    """What h5py said, where that was wrapped."""
+    return first_line(error.__cause__ or error)
 
 
 def _changed(stored: Iterable[StoredVideo], videos: Path) -> Iterator[Problem]:

@@ -28,7 +28,7 @@ LEVELS = [
         "demo": "demo",
     },
     {"network": "network", "lane": "lane", "verify": "verify"},
-    {"planning": "planning", "writing": "writing", "preview": "preview"},
+    {"in_child": "in_child", "planning": "planning", "writing": "writing", "preview": "preview"},
     {"pipeline": "pipeline"},
     {"bench": "bench", "runner": "runner"},
     {"cli": "cli"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
 from fractions import Fraction
@@ -27,7 +29,8 @@ from test_store import (
     write_video,
 )
 
-from epam_extract.errors import ConfigError, StoreError
+from epam_extract import in_child
+from epam_extract.errors import ConfigError, StoreError, StoreMismatch
 from epam_extract.records import Video, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
 from epam_extract.verify import Problem, describe, repair, verify
@@ -273,3 +276,47 @@ def test_describe_stays_quick(tmp_path: Path) -> None:
     start = time.process_time()
     assert describe(path)["totals"]["videos"] == 60
     assert time.process_time() - start < 0.6
+
+
+def test_a_file_on_which_hdf5_crashes_is_reported(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert in_child.look("verify", path, videos=None) == []
+    assert in_child.look("describe", path) == json.loads(json.dumps(describe(path)))
+    with pytest.raises(StoreError, match="no such file"):
+        in_child.look("describe", path.with_name("none.h5"))
+    crashing = path.with_name("python")
+    crashing.write_text(f"#!{sys.executable}\nimport os; os.kill(os.getpid(), 11)\n")
+    monkeypatch.setattr(in_child.sys, "executable", str(crashing))
+    crashing.chmod(0o755)
+    with pytest.raises(StoreError, match=r"crashed HDF5 \(exit status -11\)"):
+        in_child.look("verify", path, videos=None)
+
+
+def test_no_random_damage_surprises_a_reader(path: Path, tmp_path: Path) -> None:
+    """Whatever is changed, what reads the file gives a sentence or what it holds."""
+    whole = path.read_bytes()
+    rng = random.Random(5)
+    damaged = tmp_path / "damaged.h5"
+    refused = 0
+    for _ in range(120):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        damaged.write_bytes(data[: rng.randrange(len(data))] if rng.random() < 0.05 else data)
+        try:
+            problems = verify(damaged)
+            describe(damaged)
+            with FeatureStore(damaged) as store:
+                for video_id in store:
+                    for name in store[video_id]:
+                        with contextlib.suppress(StoreError):
+                            store[video_id][name]
+            with StoreWriter(damaged, HEADER) as writer:
+                writer.failures()
+                for video_id in ("a", "a/b", "c", "half", "new"):
+                    writer.progress(video_id)
+            repair(damaged, problems)
+        except (StoreError, StoreMismatch):
+            refused += 1
+    assert refused > 3

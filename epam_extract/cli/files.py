@@ -86,11 +86,11 @@ def info(
 ) -> None:
     """Say what is in a file of features; it may be written meanwhile."""
     with one_line_errors():
+        from ..in_child import look
         from ..progress.contents import info_report
         from ..progress.reports import show
-        from ..verify import describe
 
-        contents = describe(file)
+        contents = look("describe", file)
         if as_json:
             typer.echo(json.dumps(contents, indent=2))
         else:
@@ -112,12 +112,15 @@ def verify(
     Exit status 1 where something is, or is left after --repair.
     """
     with one_line_errors():
-        from .. import verify as checks
+        from ..in_child import look
         from ..progress import counted
         from ..progress.contents import problem_table
         from ..progress.reports import show
+        from ..verify import Problem
 
-        problems = checks.verify(file, videos=videos)
+        folder = None if videos is None else str(videos)
+        found = look("verify", file, videos=folder)
+        problems = [Problem(**problem) for problem in found]
         if not problems:
             typer.echo(f"{file}: all is well")
             return
@@ -125,7 +128,7 @@ def verify(
         typer.echo(f"{file}: something is wrong with {counted(bad, 'video')}")
         show(problem_table([(p.video_id, p.array, p.message) for p in problems]))
         if repair:
-            dropped = checks.repair(file, problems)
+            dropped = look("repair", file, problems=found)
             typer.echo(
                 f"dropped {counted(len(dropped), 'video')}: "
                 "run the command that made the file again to do just those"

@@ -38,7 +38,15 @@ import numpy as np
 from ..errors import StoreError
 from ..records import PoseTrack, Video, VideoFailure
 from .disk import Operations
-from .hdf5 import BROKEN, end_of_file_in, get_attribute, read_failures, read_progress, video_group
+from .hdf5 import (
+    BROKEN,
+    end_of_file_in,
+    explained,
+    get_attribute,
+    read_failures,
+    read_progress,
+    video_group,
+)
 from .hdf5_write import (
     FILTERS,
     drop,
@@ -124,7 +132,7 @@ class StoreWriter:
         try:
             if overwrite:
                 self._file.replace(new)
-            with contextlib.closing(h5py.File(self._file, "r")) as h5:
+            with explained(path), contextlib.closing(h5py.File(self._file, "r")) as h5:
                 self._failures = read_failures(h5)
         except BaseException as error:
             self._file.close()
@@ -152,8 +160,9 @@ class StoreWriter:
 
     def progress(self, video_id: str) -> StoredProgress | None:
         """How far the committed file has this video, None if it has nothing of it."""
-        group = video_group(self._reading(), video_id)
-        return None if group is None else read_progress(group)
+        with explained(self.path):
+            group = video_group(self._reading(), video_id)
+            return None if group is None else read_progress(group)
 
     def failures(self) -> dict[str, StoredFailure]:
         """Videos that failed, by id, with what is waiting to be committed."""
@@ -409,10 +418,11 @@ def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
         header = StoreHeader(store.config, store.weights, store.pose_source)
     with StoreWriter(path, header) as writer:
         for video_id in video_ids:
-            with contextlib.suppress(*BROKEN):
+            with contextlib.suppress(StoreError, *BROKEN):
                 writer.drop(video_id)
                 writer.commit()
-            writer.put_aside(video_id)
+            with explained(path):
+                writer.put_aside(video_id)
 
 
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
@@ -10,18 +11,45 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..errors import StoreError
+from ..errors import EpamExtractError, StoreError
 from .layout import OWN_NAMES, StoredFailure, StoredProgress
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
 # What h5py raises on a damaged file.
-BROKEN = (OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError)
+BROKEN = (
+    *(OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError),
+    AttributeError,
+)
 
 NUMBERS = {h5py.h5t.INTEGER: np.int64, h5py.h5t.FLOAT: np.float64, h5py.h5t.ENUM: np.bool_}
 
 log = logging.getLogger(__name__)
+
+
+class Missing(KeyError):
+    """What was asked for is not in the file, and nothing is wrong with that file."""
+
+
+@contextlib.contextmanager
+def explained(path: Path, *, whole: bool = False) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into a StoreError; ``whole``: of opening it."""
+    try:
+        yield
+    except (EpamExtractError, Missing):
+        raise
+    except BROKEN as error:
+        what = first_line(error)
+        if whole:
+            raise StoreError(
+                f"{path}: is damaged as a whole and cannot be read ({what}). Restore it from a "
+                "copy, or delete it and run again."
+            ) from error
+        raise StoreError(
+            f"{path}: a part of it is damaged ({what}). epam-extract verify says which videos that "
+            "concerns, and its --repair drops them; or restore the file from a copy."
+        ) from error
 
 
 def end_of_file_in(path: Path) -> EndOfFile:
@@ -198,8 +226,11 @@ def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
     if name not in OWN_NAMES or name not in group:
         have = ", ".join(sorted(set(group) & OWN_NAMES))
-        raise KeyError(f"{group.name} has no array {name!r}; it has {have}")
-    return group[name]
+        raise Missing(f"{group.name} has no array {name!r}; it has {have}")
+    array = group[name]
+    if not isinstance(array, h5py.Dataset):
+        raise ValueError(f"{group.name}/{name} is no array")
+    return array
 
 
 def plain(value: object) -> object:

@@ -59,7 +59,10 @@ def feature_specs(config: Mapping[str, object]) -> dict[str, Spec]:
 
     ``config`` is ``ExtractConfig.identity()``: its ``features`` and ``stored_dtype`` count.
     """
-    full = {"f16": "<f2", "f32": "<f4"}[str(config["stored_dtype"])]
+    full = {"f16": "<f2", "f32": "<f4"}.get(str(config.get("stored_dtype")))
+    features = config.get("features")
+    if full is None or not isinstance(features, Sequence) or isinstance(features, str):
+        raise StoreError(f"config names no features, or no dtype of them: {dict(config)!r}"[:300])
     cells = (GRID_SIZE, GRID_SIZE)
     choices: dict[str, dict[str, Spec]] = {
         "pooled": {
@@ -75,9 +78,6 @@ def feature_specs(config: Mapping[str, object]) -> dict[str, Spec]:
             "pose_tokens": ((POSE_FRAMES, POSE_CHANNELS), "<f4"),
         },
     }
-    features = config["features"]
-    if not isinstance(features, Sequence):
-        raise StoreError(f"config names no features: {features!r}")
     return {name: spec for key in choices if key in features for name, spec in choices[key].items()}
 
 

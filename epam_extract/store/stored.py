@@ -16,9 +16,9 @@ import numpy as np
 
 from ..errors import StoreError, StoreLocked
 from .hdf5 import (
-    BROKEN,
+    Missing,
     end_of_file_in,
-    first_line,
+    explained,
     get_attribute,
     get_attributes,
     is_complete,
@@ -32,7 +32,14 @@ from .hdf5 import (
     walk,
 )
 from .journal import committed_view, journal_path
-from .layout import OWN_NAMES, SCHEMA_VERSION, StoredFailure, StoredProgress, explain
+from .layout import (
+    OWN_NAMES,
+    SCHEMA_VERSION,
+    StoredFailure,
+    StoredProgress,
+    explain,
+    feature_specs,
+)
 
 try:
     import fcntl
@@ -149,7 +156,7 @@ class FeatureStore:
 
     def __getitem__(self, video_id: str) -> StoredVideo:
         if video_id not in self:
-            raise KeyError(f"{self.path} has no complete video {video_id!r}")
+            raise Missing(f"{self.path} has no complete video {video_id!r}")
         return StoredVideo(self, video_id)
 
     def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
@@ -173,7 +180,8 @@ class FeatureStore:
                 stamp = _stamp(self._descriptor, self._real)
                 if self._h5 is None or stamp != self._stamp:
                     self._refresh(stamp)
-                yield self._h5
+                with explained(self.path):
+                    yield self._h5
             finally:
                 if fcntl is not None:
                     with contextlib.suppress(OSError):
@@ -199,12 +207,10 @@ class FeatureStore:
         self._ids = None
         end_of_file = end_of_file_in(self.path)
         view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
-        try:
+        with explained(self.path, whole=True):
             self._h5 = h5py.File(view, "r")
             self.attributes = _own_attributes(self._h5, self.path)
             read_failures(self._h5)
-        except BROKEN as error:
-            raise _damaged(self.path, error) from error
         self._stamp = stamp
 
 
@@ -223,7 +229,7 @@ class StoredVideo(Mapping[str, np.ndarray]):
         with self._store.reading() as h5:
             group = video_group(h5, self.id)
             if group is None:
-                raise KeyError(f"{self._store.path} no longer has the video {self.id!r}")
+                raise Missing(f"{self._store.path} no longer has the video {self.id!r}")
             yield group
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -267,6 +273,12 @@ class StoredVideo(Mapping[str, np.ndarray]):
             with self._group() as group:
                 yield own_array(group, name)[span]
 
+    def read_plainly(self) -> None:
+        """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
+        with self._group() as group:
+            for holder in (group, *(own_array(group, name) for name in group if name in OWN_NAMES)):
+                dict(holder.attrs)
+
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""
         with self._group() as group:
@@ -283,19 +295,18 @@ def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     if not isinstance(h5["videos"], h5py.Group):
         raise ValueError("no list of videos")
     version = attributes["schema_version"]
-    if not isinstance(version, int) or version > SCHEMA_VERSION:
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"schema {version}")
+    if version > SCHEMA_VERSION:
         raise StoreError(
             f"{path}: has schema {version}, written by {attributes['tool']}; this version reads up "
             f"to {SCHEMA_VERSION}. Upgrade epam-extract, or choose another output file."
         )
+    for name in ("config", "weights", "pose_source"):
+        if not isinstance(json.loads(str(attributes[name])), dict):
+            raise ValueError(f"{name} is no JSON object")
+    feature_specs(json.loads(str(attributes["config"])))
     return attributes
-
-
-def _damaged(path: Path, error: BaseException) -> StoreError:
-    return StoreError(
-        f"{path}: is damaged as a whole and cannot be read ({first_line(error)}). Restore it from "
-        "a copy, or delete it and run again."
-    )
 
 
 def _require_filter(config: Mapping[str, object]) -> None:
