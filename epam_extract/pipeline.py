@@ -23,7 +23,8 @@ import torch
 
 from .clips import collate
 from .concurrency import Budget, Meter, flat_map, map_ahead
-from .config import ExtractConfig
+from .config import ExtractConfig, WeightsConfig
+from .installed import resolve
 from .lane import Event, Job, Lane
 from .model import EPAMBackbone
 from .network import (
@@ -80,7 +81,8 @@ def extract_features(
     Args:
         videos: files, directories (searched recursively) and globs.
         out: the HDF5 file; its layout is in the README.
-        config: all options; those in ``config.identity()`` must agree with a file gone on with.
+        config: all options; those in ``config.identity()`` must agree with a file that is resumed.
+            Weights that it does not name are those of ``$EPAM_WEIGHTS`` or the installed ones.
         list_file: a file with one more path a line, or ``-`` for standard input.
         overwrite: begin the file anew.
         retry_failed: do the videos that failed before, and only those.
@@ -94,7 +96,12 @@ def extract_features(
         StoreError: ``out`` cannot be written, or belongs to other options.
         MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
     """
-    run = _Run(config or ExtractConfig(), Path(out), progress, stop or threading.Event())
+    config = config or ExtractConfig()
+    if config.weights == WeightsConfig() and not dry_run:
+        weights, said_by = resolve(config.weights)
+        config = replace(config, weights=weights)
+        progress.message(f"weights: {weights.file} ({said_by})")
+    run = _Run(config, Path(out), progress, stop or threading.Event())
     sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
     found = find_videos(sources, list_file=list_file)
     if dry_run:

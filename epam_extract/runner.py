@@ -46,7 +46,7 @@ def run_extraction(
     check_writable(summary_to)
     display = open_progress(progress, quiet=quiet, verbose=verbose)
     with Stopper() as stopper, logging_to(display, verbose=verbose, log_file=log_file), display:
-        if not dry_run:  # a plan needs no weights
+        if not dry_run:  # a plan needs no weights; said before torch loads
             weights, said_by = resolve(config.weights)
             config = replace(config, weights=weights)
             if weights.file is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -16,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
 import epam_extract
@@ -739,3 +742,71 @@ def test_signal_handlers_are_put_back() -> None:
         assert signal.getsignal(signal.SIGINT) != before[0]
         assert not stopper.event.is_set()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+@pytest.mark.parametrize("words", [["--help"], ["extract", "--help"], ["models", "list"]])
+def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
+    code = f"import sys; sys.argv[1:] = {words!r}; from epam_extract.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    assert (process.wait(), process.stderr.read()) == (0, b"")
+    process.stderr.close()
+
+
+def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
+    code = (
+        "import sys; sys.argv[1:] = ['models', 'list']; from epam_extract.cli import main; main()"
+    )
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error: the output: No space left on device"
+
+
+def test_what_nobody_foresaw_is_one_sentence_that_names_a_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    def broken(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(in_child, "look", broken)
+    result = run("info", "f.h5")
+    assert result.exit_code == 1
+    (line,) = result.stderr.strip().splitlines()
+    assert "ZeroDivisionError: division by zero" in line and "Traceback" not in line
+    (log,) = tmp_path.rglob("crash-*.log")
+    assert str(log) in line and "in broken" in log.read_text()
+
+
+def test_every_option_that_a_message_names_exists() -> None:
+    """Words like --stride in any string of the package are options of some command."""
+    known = {"--force-reinstall", "--help", "--version"}  # pip's, and typer's own
+
+    def collect(command: object) -> None:
+        for parameter in command.params:  # type: ignore[attr-defined]
+            known.update(parameter.opts)
+        for below in getattr(command, "commands", {}).values():
+            collect(below)
+
+    collect(typer.main.get_command(app))
+    package = Path(in_child.__file__).parent
+    named = {
+        (path.name, word)
+        for path in package.rglob("*.py")
+        if "demo" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value)
+    }
+    assert {(name, word) for name, word in named if word not in known} == set()

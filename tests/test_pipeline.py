@@ -508,6 +508,26 @@ def test_the_file_counts_clipped_values_by_video(
         }
 
 
+def test_weights_that_are_not_named_are_found_as_the_command_finds_them(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Path | None] = []
+
+    def load(weights: WeightsConfig) -> LoadedBackbone:
+        used.append(weights.file)
+        return no_backbone(weights)
+
+    monkeypatch.setattr(pipeline, "load_backbone", load)
+    monkeypatch.setenv("EPAM_WEIGHTS", str(checkpoint := tmp_path / "epam.pth"))
+    checkpoint.touch()
+    extract_features(videos / "sub", tmp_path / "f.h5", replace(POOLED, weights=WeightsConfig()))
+    assert used == [checkpoint]
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.delenv("EPAM_WEIGHTS")
+    with pytest.raises(ConfigError, match="no EPAM-Net weights: pass --weights FILE"):
+        extract_features(videos / "sub", tmp_path / "g.h5", ExtractConfig())
+
+
 def test_a_missing_gpu_and_missing_weights_are_clear() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="--device cuda cannot be used"):

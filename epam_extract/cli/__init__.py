@@ -7,6 +7,7 @@ command was asked for goes to stdout.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated, Any
 
@@ -78,6 +79,34 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):  # a name of any bytes can be printed anywhere
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        target = os.fstat(1)
+    except OSError:  # closed by whoever called us
+        os.open(os.devnull, os.O_WRONLY)
+        target = os.fstat(1)
+    stdout = sys.stdout
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # as in `| head`: the reader has seen enough
+        _give_up_stdout()
+        sys.exit(0)
+    except OSError as error:
+        _give_up_stdout()
+        typer.secho(f"error: the output: {error.strerror}", fg="red", err=True)
+        sys.exit(1)
+    except SystemExit as end:
+        # rich, or typer, met the broken pipe and gave up stdout in its own way
+        if end.code == 1 and (
+            sys.stdout is not stdout or not os.path.samestat(target, os.fstat(1))
+        ):
+            sys.exit(0)
+        raise
+
+
+def _give_up_stdout() -> None:
+    """Let nothing more be written, not even at the interpreter's end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

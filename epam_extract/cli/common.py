@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
+import platformdirs
 import typer
 
 from ..config import CROPS, DECODERS, GRIDS, POSE_MODES, PRECISIONS
@@ -79,6 +82,32 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     except KeyboardInterrupt:
         typer.secho("interrupted", fg="yellow", err=True)
         raise typer.Exit(130) from None
+    except (typer.Exit, typer.Abort, BrokenPipeError):
+        raise
+    except OSError as error:  # such as `> /dev/full`
+        name = error.filename or "the output"
+        typer.secho(f"error: {name}: {error.strerror or error}", fg="red", err=True)
+        raise typer.Exit(1) from None
+    except Exception as error:
+        if verbose:
+            traceback.print_exc()
+        message = (
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. This was not foreseen; "
+            f"what was committed stays. {_report_of(error)}"
+        )
+        typer.secho(f"error: {message}", fg="red", err=True)
+        raise typer.Exit(1) from None
+
+
+def _report_of(error: Exception) -> str:
+    """Write down where an error came from; return the sentence that says where that is."""
+    try:
+        folder = platformdirs.user_log_path("epam-extract", appauthor=False, ensure_exists=True)
+        report = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
+        report.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    except OSError:
+        return "Run it again with -v to see where it happened, and please report it."
+    return f"The log {report} says where it happened; please report it."
 
 
 CONTRADICTIONS = {

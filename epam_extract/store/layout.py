@@ -267,7 +267,7 @@ def check_rows(
         if not finite(result[name]):
             raise unstorable(
                 f"{video_id}: {name} holds NaN, or values beyond the range of "
-                f"{np.dtype(dtype).name}; --stored-dtype f32 has more range, --precision float32 "
+                f"{np.dtype(dtype).name}; --dtype f32 has more range, --precision float32 "
                 "computes with more"
             )
     return result
