@@ -259,6 +259,26 @@ def test_writing_and_overlap_have_their_rows(opened: Bench) -> None:
     assert not list(opened.folder.glob("*.h5"))
 
 
+def test_every_way_is_run_once_however_slow_the_first_is() -> None:
+    now = 0.0
+
+    def way(seconds: float) -> Callable[[], None]:
+        def work() -> None:
+            nonlocal now
+            now += seconds
+
+        return work
+
+    ways = {"slow": way(8), "quick": way(2), "quicker": way(1)}
+    assert in_turns(ways, 9, warm=True, clock=lambda: now).keys() == {"slow"}
+    once = in_turns(ways, 9, warm=True, all_once=True, clock=lambda: now)
+    assert {name: timing.median for name, timing in once.items()} == {
+        "slow": 8,
+        "quick": 2,
+        "quicker": 1,
+    }
+
+
 class FakeChild:
     """Answers orders at once: the script's way takes four times as long as ours."""
 
@@ -306,6 +326,11 @@ def test_end_to_end_compares_with_the_script(opened: Bench) -> None:
     assert rows[bench_whole.SCRIPT].ratio == 1
     assert rows[bench_whole.OURS].ratio == pytest.approx(4)
     assert rows[f"{bench_whole.OURS}, --compile off"].ratio == pytest.approx(4)
+    ours = [name for name in rows if name.startswith(bench_whole.OURS)]
+    assert ours[0] == bench_whole.OURS and ours[1].endswith("--det-every 5")  # compile off is last
+    hour = rows[f"an hour of video: {bench_whole.OURS}"]
+    assert hour.value == pytest.approx(0.02 * 3600 * 25 / 60) and hour.unit == "min"
+    assert "96x64" in hour.note
     busy = rows[f"cores busy: {bench_whole.OURS}"]
     assert busy.value == pytest.approx(1.8 / opened.cores * 100)
     assert "read 50%" in busy.note
@@ -369,7 +394,7 @@ def test_run_bench_reports_rows_limits_and_what_it_skipped(
     monkeypatch.setattr(bench, "network", fast)
     begun: list[str] = []
     report = bench.run_bench([video], config, seconds=2, on_part=begun.append)
-    assert begun == ["decode", "pose", "network", "writing", "overlap", "end to end"]
+    assert begun == ["decode", "pose", "network", "end to end", "writing", "overlap"]
     assert {row.part for row in report.rows} == set(begun)
     skipped = [row for row in report.rows if row.part == "end to end"]
     assert all(row.value is None and "raise --seconds" in row.note for row in skipped)

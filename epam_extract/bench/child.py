@@ -51,10 +51,12 @@ class Clock(Progress):
 
     def __init__(self) -> None:
         self.start = self.stop = Usage.now()
+        self.planned = False
         self.busy: dict[str, list[float]] = defaultdict(list)
 
     def plan(self, plan: Plan) -> None:
-        self.start = Usage.now()
+        if not self.planned:  # the first of several
+            self.start, self.planned = Usage.now(), True
 
     def stages(self, loads: Mapping[str, StageLoad], *, bottleneck: str | None = None) -> None:
         for name, load in loads.items():

@@ -153,14 +153,14 @@ def end_to_end(
     """
     same = replace(bench.config, precision="float32")
     ways = {SCRIPT: (same, bench.plain), OURS: (same, None)}
+    sparse = replace(same, pose=replace(same.pose, det_every=5))
+    fastest = replace(sparse, precision="bf16")
+    if bench.sparse_pose is not None:
+        ways[f"{OURS} --det-every 5"] = (sparse, None)
+        if supports(DTYPES["bf16"], bench.device):
+            ways[f"{OURS} --precision bf16 --det-every 5"] = (fastest, None)
     if compiled:
         ways[f"{OURS}, --compile off"] = (replace(same, compile="off"), None)
-    sparse = replace(same, pose=replace(same.pose, det_every=5))
-    if bench.sparse_pose is not None:
-        ways["epam-extract --det-every 5"] = (sparse, None)
-        if supports(DTYPES["bf16"], bench.device):
-            fastest = replace(sparse, precision="bf16")
-            ways["epam-extract --precision bf16 --det-every 5"] = (fastest, None)
     runs = {name: Runs([]) for name in ways}
     troubles: dict[str, str] = {}
     started = time.monotonic()
@@ -187,7 +187,8 @@ def end_to_end(
             if isinstance(answer, str):
                 troubles[name] = answer
         left = seconds - (time.monotonic() - started)
-        in_turns({name: partial(way, name) for name in ways}, left, rounds=4, warm=True)
+        turns = {name: partial(way, name) for name in ways}
+        in_turns(turns, left, rounds=4, warm=True, all_once=True)
     rows = []
     base: float | None = None
     for name, found in runs.items():
@@ -196,14 +197,29 @@ def end_to_end(
             rows.append(BenchRow("end to end", name, None, "", note=why))
             continue
         wall = median(outcome.usage.wall / outcome.frames for outcome in found.outcomes)
-        base = base or wall if name == SCRIPT or base else None
+        if name == SCRIPT:
+            base = wall
         ratio = None if base is None else base / wall
         note = f"{found.outcomes[0].frames} frames; median of {len(found.outcomes)}"
         rows.append(BenchRow("end to end", name, wall * 1e3, "ms/frame", ratio, note))
+    rows += [_hour(row, bench) for row in rows if row.value is not None and row.name != SCRIPT]
     for name, found in runs.items():
         if found.outcomes and name in (SCRIPT, OURS):
             rows += _costs(name, found, bench.cores)
     return Part(rows)
+
+
+def _hour(row: BenchRow, bench: Bench) -> BenchRow:
+    """What an hour of such video takes here, with these models."""
+    video, rate = bench.video, float(bench.video.fps)
+    models = ", ".join(path.stem for _, path, _ in bench.plain.values())
+    return BenchRow(
+        "end to end",
+        f"an hour of video: {row.name}",
+        (row.value or 0) / 1e3 * 3600 * rate / 60,
+        "min",
+        note=f"{video.width}x{video.height}, {rate:g} frames/s; {models}",
+    )
 
 
 def _costs(name: str, runs: Runs, cores: int) -> list[BenchRow]:
