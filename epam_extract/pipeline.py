@@ -51,8 +51,8 @@ STAGES = {"read": "frames", "pose": "frames", "clips": "windows", "network": "wi
 STAGES["write"] = "windows"
 REPORT_SECONDS = 1.0
 COMPILED = {
-    "native": "the network is compiled: C++ streams, built once a machine",
-    "inductor": "the network is compiled: its first windows take minutes longer",
+    "native": "the network runs as compiled C++ (built once per machine, in a few seconds)",
+    "inductor": "the network is compiled by torch.compile; the first windows take a few minutes",
 }
 MOST_NOTES = 20  # about single videos, in a summary
 MAX_EVENTS = 64  # that may wait for clips to travel with

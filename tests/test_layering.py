@@ -29,7 +29,7 @@ LEVELS = [
     },
     {"network": "network", "lane": "lane", "verify": "verify"},
     {"in_child": "in_child", "planning": "planning", "writing": "writing", "preview": "preview"},
-    {"pipeline": "pipeline"},
+    {"pipeline": "pipeline", "exchange": "exchange"},
     {"bench": "bench", "runner": "runner"},
     {"cli": "cli"},
 ]
@@ -49,6 +49,7 @@ HOMES = {
     "rich": {"progress"},
     "tqdm": {"progress"},
     "onnx": {"demo"},
+    "pyarrow": {"exchange"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

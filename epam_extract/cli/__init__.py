@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from .export import export
 from .extract import extract
 from .files import info, preview, verify
 from .tools import bench, models_app, weights_app
@@ -44,6 +45,7 @@ app.command()(extract)
 app.command()(info)
 app.command()(verify)
 app.command()(preview)
+app.command()(export)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")

@@ -174,13 +174,20 @@ def write_truth(path: Path, name: str, clip: RenderedClip) -> None:
 
 
 def activitynet(plans: tuple[Plan, ...]) -> dict[str, object]:
-    """Return the segments of the untrimmed plans as ActivityNet's JSON has them."""
+    """Return the segments of the untrimmed plans as ActivityNet's JSON has them.
+
+    With the fields that ActionFormer and OpenTAD need beside: ``fps``, ``frame``, ``label_id``.
+    """
+    labels = sorted({label for plan in plans for *_, label in plan.segments})
     database = {
         plan.name: {
             "subset": "validation",
             "duration": plan.seconds,
+            "fps": FPS,
+            "frame": round(plan.seconds * FPS),
             "annotations": [
-                {"segment": [start, end], "label": label} for start, end, label in plan.segments
+                {"segment": [start, end], "label": label, "label_id": labels.index(label)}
+                for start, end, label in plan.segments
             ],
         }
         for plan in plans
