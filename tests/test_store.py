@@ -751,3 +751,28 @@ def test_opening_and_looking_up_read_little(
         opening = sum(reads)
         assert all(store.progress(f"class {n % 7}/v{n}").complete for n in range(100))
     assert opening < 1 << 18 and sum(reads) < path.stat().st_size / 2
+
+
+def test_a_store_is_a_mapping_with_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "feats.h5"
+    with StoreWriter(path, HEADER) as store:
+        for video_id, windows in (("walk", 2), ("wave/a", 3)):
+            write_video(store, video_id, windows, 20)
+        store.commit()
+    with FeatureStore(path) as store:
+        assert isinstance(store, Mapping) and list(store.keys()) == ["walk", "wave/a"]
+        assert [video.id for video in store.values()] == [key for key, _ in store.items()]
+        assert store.get("nothing") is None and store["walk"].fps == 25
+        with pytest.raises(KeyError, match="did you mean 'walk'"):
+            store["wlak"]
+        matrix, index = store.table()
+        assert matrix.shape == (5, 648) and matrix.dtype == np.float32
+        np.testing.assert_array_equal(matrix[2:, :432], store["wave/a"]["rgb_pooled"])
+        np.testing.assert_array_equal(matrix[:2, 432:], store["walk"]["pose_pooled"])
+        assert index["video"].tolist() == [0, 0, 1, 1, 1]
+        assert index["row"].tolist() == [0, 1, 0, 1, 2]
+        np.testing.assert_array_equal(index["centre"][2:], store["wave/a"]["times"][:, 1])
+        alone, _ = store.table(["pose_pooled"], ids=["wave/a"])
+        np.testing.assert_array_equal(alone, store["wave/a"]["pose_pooled"])
+        with pytest.raises(KeyError, match="no array 'rgb'"):
+            store.table(["rgb"])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
@@ -46,15 +48,19 @@ try:
 except ImportError:  # Windows, where nothing writes
     fcntl = None  # type: ignore[assignment]
 
+TABLE_INDEX = np.dtype(
+    [("video", "<i4"), ("row", "<i4"), ("start", "<f8"), ("centre", "<f8"), ("end", "<f8")]
+)
 PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
 
 
-class FeatureStore:
-    """The complete videos of a file, by id; a context manager.
+class FeatureStore(Mapping[str, "StoredVideo"]):
+    """The complete videos of a file, by id: a mapping, and a context manager.
 
-    ``store["a/b"]["rgb_pooled"]`` is a numpy array. It follows a run that is still writing: every
-    access sees the last commit, and no lock outlives the access. Threads, forked and spawned
-    workers (a PyTorch ``Dataset`` may hold it) are fine.
+    ``store["a/b"]["rgb_pooled"]`` is a numpy array; ``store.table()`` is all of them in one matrix;
+    ``store["a/b"].rows("rgb", 10, 12)`` reads two rows and nothing else. It follows a run that is
+    still writing: every access sees the last commit, and no lock outlives the access. Threads,
+    forked and spawned workers (a PyTorch ``Dataset`` may hold it) are fine.
 
     Raises:
         StoreError: there is no such file, or it is not one of ours, or damaged.
@@ -156,8 +162,43 @@ class FeatureStore:
 
     def __getitem__(self, video_id: str) -> StoredVideo:
         if video_id not in self:
-            raise Missing(f"{self.path} has no complete video {video_id!r}")
+            near = difflib.get_close_matches(str(video_id), self.ids, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise Missing(f"{self.path} has no complete video {video_id!r}{hint}")
         return StoredVideo(self, video_id)
+
+    __eq__ = object.__eq__  # not by content: that would read the whole file
+    __hash__ = object.__hash__
+
+    def table(
+        self,
+        features: Sequence[str] = ("rgb_pooled", "pose_pooled"),
+        *,
+        ids: Sequence[str] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Pooled features of all windows as one matrix, and which window each row is.
+
+        Returns:
+            (N, C) float32, the features side by side, and a structured array (N,) with ``video``
+            (its place in ``ids``), ``row``, ``start``, ``centre`` and ``end`` in seconds.
+
+        Raises:
+            KeyError: a video or an array is not there.
+        """
+        chosen = [self[video_id] for video_id in (self.ids if ids is None else ids)]
+        counts = [video.shape("times")[0] for video in chosen]
+        width = sum(chosen[0].shape(name)[1] for name in features) if chosen else 0
+        matrix = np.empty((sum(counts), width), np.float32)
+        index = np.zeros(sum(counts), TABLE_INDEX)
+        at = 0
+        for number, (video, count) in enumerate(zip(chosen, counts, strict=True)):
+            where = slice(at, at + count)
+            np.concatenate([video[name] for name in features], axis=1, out=matrix[where])
+            index["video"][where], index["row"][where] = number, np.arange(count)
+            for column, name in enumerate(("start", "centre", "end")):
+                index[name][where] = video["times"][:, column]
+            at += count
+        return matrix, index
 
     def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
         """Every video's id and whether it is complete; and what is damaged, with the reason."""
@@ -249,6 +290,14 @@ class StoredVideo(Mapping[str, np.ndarray]):
         """The group's attributes as plain Python values: ``fps_num``, ``feat_stride``, ..."""
         with self._group() as group:
             return get_attributes(group)
+
+    @property
+    def fps(self) -> Fraction:
+        """Frames per second."""
+        with self._group() as group:
+            return Fraction(
+                int(get_attribute(group, "fps_num")), int(get_attribute(group, "fps_den"))
+            )
 
     def shape(self, name: str) -> tuple[int, ...]:
         """An array's shape, without reading it."""
