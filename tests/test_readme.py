@@ -44,7 +44,9 @@ def test_snippet_runs(code: str, checkpoint: Path, monkeypatch: pytest.MonkeyPat
 
 def test_commands_and_options_exist() -> None:
     shown = set(
-        re.findall(r"epam-extract (extract|info|verify|preview|bench|weights|models)\b", README)
+        re.findall(
+            r"epam-extract (extract|export|info|verify|preview|bench|weights|models)\b", README
+        )
     )
     helps = {
         name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
