@@ -162,6 +162,10 @@ class ExtractConfig:
     windows: WindowConfig = field(default_factory=WindowConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
+    keypoints: Path | None = None
+    """File or folder of keypoints to use instead of a pose model."""
+    keypoints_missing: str = "fail"
+    """What becomes of a video without keypoints in it: ``fail``, or ``estimate`` them."""
     crop: str = "window"
     """Person box per ``window``, or one per ``video`` as in the original's offline crops."""
     features: tuple[str, ...] = ("pooled", "full")
@@ -185,6 +189,7 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         _one_of("crop", self.crop, CROPS)
+        _one_of("keypoints_missing", self.keypoints_missing, ("fail", "estimate"))
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("stored_dtype", self.stored_dtype, STORED_DTYPES)
         _one_of("compression", self.compression, COMPRESSIONS)

@@ -4,6 +4,7 @@ EpamExtractError
 ├── ConfigError        the options contradict each other, or name what is not there; nothing ran
 ├── CheckpointError    the weights do not fit the network
 ├── PoseModelError     a pose model cannot be had, or is of another kind
+├── KeypointsError     a file of keypoints cannot be read, or is of another kind
 ├── VideoError         one video fails; it is recorded and the run goes on
 │   ├── ProbeError     it cannot be opened or has no frames
 │   └── DecodeError    it opens, but its frames cannot all be read
@@ -32,6 +33,10 @@ class CheckpointError(EpamExtractError):
 
 class PoseModelError(EpamExtractError):
     """A pose model cannot be downloaded or loaded, or it is of another kind."""
+
+
+class KeypointsError(EpamExtractError):
+    """A file of keypoints cannot be read, or holds other skeletons."""
 
 
 class VideoError(EpamExtractError):

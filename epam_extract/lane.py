@@ -17,6 +17,7 @@ from .clips import Cut, WindowCutter, grown_box, tight_box, union_boxes
 from .concurrency import Budget, Meter, map_ahead
 from .config import ExtractConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
+from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
 from .pose import PoseEstimator
 from .records import Clip, FramePiece, PoseTrack, Video, VideoFailure
 from .video import OpenVideo, open_video, read_frames
@@ -70,6 +71,7 @@ class VideoEnded:
     """(W, 48) int64: all its windows."""
 
 
+People = PoseEstimator | VideoKeypoints
 Event = VideoStarted | KeypointsReady | Clip | VideoEnded | VideoFailure
 
 
@@ -78,7 +80,8 @@ class Lane:
     """Turns jobs into events; called by several threads, each with its own video."""
 
     config: ExtractConfig
-    pose: PoseEstimator
+    pose: PoseEstimator | None
+    """None where all keypoints come from a file."""
     pool: Executor
     depth: int
     """Pieces under way in the pool at once."""
@@ -86,6 +89,9 @@ class Lane:
     """Bytes of whole frames."""
     meter: Meter
     stop: threading.Event
+    keypoints: KeypointFile | None = None
+    matches: Matches | None = None
+    """Which videos have keypoints in that file."""
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Read ``job``'s video; its failure is an event, the machine's an error."""
@@ -113,29 +119,45 @@ class Lane:
             yield VideoStarted(job, job.path, status.st_size, status.st_mtime_ns, header.frames)
             ahead = frames_per_piece(header.height, header.width) * (READER_PIECES + self.depth)
             frames = min(config.windows.span + ahead, max(header.frames, 1))
+            people = self._people(job, header.height, header.width)
             with self.budget.hold(frames * header.height * header.width * 3):
                 if config.crop == "video" or config.windows.grid == "single":
-                    yield from self._in_two_passes(job, opened)
+                    yield from self._in_two_passes(job, opened, people)
                 else:
-                    yield from self._in_one_pass(job, opened)
+                    yield from self._in_one_pass(job, opened, people)
                 if opened.video is not None:  # else the run was asked to stop
+                    if isinstance(people, VideoKeypoints):
+                        people.require(opened.video.num_frames)
                     windows = plan_windows(opened.video.num_frames, config.windows)
                     yield VideoEnded(opened.video, windows)
 
-    def _in_one_pass(self, job: Job, opened: OpenVideo) -> Iterator[Event]:
+    def _people(self, job: Job, height: int, width: int) -> People:
+        """Where this video's keypoints come from."""
+        if self.keypoints is not None and self.matches is not None:
+            key = self.matches.found.get(job.video_id)
+            if key is not None:
+                return self.keypoints.open(key, height=height, width=width)
+        if self.pose is None:
+            raise KeypointsFailed(
+                f"{job.path}: no keypoints are given for it in {self.config.keypoints}; "
+                "--keypoints-missing estimate estimates them"
+            )
+        return self.pose
+
+    def _in_one_pass(self, job: Job, opened: OpenVideo, people: People) -> Iterator[Event]:
         """Windows are cut as soon as their frames are there."""
         cutter = WindowCutter(job.video_id, self.config.windows, first=job.windows_done)
         needed = earliest_frame(job.windows_done, self.config.windows)
         step = frames_per_piece(opened.header.height, opened.header.width)
         start = min(needed, max(job.frames_done - 1, 0)) // step * step
-        for piece, track in self._estimated(self._frames(opened, start)):
+        for piece, track in self._estimated(self._frames(opened, start), people):
             if piece.start >= job.frames_done:
                 yield KeypointsReady(job.video_id, piece.start, track)
             yield from self._clips(cutter.add(piece, track))
         if opened.video is not None:
             yield from self._clips(cutter.finish())
 
-    def _in_two_passes(self, job: Job, opened: OpenVideo) -> Iterator[Event]:
+    def _in_two_passes(self, job: Job, opened: OpenVideo, people: People) -> Iterator[Event]:
         """The box, or the one window, is known when the last frame's people are.
 
         Frames of a video too big to keep are decoded a second time. Tracks are kept: 204 bytes a
@@ -144,7 +166,7 @@ class Lane:
         tracks: list[PoseTrack] = []
         kept: list[FramePiece] | None = []
         frame_bytes = opened.header.height * opened.header.width * 3
-        for piece, track in self._estimated(self._frames(opened, 0)):
+        for piece, track in self._estimated(self._frames(opened, 0), people):
             if piece.start >= job.frames_done:
                 yield KeypointsReady(job.video_id, piece.start, track)
             tracks.append(track)
@@ -181,13 +203,16 @@ class Lane:
                 self.meter.add("read", time.perf_counter() - waited, len(piece.frames))
                 yield piece
 
-    def _estimated(self, pieces: Iterator[FramePiece]) -> Iterator[tuple[FramePiece, PoseTrack]]:
+    def _estimated(
+        self, pieces: Iterator[FramePiece], people: People
+    ) -> Iterator[tuple[FramePiece, PoseTrack]]:
         """Each piece with its people; several pieces are under way at a time."""
-        return map_ahead(self.pool, self._estimate, pieces, depth=self.depth)
 
-    def _estimate(self, piece: FramePiece) -> tuple[FramePiece, PoseTrack]:
-        with self.meter.measure("pose", len(piece.frames)):
-            return piece, self.pose.estimate(piece)
+        def estimate(piece: FramePiece) -> tuple[FramePiece, PoseTrack]:
+            with self.meter.measure("pose", len(piece.frames)):
+                return piece, as_stored(people.estimate(piece))
+
+        return map_ahead(self.pool, estimate, pieces, depth=self.depth)
 
     def _clips(self, cuts: list[Cut]) -> Iterator[Clip]:
         for cut in cuts:
@@ -196,3 +221,9 @@ class Lane:
             with self.meter.measure("clips"):
                 clip = cut.clip()
             yield clip
+
+
+def as_stored(track: PoseTrack) -> PoseTrack:
+    """Scores as the file holds them, so that features computed from the file are the same."""
+    scores = track.keypoint_scores.astype(np.float16).astype(np.float32)
+    return PoseTrack(track.keypoints, scores)

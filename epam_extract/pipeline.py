@@ -24,6 +24,7 @@ import torch
 from .clips import collate
 from .concurrency import Budget, Meter, flat_map, map_ahead
 from .config import ExtractConfig, WeightsConfig
+from .exchange.keypoints import KeypointFile, Matches, open_keypoints
 from .installed import resolve
 from .lane import Event, Job, Lane
 from .model import EPAMBackbone
@@ -140,16 +141,25 @@ class _Run:
     ) -> Summary:
         config, progress = self.config, self.progress
         weights = load_backbone(config.weights)
-        pose = open_pose_model(
-            config.pose, device=self._pose_device(), threads=1, on_download=progress.download
-        )
-        notes = [note for note in (weights.announcement, pose.announcement) if note]
+        keypoints = open_keypoints(config.keypoints) if config.keypoints is not None else None
+        pose = None
+        if keypoints is None or config.keypoints_missing == "estimate":
+            pose = open_pose_model(
+                config.pose, device=self._pose_device(), threads=1, on_download=progress.download
+            )
+        pose_source: dict[str, object] = {}
+        if pose is not None:
+            pose_source |= pose.source
+        if keypoints is not None:
+            pose_source |= keypoints.source
+        announced = (weights.announcement, pose.announcement if pose is not None else None)
+        notes = [note for note in announced if note]
         for note in notes:
             progress.message(note)
 
         def header(compiled: str) -> StoreHeader:
             identity = {**config.identity(), "compiled": compiled}
-            return StoreHeader(identity, weights.identity, pose.source)
+            return StoreHeader(identity, weights.identity, pose_source)
 
         compiled = None
         if self.out.exists() and not overwrite:
@@ -162,6 +172,10 @@ class _Run:
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         for video_id in videos.skipped:
             progress.video_skipped(video_id)
+        matches = None
+        if keypoints is not None:
+            matches = keypoints.match(job.video_id for job in videos.jobs)
+            progress.message(matches.report())
         with Planner(videos, config, self.out, progress=progress) as planner:
             plan = planner.wait(HEAD_START_SECONDS)  # most plans are exact by then
             planner.check_disk()
@@ -175,7 +189,7 @@ class _Run:
                 if network is not None:
                     # Again under the lock: another run may have gone on with the file meanwhile.
                     videos = sort_videos(found, store, retry_failed=retry_failed)
-                    self._extract(videos.jobs, pose, network, output, planner)
+                    self._extract(videos.jobs, pose, network, output, planner, keypoints, matches)
         summary = self._summary(videos, output, notes=notes)
         progress.finished(summary)
         return summary
@@ -220,10 +234,12 @@ class _Run:
     def _extract(
         self,
         jobs: Sequence[Job],
-        pose: PoseEstimator,
+        pose: PoseEstimator | None,
         network: Network,
         output: Output,
         planner: Planner,
+        keypoints: KeypointFile | None = None,
+        matches: Matches | None = None,
     ) -> None:
         """Run the jobs through all stages; the calling thread writes."""
         kind = self.device.type
@@ -243,6 +259,8 @@ class _Run:
                 budget=Budget(FRAME_BYTES[kind]),
                 meter=self.meter,
                 stop=self.stop,
+                keypoints=keypoints,
+                matches=matches,
             )
             lanes = min(self.config.workers or LANES[kind], len(jobs))
             events = stack.enter_context(

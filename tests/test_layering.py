@@ -27,9 +27,10 @@ LEVELS = [
         "interrupt": "interrupt",
         "demo": "demo",
     },
+    {"exchange": "exchange"},
     {"network": "network", "lane": "lane", "verify": "verify"},
     {"in_child": "in_child", "planning": "planning", "writing": "writing", "preview": "preview"},
-    {"pipeline": "pipeline", "exchange": "exchange"},
+    {"pipeline": "pipeline"},
     {"bench": "bench", "runner": "runner"},
     {"cli": "cli"},
 ]

@@ -19,6 +19,7 @@ from ..config import (
 from ..errors import ConfigError
 from .common import (
     AGAIN,
+    POSE,
     SCREEN,
     SPEED,
     STORED,
@@ -85,6 +86,15 @@ def extract(
     keypoint_score: KeypointScore = PoseConfig.keypoint_score,
     max_persons: MaxPersons = PoseConfig.max_persons,
     det_every: DetEvery = PoseConfig.det_every,
+    keypoints: Annotated[
+        File,
+        option(
+            POSE, "Use this file or folder of keypoints instead of a pose model.", metavar="PATH"
+        ),
+    ] = ExtractConfig.keypoints,
+    keypoints_missing: Annotated[
+        str, option(POSE, "Videos without keypoints in it: fail, or estimate.", metavar="NAME")
+    ] = ExtractConfig.keypoints_missing,
     grid: Grid = WindowConfig.grid,
     stride: Stride = WindowConfig.stride,
     frame_interval: FrameInterval = WindowConfig.frame_interval,
@@ -150,6 +160,8 @@ def extract(
                 random_seed=random_weights,
                 demo=demo,
             ),
+            keypoints=keypoints,
+            keypoints_missing=keypoints_missing,
             crop=crop,
             features=chosen_features(features, no_full=no_full),
             precision=precision,

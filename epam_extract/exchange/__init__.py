@@ -1,14 +1,18 @@
-"""Features out, in the files that those who train on them read; annotations in."""
+"""Annotations and keypoints in; features out, in the files that those who train read."""
 
 from .annotations import Annotations, Event, VideoAnnotation, read_annotations
 from .export import FORMATS, Exported, export_features
+from .keypoints import KeypointFile, Matches, open_keypoints
 
 __all__ = [
     "FORMATS",
     "Annotations",
     "Event",
     "Exported",
+    "KeypointFile",
+    "Matches",
     "VideoAnnotation",
     "export_features",
+    "open_keypoints",
     "read_annotations",
 ]
