@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import av
 import make_videos as make
+import numpy as np
 import pytest
 from test_pipeline import POOLED, StandInPose, stand_ins
+from test_store import HEADER
+from test_store import write_video as write_features
 
+from epam_extract import planning
 from epam_extract.errors import ProbeError
 from epam_extract.pipeline import extract_features
 from epam_extract.progress import Progress
-from epam_extract.store import FeatureStore
+from epam_extract.records import Plan
+from epam_extract.store import FeatureStore, StoreWriter
 from epam_extract.verify import verify
-from epam_extract.video import close_workers, probe
+from epam_extract.video import close_workers, open_video, probe, read_header, worker_pool
+from epam_extract.video.frames import has_decord
 
 __all__ = ["stand_ins"]  # a fixture
 
@@ -224,3 +232,102 @@ def test_lists_of_other_files_and_addresses_are_not_followed(
             probe(path, "x")
         with pytest.raises(TimeoutError):  # nobody called
             server.accept()
+
+
+def test_names_are_shown_escaped_everywhere(
+    tmp_path: Path,
+) -> None:
+    from rich.console import Console
+
+    from epam_extract.progress.contents import info_report, problem_table
+    from epam_extract.progress.displays import logging_to
+    from epam_extract.progress.lines import PlainLines, TqdmBar
+    from epam_extract.progress.reports import failure_table
+    from epam_extract.records import VideoFailure
+    from epam_extract.verify import describe
+
+    name = "esc\x1b[31m\nred\u202e"
+    shown = r"esc\x1b[31m\nred\u202e"
+    failure = VideoFailure(name, "probe", f"{name}: no")
+    with StoreWriter(tmp_path / "f.h5", HEADER) as store:
+        write_features(store, name, 1, 9)
+        store.commit()
+    console = Console(file=io.StringIO(), width=200)
+    for display in (PlainLines(console), TqdmBar(console)):
+        with logging_to(display, verbose=True, log_file=tmp_path / "log"):
+            display.video_failed(failure)
+            display.warning(name)
+    console.print(failure_table([failure]))
+    console.print(problem_table([(name, None, name)]))
+    console.print(info_report(describe(tmp_path / "f.h5")))
+    text = console.file.getvalue() + (tmp_path / "log").read_text()  # type: ignore[attr-defined]
+    assert "\x1b" not in text and "\u202e" not in text
+    assert text.count(shown) >= 8
+
+
+def test_a_video_is_read_once_and_a_header_costs_next_to_nothing(tmp_path: Path) -> None:
+    """Bytes that the decoder's process reads, as the system counts them."""
+    noise = np.random.default_rng(0).integers(0, 256, (24, 480, 640, 3), np.uint8)
+    path = tmp_path / "noise.mp4"
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuvj420p"
+        stream.codec_context.qmin = stream.codec_context.qmax = 2
+        for picture in [*noise, *noise]:
+            out.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "rgb24")))
+        out.mux(stream.encode(None))
+    size = path.stat().st_size
+    assert size > 10e6
+    close_workers()
+    read_header(path)  # starts the one worker there is
+    (worker,) = worker_pool._idle
+
+    def read_by(work: Callable[[], object]) -> float:
+        def count() -> int:
+            lines = Path(f"/proc/{worker.pid}/io").read_text().splitlines()
+            return int(dict(line.split(": ") for line in lines)["rchar"])
+
+        before = count()
+        work()
+        assert worker_pool._idle == [worker]
+        return (count() - before) / size
+
+    def drain(decoder: str) -> None:
+        with open_video(path, "x", decoder=decoder) as opened:
+            assert sum(len(piece.frames) for piece in opened.frames()) == 48
+
+    assert read_by(lambda: read_header(path)) < 0.02
+    assert read_by(lambda: drain("pyav")) < 1.1
+    if has_decord():
+        assert read_by(lambda: drain("decord")) < 2.1
+
+
+def test_the_first_features_do_not_wait_for_the_plan(
+    small: bytes, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every header but the first takes until two videos are done."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"{number}.mp4").write_bytes(small)
+    done = threading.Semaphore(0)
+    real, plans = planning.read_header, []
+
+    def slow(path: Path):
+        if path.stem != "0":
+            assert done.acquire(timeout=60)
+            done.release()
+        return real(path)
+
+    class Listen(Progress):
+        def plan(self, plan: Plan) -> None:
+            plans.append((plan.exact, plan.frames))
+
+        def video_done(self, video_id: str, windows: int) -> None:
+            done.release()
+
+    monkeypatch.setattr(planning, "read_header", slow)
+    monkeypatch.setattr("epam_extract.writing.COMMIT_SECONDS", 0.0)
+    summary = extract_features(folder, tmp_path / "f.h5", POOLED, progress=Listen())
+    assert summary.done == 6
+    assert plans[0] == (False, 0)

@@ -68,11 +68,12 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     try:
         yield
     except EpamExtractError as error:
+        from ..progress import escaped
         from ..runner import status_of, write_json
 
         if verbose and not isinstance(error, ConfigError):
             traceback.print_exc()
-        message = " ".join(str(error).splitlines())
+        message = escaped(" ".join(str(error).splitlines()))
         typer.secho(f"error: {message}", fg="red", err=True)
         status = status_of(error)
         if not isinstance(error, ConfigError):
@@ -85,7 +86,9 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except OSError as error:  # such as `> /dev/full`
-        name = error.filename or "the output"
+        from ..progress import escaped
+
+        name = escaped(str(error.filename or "the output"))
         typer.secho(f"error: {name}: {error.strerror or error}", fg="red", err=True)
         raise typer.Exit(1) from None
     except Exception as error:

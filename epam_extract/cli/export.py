@@ -60,4 +60,6 @@ def export(
 
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    from ..progress import escaped
+
+    return escaped(", ".join(names[:5])) + more

@@ -8,6 +8,7 @@ count for them: videos, frames, speed, time left.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from ..records import Plan, StageLoad, Summary, VideoFailure
 
 log = logging.getLogger(__name__)
 
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 PACE_SECONDS = 60.0  # speed and time left come from this much of the past
 FIRST_PACE_SECONDS = 2.0  # and are not shown before this much of it is there
 
@@ -196,6 +198,11 @@ class Tally(Progress):
         """``120 of 4,000 frames``, or ``of about``."""
         about = "" if self.planned is None or self.planned.exact else "about "
         return f"{self.frames:,} of {about}{self.frames_total:,} frames"
+
+
+def escaped(text: str) -> str:
+    """``text`` on one line and without what a terminal would obey, such as colours in a name."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def in_bytes(count: float) -> str:

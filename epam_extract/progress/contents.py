@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from . import counted, in_bytes, in_time
+from . import counted, escaped, in_bytes, in_time
 
 
 def info_report(contents: Mapping[str, Any]) -> RenderableType:
@@ -33,7 +33,7 @@ def problem_table(problems: Sequence[tuple[str, str | None, str]]) -> Renderable
     before = None
     for video_id, array, message in problems:
         name = "" if video_id == before else video_id
-        table.add_row(Text(name), array or "", Text(message))
+        table.add_row(Text(escaped(name)), array or "", Text(escaped(message)))
         before = video_id
     return table
 
@@ -91,14 +91,14 @@ def _videos(contents: Mapping[str, Any]) -> RenderableType:
     table.add_column("flags", style="yellow", overflow="fold")
     for row in contents["videos"]:
         table.add_row(
-            Text(row["id"]),
+            Text(escaped(row["id"])),
             f"{row['windows']:,}",
             f"{row['frames']:,}",
             "-" if row["seconds"] is None else in_time(row["seconds"]),
             f"{row['width']}x{row['height']}" if row["width"] else "-",
             _fps(row["fps"] or "0/0"),
             _share(row["person_share"]),
-            Text(_flags(row)),
+            Text(escaped(_flags(row))),
         )
     return table
 
@@ -110,7 +110,9 @@ def _list(title: str, rows: Sequence[Mapping[str, str]]) -> RenderableType:
         table.add_column("stage", no_wrap=True)
     table.add_column("what happened", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(row[key]) for key in ("id", "stage", "message") if key in row))
+        table.add_row(
+            *(Text(escaped(row[key])) for key in ("id", "stage", "message") if key in row)
+        )
     return table
 
 

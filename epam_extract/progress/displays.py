@@ -29,7 +29,7 @@ from rich.text import Text
 
 from ..errors import ConfigError
 from ..records import Summary
-from . import in_bytes, in_rate, in_time
+from . import escaped, in_bytes, in_rate, in_time
 from .lines import Display, JsonLines, PlainLines, TqdmBar
 
 KINDS = ("auto", "rich", "plain", "tqdm", "json", "none")
@@ -79,7 +79,7 @@ def logging_to(display: Display, *, verbose: bool, log_file: Path | None) -> Ite
         except OSError as error:
             raise ConfigError(f"--log-file {log_file} cannot be written: {error}") from error
         layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-        handlers[-1].setFormatter(logging.Formatter(layout))
+        handlers[-1].setFormatter(_OneLine(layout))
     loggers = [logging.getLogger(name) for name in ("epam_extract", "py.warnings")]
     before = [(logger.level, logger.propagate) for logger in loggers]
     logging.captureWarnings(True)
@@ -99,6 +99,14 @@ def logging_to(display: Display, *, verbose: bool, log_file: Path | None) -> Ite
                 logger.removeHandler(handler)
         for handler in handlers:
             handler.close()
+
+
+class _OneLine(logging.Formatter):
+    """A record's message on one line; a traceback keeps its own."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = escaped(record.message)
+        return super().formatMessage(record)
 
 
 class _ToDisplay(logging.Handler):
@@ -136,7 +144,7 @@ class LiveDisplay(Display):
 
     def line(self, text: str, *, style: str = "") -> None:
         # Not under self.lock: the refreshing thread takes the console's lock, then ours.
-        self.console.print(Text(text, style=style))
+        self.console.print(Text(escaped(text), style=style))
 
     def finished(self, summary: Summary) -> None:
         super().finished(summary)
@@ -188,7 +196,7 @@ class LiveDisplay(Display):
         if self.planned and self.planned.skipped:
             text.append("   ").append(f"{self.planned.skipped:,} done before", style="dim")
         if self.running:
-            names = ", ".join(self.running)
+            names = escaped(", ".join(self.running))
             text.append("   ").append(f"now {names}", style="dim")
         elapsed = Text(f"{in_time(time.monotonic() - self.started)} so far", style="dim")
         line.add_row("", text, elapsed)

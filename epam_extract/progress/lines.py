@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.text import Text
 
 from ..records import Plan, StageLoad, Summary, VideoFailure
-from . import Tally, counted, in_bytes, in_rate, in_time, in_words
+from . import Tally, counted, escaped, in_bytes, in_rate, in_time, in_words
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -42,7 +42,7 @@ class Display(Tally):
     def line(self, text: str, *, style: str = "") -> None:
         """Print one line beside the display, whatever characters it has."""
         with self.lock:
-            self.console.print(Text(text, style=style))
+            self.console.print(Text(escaped(text), style=style))
 
     def logged(self, text: str) -> None:
         """Print one line of another module's log."""
@@ -168,7 +168,7 @@ class TqdmBar(Display):
         from tqdm import tqdm
 
         with self.lock:
-            tqdm.write(text, file=self.console.file)
+            tqdm.write(escaped(text), file=self.console.file)
 
     def plan(self, plan: Plan) -> None:
         from tqdm.auto import tqdm

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ..config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
 from ..records import BenchReport, Summary, VideoFailure
-from . import counted, in_bytes, in_rate, in_time
+from . import counted, escaped, in_bytes, in_rate, in_time
 
 WIDTH = 120  # of a log or a pipe, which have none of their own
 
@@ -83,7 +83,9 @@ def failure_table(failures: Sequence[VideoFailure]) -> RenderableType:
     table.add_column("stage")
     table.add_column("what happened", overflow="fold")
     for failure in failures:
-        table.add_row(Text(failure.video_id), Text(failure.stage), Text(failure.message))
+        table.add_row(
+            *(Text(escaped(part)) for part in (failure.video_id, failure.stage, failure.message))
+        )
     return table
 
 
@@ -152,7 +154,7 @@ def _figures(summary: Summary) -> RenderableType:
         clipped = f"{counted(summary.clipped, 'value')} beyond float16, clipped to its range"
         table.add_row("  clipped", Text(f"{clipped} (--dtype f32 keeps them)", style="yellow"))
     for note in summary.notes:
-        table.add_row("  note", Text(note, style="yellow"))
+        table.add_row("  note", Text(escaped(note), style="yellow"))
     return table
 
 
