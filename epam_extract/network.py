@@ -17,7 +17,7 @@ from .model import (
     EPAMBackbone,
     load_stream_weights,
     load_weights,
-    native,
+    native_build,
     random_weights,
     weights_identity,
 )
@@ -135,8 +135,10 @@ def worth_compiling(choice: str, device: torch.device, dtype: torch.dtype, windo
     if choice != "auto":
         return choice == "on"
     if device.type == "cpu":
-        least = 0 if native.is_built() else COMPILE_MIN_WINDOWS["cpu"]
-        return dtype == torch.float32 and native.find_compiler() is not None and windows >= least
+        least = 0 if native_build.is_built() else COMPILE_MIN_WINDOWS["cpu"]
+        return (
+            dtype == torch.float32 and native_build.find_compiler() is not None and windows >= least
+        )
     return windows >= COMPILE_MIN_WINDOWS["cuda"]
 
 
@@ -163,6 +165,7 @@ class Network:
         self._fused = fuse(backbone.to(device), dtype=self.dtype, compile=compile)
         self.compiled: str = self._fused.compiled
         """``native``, ``inductor``, or empty: last digits differ between them."""
+        self.uncompiled_because: str = self._fused.uncompiled_because
         self._limit: int | None = None
         self._on_halved = on_halved
         self._local = threading.local()

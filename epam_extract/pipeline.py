@@ -24,6 +24,7 @@ import torch
 from .clips import collate
 from .concurrency import Budget, Meter, flat_map, map_ahead
 from .config import ExtractConfig, WeightsConfig
+from .errors import StoreMismatch
 from .exchange.keypoints import KeypointFile, Matches, open_keypoints
 from .installed import resolve
 from .lane import Event, Job, Lane
@@ -223,6 +224,13 @@ class _Run:
                 f"the GPU's memory is full: going on with {size} clips at a time"
             ),
         )
+        if compiles and stored and not network.compiled:
+            raise StoreMismatch(
+                f"{self.out}: its features come from the compiled network, whose last digits are "
+                f"others, and it cannot be had here: {network.uncompiled_because}. Install a C++ "
+                "compiler (such as g++) and run the same command again, or choose another output "
+                "file"
+            )
         if network.compiled:
             progress.message(COMPILED[network.compiled])
         elif compiles:

@@ -12,7 +12,8 @@ from epam_extract.model import (
     X3DTemporalShift,
     X3DTemporalShiftPose,
     fast,
-    native,
+    folded,
+    native_build,
     random_weights,
 )
 from epam_extract.model.fast import fuse, pool, supports, tokens
@@ -31,10 +32,10 @@ def backbone() -> EPAMBackbone:
 @pytest.fixture(scope="module", params=["torch", "native"])
 def fused(request, backbone):
     """The copy as it runs everywhere, and as a machine with a C++ compiler has it."""
-    if request.param == "native" and native.find_compiler() is None:
+    if request.param == "native" and native_build.find_compiler() is None:
         pytest.skip("no C++ compiler is here")
     fused = fuse(backbone, compile=request.param == "native")
-    assert request.param == "torch" or native.is_built()
+    assert request.param == "torch" or native_build.is_built()
     assert fused.compiled == ("native" if request.param == "native" else "")
     return fused
 
@@ -86,7 +87,7 @@ def test_odd_sizes_are_equal(backbone, fused):
 
 @pytest.mark.parametrize("chunk_bytes", [1, 100_000, 1 << 40])
 def test_pieces_of_any_size_give_the_same(backbone, clips, chunk_bytes, monkeypatch):
-    monkeypatch.setattr(fast, "CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(folded, "CHUNK_BYTES", chunk_bytes)
     with torch.inference_mode():
         for found, expected in zip(fuse(backbone)(*clips), backbone(*clips), strict=True):
             assert worst(found, expected) < FLOAT32_BOUND
@@ -95,8 +96,8 @@ def test_pieces_of_any_size_give_the_same(backbone, clips, chunk_bytes, monkeypa
 def test_a_whole_batch_at_once_is_equal(backbone, clips):
     """What happens on a GPU, on the CPU: every clip in one go, inputs padded."""
     fused = fuse(backbone)
-    fused.rgb = fast.FusedStream(backbone.rgb_backbone, pad_input=True)
-    fused.pose = fast.FusedStream(backbone.pose_backbone, pad_input=True)
+    fused.rgb = folded.FusedStream(backbone.rgb_backbone, pad_input=True)
+    fused.pose = folded.FusedStream(backbone.pose_backbone, pad_input=True)
     with torch.inference_mode():
         for found, expected in zip(fused.clips(*clips), backbone(*clips), strict=True):
             assert worst(found, expected) < FLOAT32_BOUND
@@ -170,10 +171,10 @@ def test_threads_do_not_disturb_each_other(fused, clips, one_thread):
 
 
 def test_without_a_compiler_it_says_so_and_goes_on(backbone, clips, monkeypatch, caplog):
-    monkeypatch.setattr(native, "find_compiler", lambda: None)
-    native.library.cache_clear()
+    monkeypatch.setattr(native_build, "find_compiler", lambda: None)
+    native_build.library.cache_clear()
     fused = fuse(backbone, compile=True)
-    native.library.cache_clear()
+    native_build.library.cache_clear()
     assert fused.compiled == ""
     assert "no C++ compiler" in caplog.text
     with torch.inference_mode():
@@ -188,11 +189,11 @@ def test_a_compiler_that_fails_is_named(monkeypatch, tmp_path):
     failing.chmod(0o755)
     monkeypatch.setenv("CXX", str(failing))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    native.library.cache_clear()
-    assert not native.is_built()
-    with pytest.raises(native.NativeUnavailable, match="failed: no"):
-        native.library()
-    native.library.cache_clear()
+    native_build.library.cache_clear()
+    assert not native_build.is_built()
+    with pytest.raises(native_build.NativeUnavailable, match="failed: no"):
+        native_build.library()
+    native_build.library.cache_clear()
 
 
 def test_other_attention_one_stream_and_training_mode(clips):

@@ -318,6 +318,22 @@ def test_features_that_are_no_numbers_fail_the_video(
         assert list(store) == ["sub/one", "sub/short"]
 
 
+def test_a_compiled_file_without_a_compiler_says_what_to_do(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "f.h5"
+    monkeypatch.setattr(StandInNetwork, "compiled", "native")
+    extract_features(videos / "sub" / "one.mp4", out, POOLED)
+    before = contents(out)
+    monkeypatch.setattr(StandInNetwork, "compiled", "")
+    monkeypatch.setattr(StandInNetwork, "uncompiled_because", "no compiler is here", raising=False)
+    with pytest.raises(StoreMismatch, match=r"no compiler is here\. Install a C\+\+ compiler"):
+        extract_features(videos, out, POOLED)
+    assert contents(out).keys() == before.keys()
+    monkeypatch.setattr(StandInNetwork, "compiled", "native")
+    assert extract_features(videos, out, POOLED).done == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "field"),
     [

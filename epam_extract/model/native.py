@@ -1,42 +1,22 @@
-"""``fuse(compile=True)`` on a CPU: the streams in C++, built once with the machine's compiler.
+"""``fuse(compile=True)`` on a CPU: the folded streams in C++.
 
-``native.cpp`` has no dependencies, so building takes seconds; the library is kept in the user's
-cache, by content, compiler and processor. What ``torch.compile`` cannot do, and this does, is
-to take a block a few image rows at a time through all three convolutions.
+``native.cpp`` has no dependencies, so building it takes seconds; see ``native_build``. What
+``torch.compile`` cannot do, and this does, is to take a block a few image rows at a time through
+all three convolutions.
 """
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import logging
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from .fast import FusedBlock, FusedConv, FusedStream
+from .folded import FusedBlock, FusedConv, FusedStream
+from .native_build import NativeUnavailable, library
 
-logger = logging.getLogger(__name__)
-
-SOURCE = Path(__file__).with_name("native.cpp")
-FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-Wno-psabi")
-COMPILERS = ("c++", "g++", "clang++")
-BUILD_SECONDS = 300
 VECTOR = 8  # channels come in vectors of that many
-
-
-class NativeUnavailable(RuntimeError):
-    """The compiled streams cannot be had on this machine; the message says why."""
 
 
 def _fields(kind: type, names: str) -> list[tuple[str, type]]:
@@ -59,92 +39,6 @@ class _Stem(ctypes.Structure):
         ("weight", ctypes.c_void_p),
         ("bias", ctypes.c_void_p),
     ]
-
-
-def find_compiler() -> str | None:
-    """The C++ compiler to use: ``$CXX``, or the first of ``COMPILERS`` that is there."""
-    names = [os.environ.get("CXX", ""), *COMPILERS]
-    return next((found for name in names if name and (found := shutil.which(name))), None)
-
-
-def is_built() -> bool:
-    """Whether an earlier run has built the library for this machine, so that it costs nothing."""
-    compiler = find_compiler()
-    try:
-        return compiler is not None and SOURCE.exists() and _path(compiler).exists()
-    except NativeUnavailable:
-        return False
-
-
-@cache
-def library() -> ctypes.CDLL:
-    """Build ``native.cpp``, or find it built, and load it.
-
-    Raises:
-        NativeUnavailable: no compiler, or it fails, or its result cannot be loaded.
-    """
-    compiler = find_compiler()
-    if compiler is None:
-        raise NativeUnavailable("no C++ compiler (g++ or clang++) is here")
-    if not SOURCE.exists():
-        raise NativeUnavailable(f"{SOURCE} is missing from this copy of the package")
-    path = _path(compiler)
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            built = Path(folder) / path.name
-            _run([compiler, *FLAGS, "-shared", "-fPIC", "-o", str(built), str(SOURCE)])
-            built.replace(path)  # at once, so that two processes may build at the same time
-        logger.info("built %s with %s", path, compiler)
-    try:
-        loaded = ctypes.CDLL(str(path))
-    except OSError as error:
-        raise NativeUnavailable(f"{path} cannot be loaded: {error}") from error
-    loaded.epam_block_scratch.restype = ctypes.c_int64
-    loaded.epam_stem_scratch.restype = ctypes.c_int64
-    return loaded
-
-
-def _path(compiler: str) -> Path:
-    """Where the library for this source, compiler and processor is kept."""
-    version = _run([compiler, "--version"])
-    parts = (SOURCE.read_text(), version, " ".join(FLAGS), _processor())
-    digest = hashlib.sha256("\0".join(parts).encode()).hexdigest()
-    return _folder() / f"native-{digest[:16]}.so"
-
-
-def _run(command: Sequence[str]) -> str:
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise NativeUnavailable(f"{command[0]} cannot be run: {error}") from error
-    if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["nothing said"])[0]
-        raise NativeUnavailable(f"{command[0]} failed: {said}")
-    return done.stdout or done.stderr
-
-
-def _processor() -> str:
-    """What ``-march=native`` depends on: a cache may be shared by machines that differ."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    known = [line for line in lines if line.startswith(("model name", "flags", "CPU part"))]
-    return platform.machine() + platform.processor() + "".join(sorted(set(known)))
-
-
-def _folder() -> Path:
-    """A private folder for the built library: the user's cache, or a fresh temporary one."""
-    cache_home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(cache_home) / "epam_extract"
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        mine = not hasattr(os, "getuid") or folder.stat().st_uid == os.getuid()
-        if mine and os.access(folder, os.W_OK):
-            return folder
-    except OSError:
-        logger.debug("%s cannot be used", folder)
-    return Path(tempfile.mkdtemp(prefix="epam_extract-"))
 
 
 class NativeStream:
