@@ -38,7 +38,7 @@ def frames_per_piece(height: int, width: int) -> int:
 
 GRIDS = ("centered", "valid", "single")
 CROPS = ("window", "video")
-FEATURES = ("pooled", "full", "tokens")
+FEATURES = ("pooled", "full", "tokens", "attention")
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
 STORED_DTYPES = ("f16", "f32")
 COMPRESSIONS = ("none", "lzf", "gzip", "blosc2")

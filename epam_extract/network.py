@@ -221,6 +221,8 @@ class Network:
             heatmaps = render_heatmaps(keypoints, scores)
             out_rgb, out_pose = self._fused(rgb, heatmaps)
             tensors, clipped = self._store_form({"rgb": out_rgb, "pose": out_pose})
+            if "attention" in self.features:
+                tensors["attention"] = self._fused.attention_map(out_pose).half()
             arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
             return arrays, clipped.cpu().numpy()
 

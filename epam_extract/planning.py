@@ -174,6 +174,7 @@ def window_bytes(config: ExtractConfig) -> float:
         "pooled": 4 * (RGB_CHANNELS + POSE_CHANNELS),
         "tokens": 4 * (rgb + pose),
         "full": item * cells * (rgb + pose),
+        "attention": 2 * RGB_FRAMES * cells,
     }
     rows = 4 * POSE_FRAMES + 3 * 8 + 4 + 4 + 4 * 4  # frames, times, valid, person, box
     return rows + sum(sizes[name] for name in set(config.features))

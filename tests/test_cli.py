@@ -25,7 +25,7 @@ import epam_extract
 from epam_extract import in_child, installed, runner
 from epam_extract import verify as verify_module
 from epam_extract.cli import app
-from epam_extract.config import ExtractConfig
+from epam_extract.config import FEATURES, ExtractConfig
 from epam_extract.errors import CheckpointError, ConfigError, MachineError, StoreError
 from epam_extract.interrupt import Stopper
 from epam_extract.progress import Progress
@@ -334,7 +334,7 @@ def test_the_summary_tells_where_the_file_is_and_what_is_in_it(pipeline: Pipelin
 
 @pytest.mark.parametrize("stored_dtype", ["f16", "f32"])
 def test_what_the_summary_says_is_in_the_file_is_its_layout(stored_dtype: str) -> None:
-    config = ExtractConfig(features=("pooled", "full", "tokens"), stored_dtype=stored_dtype)
+    config = ExtractConfig(features=FEATURES, stored_dtype=stored_dtype)
     specs = {**layout.feature_specs(config.identity()), **layout.ROWS}
     expected = {
         name: ("(" + ", ".join(["W", *map(str, shape)]) + ("," if not shape else "") + ")", dtype)

@@ -77,6 +77,16 @@ def test_a_clips_bits_do_not_depend_on_its_batch(fused, clips):
             assert torch.equal(found[0], expected[i])
 
 
+def test_the_attention_map_is_the_modules_whatever_the_batch(backbone, fused, clips):
+    with torch.inference_mode():
+        pose = fused(*clips)[1]
+        together = fused.attention_map(pose)
+        expected = backbone.attention_module(pose[:, :, ::3])[:, 0]
+    assert torch.allclose(together, expected, atol=1e-6)
+    for i in range(len(pose)):
+        assert torch.equal(fused.attention_map(pose[i, None])[0], together[i])
+
+
 def test_odd_sizes_are_equal(backbone, fused):
     """Rows and columns that no stride divides, and one frame alone."""
     rgb, heatmaps = torch.randn(1, 3, 1, 75, 61), torch.rand(1, 17, 3, 19, 16)

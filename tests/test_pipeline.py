@@ -452,7 +452,7 @@ def test_the_network_stage_gives_what_the_module_gives() -> None:
 
     loaded = load_backbone(CONFIG.weights)
     batch = replace(real_batch(), clips=(None,) * 2)  # two real rows and one of padding
-    stage = make_network(features=("pooled", "full", "tokens"))
+    stage = make_network(features=settings.FEATURES)
     arrays = stage(batch).arrays
     mean = torch.tensor(settings.IMAGENET_MEAN).view(3, 1, 1, 1)
     std = torch.tensor(settings.IMAGENET_STD).view(3, 1, 1, 1)
@@ -462,6 +462,9 @@ def test_the_network_stage_gives_what_the_module_gives() -> None:
     )
     with torch.inference_mode():
         expected = loaded.backbone(rgb, heatmaps)
+        attention = loaded.backbone.attention_module(expected[1][:, :, ::3])[:, 0]
+    assert arrays["attention"].dtype == np.float16 and attention.std() > 0.01
+    np.testing.assert_allclose(arrays["attention"], attention, atol=1e-3)
     for name, want in zip(("rgb", "pose"), expected, strict=True):
         spread = float(want.std())
         np.testing.assert_allclose(

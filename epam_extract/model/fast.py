@@ -143,6 +143,17 @@ class FusedBackbone(nn.Module):
         features = torch.addcmul(features, features, attention)
         return features.permute(0, 4, 1, 2, 3), pose.permute(0, 4, 1, 2, 3)
 
+    @torch.no_grad()
+    def attention_map(self, pose: Tensor) -> Tensor:
+        """What guided the RGB features, once more: they were multiplied by one plus it.
+
+        Pose features (N, 216, 3T, h, w), as ``forward`` returns them -> (N, T, h, w) float32 in
+        (0, 1). As there, a clip's numbers on a CPU are the same bits whatever the batch.
+        """
+        guide = pose[:, :, ::RGB_STEP].float().contiguous()  # (N, 216, T, h, w)
+        batches = guide.split(1) if guide.device.type == "cpu" else [guide]
+        return torch.cat([self.attention(batch)[:, 0] for batch in batches])
+
     def compile_streams(self) -> None:
         """Do what ``fuse(compile=True)`` promises."""
         device = self.mean.device.type

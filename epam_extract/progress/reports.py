@@ -107,6 +107,9 @@ def datasets(config: ExtractConfig) -> list[tuple[str, str, str, str]]:
         rows.append(("rgb_tokens", shape, "float32", "RGB features, time kept"))
         shape = f"(W, {POSE_FRAMES}, {POSE_CHANNELS})"
         rows.append(("pose_tokens", shape, "float32", "pose features, time kept"))
+    if "attention" in config.features:
+        shape = f"(W, {RGB_FRAMES}, {grid})"
+        rows.append(("attention", shape, "float16", "where the pose stream makes RGB look, 0 to 1"))
     return rows + [
         ("frames", f"(W, {POSE_FRAMES})", "int32", "the window's frames"),
         ("times", "(W, 3)", "float64", "start, centre, end in seconds"),

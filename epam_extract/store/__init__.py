@@ -6,6 +6,7 @@
     /videos/<id>/rgb_pooled  (W,432) f32         pose_pooled (W,216) f32
                 /rgb         (W,432,16,7,7) f16  pose (W,216,48,7,7) f16   one chunk a window
                 /rgb_tokens  (W,16,432) f32      pose_tokens (W,48,216) f32
+                /attention   (W,16,7,7) f16      what RGB features were multiplied by, less one
                 /frames      (W,48) i32          times (W,3) f64: start, centre, end in seconds
                 /valid (W,) f32   person (W,) f32   box (W,4) i32
                 /keypoints   (M,T,17,2) f32      keypoint_scores (M,T,17) f16

@@ -49,7 +49,10 @@ TRACKS: dict[str, Spec] = {
 FULL_MAPS = ("rgb", "pose")
 """One chunk a window; compressed if asked for."""
 OWN_NAMES = frozenset(
-    [*ROWS, *TRACKS, *FULL_MAPS, "rgb_pooled", "pose_pooled", "rgb_tokens", "pose_tokens"]
+    [
+        *(*ROWS, *TRACKS, *FULL_MAPS, "attention"),
+        *(f"{stream}_{form}" for stream in ("rgb", "pose") for form in ("pooled", "tokens")),
+    ]
 )
 """What a video's group may hold of its own; anything else in it is another video's folder."""
 
@@ -77,6 +80,7 @@ def feature_specs(config: Mapping[str, object]) -> dict[str, Spec]:
             "rgb_tokens": ((RGB_FRAMES, RGB_CHANNELS), "<f4"),
             "pose_tokens": ((POSE_FRAMES, POSE_CHANNELS), "<f4"),
         },
+        "attention": {"attention": ((RGB_FRAMES, *cells), "<f2")},
     }
     return {name: spec for key in choices if key in features for name, spec in choices[key].items()}
 
