@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from .evaluate import classify
 from .export import export
 from .extract import extract
 from .files import info, preview, verify
@@ -46,6 +47,7 @@ app.command()(info)
 app.command()(verify)
 app.command()(preview)
 app.command()(export)
+app.command()(classify)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")
