@@ -16,6 +16,7 @@ from test_cli import run
 from torch import nn
 
 from epam_extract import CheckpointError, ConfigError, EPAMBackbone, load_heads
+from epam_extract.errors import KeypointsError
 from epam_extract.exchange.classify import Classifier, mean_class_accuracy, read_names
 from epam_extract.exchange.labels import find_examples, read_labels
 from epam_extract.installed import add
@@ -209,11 +210,10 @@ def test_stored_segments_belong_to_the_group_of_their_video(tmp_path: Path) -> N
     ]
 
 
-@pytest.mark.parametrize("payload", [print, np.testing.assert_equal, np.random.seed])
-def test_a_pickle_that_names_code_is_refused(tmp_path: Path, payload: object) -> None:
+def test_labels_in_a_pickle_that_names_code_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.pkl"
-    path.write_bytes(pickle.dumps({"annotations": [payload]}))
-    with pytest.raises(ConfigError, match="could run code"):
+    path.write_bytes(pickle.dumps({"annotations": [print]}))
+    with pytest.raises(KeypointsError, match="could run code"):
         read_labels(path)
 
 
@@ -229,10 +229,8 @@ def test_a_pickle_that_names_code_is_refused(tmp_path: Path, payload: object) ->
         ("a.csv", b"video,label,start,end\na,b,x,1\n", "could not convert"),
         ("a.csv", b"\xff\xfe\x00", "no UTF-8 text"),
         ("a.json", b'{"taxonomy": []}', "has no 'database'"),
-        ("a.pkl", b"junk", "not read"),
         ("a.pkl", pickle.dumps([1]), "expected a CSV"),
         ("a.pkl", pickle.dumps({"annotations": [{"frame_dir": "a"}]}), "holds no label"),
-        ("a.pkl", pickle.dumps([{"x": np.array([{}], object)}]), "arrays of Python objects"),
     ],
 )
 def test_labels_of_another_shape_are_one_sentence(

@@ -1,4 +1,4 @@
-"""What features are worth: ``classify``."""
+"""What features are worth: ``classify``, ``check``."""
 
 from __future__ import annotations
 
@@ -72,6 +72,47 @@ def classify(
             for note in [*classifier.notes, *notes]:
                 typer.secho(f"note: {note}", fg="yellow", err=True)
             WRITERS[output](classifier, windows, top, accuracy)
+
+
+def check(
+    file: Features,
+    annotations: Annotated[
+        Path,
+        typer.Argument(
+            show_default=False,
+            help="ActivityNet JSON, or CSV: video,start,end,label[,subset] in seconds.",
+        ),
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Say what does not fit between features and annotations, before training on them.
+
+    Exit status 3 where something does not.
+    """
+    with one_line_errors():
+        from dataclasses import asdict
+
+        from ..exchange import read_annotations
+        from ..exchange.check import KINDS, check_annotations
+        from ..progress import counted
+        from ..progress.evaluated import finding_table
+        from ..progress.reports import show
+        from ..store import FeatureStore
+
+        annotated = read_annotations(annotations)
+        with FeatureStore(file) as store:
+            findings = check_annotations(store, annotated)
+        if as_json:
+            counts = {kind: sum(f.kind == kind for f in findings) for kind in KINDS}
+            content = {"counts": counts, "findings": [asdict(finding) for finding in findings]}
+            typer.echo(json.dumps(content, indent=1))
+        elif findings:
+            show(finding_table([(KINDS[f.kind], f.subject, f.message) for f in findings]))
+            typer.echo(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
+        else:
+            typer.echo(f"{file} and {annotations}: all is well")
+    raise typer.Exit(3 if findings else 0)
 
 
 def _compared(

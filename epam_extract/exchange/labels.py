@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..store import FeatureStore
 from .annotations import read_annotations
-from .pickles import read_pickle
+from .unpickle import load_pickle
 
 EXPECTED = (
     "expected a CSV with the header video,label[,split][,group][,start,end], ActivityNet's JSON, "
@@ -82,10 +82,11 @@ def read_labels(path: Path) -> list[Labelled]:
 
     Raises:
         ConfigError: it cannot be read, is of another shape, or holds no label.
+        KeypointsError: it is a pickle that could run code, or is damaged.
     """
     try:
         if path.suffix in PICKLES:
-            labels = list(_pyskl(read_pickle(path)))
+            labels = list(_pyskl(load_pickle(path)))
         else:
             text = path.read_text("utf-8-sig")
             rows = [row for row in csv.reader(text.splitlines()) if row and row[0][:1] != "#"]

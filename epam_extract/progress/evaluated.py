@@ -42,3 +42,18 @@ def accuracy_table(
         theirs = f"{published[2]:.1%}" if published is not None and name == published[1] else ""
         table.add_row(name, f"{share:.1%}", *([theirs] if published is not None else []))
     return table
+
+
+def finding_table(findings: Sequence[tuple[str, str, str]]) -> RenderableType:
+    """What is wrong, of which video or class, and how."""
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("what", style="yellow", max_width=32)
+    table.add_column("where", overflow="fold")
+    table.add_column("how", overflow="fold")
+    before = None
+    for kind, subject, message in findings:
+        if before not in (None, kind):
+            table.add_section()
+        table.add_row("" if kind == before else kind, Text(subject), Text(message))
+        before = kind
+    return table
