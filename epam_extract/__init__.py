@@ -15,6 +15,7 @@ _HOMES = {
     "X3DTemporalShift": "model",
     "X3DTemporalShiftPose": "model",
     "CBAMSpatialEfficientTemporalAttention": "model",
+    "load_heads": "model",
     "load_weights": "model",
     "fuse": "model.fast",
     "extract_features": "pipeline",
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
         EPAMBackbone,
         X3DTemporalShift,
         X3DTemporalShiftPose,
+        load_heads,
         load_weights,
     )
     from .model.fast import fuse

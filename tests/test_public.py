@@ -29,6 +29,7 @@ NAMES = {
     "__version__",
     "extract_features",
     "fuse",
+    "load_heads",
     "load_weights",
 }
 

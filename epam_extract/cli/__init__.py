@@ -1,8 +1,8 @@
 """The ``epam-extract`` command: reads options, calls the library, reports.
 
 Exit status: 0 all done; 1 nothing could be run, or ``verify`` found something wrong; 2 wrong usage;
-3 some videos failed, they are listed; 130 interrupted. What a run says goes to stderr, what a
-command was asked for goes to stdout.
+3 some videos failed, or ``check`` found something, and they are listed; 130 interrupted. What a run
+says goes to stderr, what a command was asked for goes to stdout.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
+from .evaluate import check, classify
 from .export import export
 from .extract import extract
 from .files import info, preview, verify
@@ -46,6 +47,8 @@ app.command()(info)
 app.command()(verify)
 app.command()(preview)
 app.command()(export)
+app.command()(check)
+app.command()(classify)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")

@@ -9,6 +9,7 @@ from .epam import (
     EPAMBackbone,
     SpatialTemporalAttention,
 )
+from .heads import EPAMHeads, load_heads
 from .weights import load_stream_weights, load_weights, random_weights
 from .x3d import X3DTemporalShift, X3DTemporalShiftPose
 
@@ -16,9 +17,11 @@ __all__ = [
     "ATTENTION_TYPES",
     "CBAMSpatialEfficientTemporalAttention",
     "EPAMBackbone",
+    "EPAMHeads",
     "SpatialTemporalAttention",
     "X3DTemporalShift",
     "X3DTemporalShiftPose",
+    "load_heads",
     "load_stream_weights",
     "load_weights",
     "random_weights",

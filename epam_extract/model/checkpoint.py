@@ -110,6 +110,19 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: no such file, no checkpoint, or no tensors in it.
     """
+    tensors = read_tensors(path)
+    heads = sorted(name for name in tensors if name.startswith(HEADS))
+    if heads:
+        logger.info("%s: ignored %d tensors of classification heads", path, len(heads))
+    return {name: tensor for name, tensor in tensors.items() if not name.startswith(HEADS)}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return all tensors of a checkpoint under this package's names, heads too.
+
+    Raises:
+        CheckpointError: no such file, no checkpoint, or no tensors in it.
+    """
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
         raise CheckpointError(f"{path}: {what}. Expected an EPAM-Net checkpoint file (.pth).")
@@ -122,11 +135,7 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
             f"{path}: no tensors in it (a {type(content).__name__}). Expected an EPAM-Net "
             f"checkpoint: named tensors, bare or under {' or '.join(WRAPPERS)}."
         )
-    ours = _without_shared_prefix({_our_name(name): value for name, value in tensors.items()})
-    heads = sorted(name for name in ours if name.startswith(HEADS))
-    if heads:
-        logger.info("%s: ignored %d tensors of classification heads", path, len(heads))
-    return {name: tensor for name, tensor in ours.items() if not name.startswith(HEADS)}
+    return _without_shared_prefix({_our_name(name): value for name, value in tensors.items()})
 
 
 def _unwrapped(content: object) -> object:

@@ -1,0 +1,186 @@
+"""What features are worth: ``classify``, ``check``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .common import File, one_line_errors
+
+if TYPE_CHECKING:
+    from ..exchange.classify import Accuracy, Classifier
+
+FORMATS = ("table", "csv", "json")
+Features = Annotated[Path, typer.Argument(show_default=False, help="File of features.")]
+
+
+def classify(
+    file: Features,
+    *,
+    weights: Annotated[
+        File, typer.Option(help="Checkpoint with its heads; else the installed one.")
+    ] = None,
+    labels: Annotated[
+        File, typer.Option(metavar="NAMES", help="Class names, one per line, in the heads' order.")
+    ] = None,
+    truth: Annotated[
+        File,
+        typer.Option(
+            help="Labels to compare with: CSV video,label[,split][,start,end], ActivityNet JSON, "
+            "PYSKL pickle; else the file's own."
+        ),
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Compare with this split, as xsub_val.")
+    ] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Classify each window, not each video.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="Classes to list.")] = 5,
+    output: Annotated[
+        str, typer.Option("--format", metavar="NAME", help=", ".join(FORMATS))
+    ] = "table",
+) -> None:
+    """Classify stored features with EPAM-Net's own heads; no video is read again.
+
+    A video's logits are the mean of its windows'. With labels it says how many are right: top-1,
+    top-5 and mean class accuracy as the authors compute them, beside their published figure.
+    """
+    with one_line_errors():
+        from ..config import WeightsConfig
+        from ..errors import ConfigError
+        from ..exchange.classify import Classifier, read_names
+        from ..exchange.labels import read_labels
+        from ..installed import resolve
+        from ..store import FeatureStore
+
+        if output not in FORMATS:
+            raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output!r}")
+        checkpoint = weights or resolve(WeightsConfig())[0].file
+        if checkpoint is None:
+            raise ConfigError("classify needs a checkpoint with heads: pass --weights FILE")
+        with FeatureStore(file) as store:
+            names = None if labels is None else read_names(labels)
+            classifier = Classifier(store, checkpoint, names=names)
+            known = None if truth is None else read_labels(truth)
+            accuracy, notes = _compared(classifier, known, split)
+            for note in [*classifier.notes, *notes]:
+                typer.secho(f"note: {note}", fg="yellow", err=True)
+            WRITERS[output](classifier, windows, top, accuracy)
+
+
+def check(
+    file: Features,
+    annotations: Annotated[
+        Path,
+        typer.Argument(
+            show_default=False,
+            help="ActivityNet JSON, or CSV: video,start,end,label[,subset] in seconds.",
+        ),
+    ],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+) -> None:
+    """Say what does not fit between features and annotations, before training on them.
+
+    Exit status 3 where something does not.
+    """
+    with one_line_errors():
+        from dataclasses import asdict
+
+        from ..exchange import read_annotations
+        from ..exchange.check import KINDS, check_annotations
+        from ..progress import counted
+        from ..progress.evaluated import finding_table
+        from ..progress.reports import show
+        from ..store import FeatureStore
+
+        annotated = read_annotations(annotations)
+        with FeatureStore(file) as store:
+            findings = check_annotations(store, annotated)
+        if as_json:
+            counts = {kind: sum(f.kind == kind for f in findings) for kind in KINDS}
+            content = {"counts": counts, "findings": [asdict(finding) for finding in findings]}
+            typer.echo(json.dumps(content, indent=1))
+        elif findings:
+            show(finding_table([(KINDS[f.kind], f.subject, f.message) for f in findings]))
+            typer.echo(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
+        else:
+            typer.echo(f"{file} and {annotations}: all is well")
+    raise typer.Exit(3 if findings else 0)
+
+
+def _compared(
+    classifier: Classifier, labels: list | None, split: str | None
+) -> tuple[Accuracy | None, list[str]]:
+    """Accuracy on the labels given, or on the file's own where they fit the classes."""
+    from ..errors import ConfigError
+    from ..exchange.labels import stored_labels
+
+    if labels is None and split is not None:
+        raise ConfigError("--split names a split of --truth: pass both")
+    own = stored_labels(classifier.store) if labels is None else []
+    if not (labels or own):
+        return None, []
+    try:
+        accuracy, examples = classifier.accuracy(labels or own, split=split)
+    except ConfigError as error:
+        if labels is not None:
+            raise
+        return None, [f"the videos' own labels are left out: {error}"]
+    return accuracy, examples.notes() if labels is not None else []
+
+
+def _table(classifier: Classifier, windows: bool, top: int, accuracy: Accuracy | None) -> None:
+    from ..progress.evaluated import accuracy_table, prediction_table
+    from ..progress.reports import show
+
+    predictions = classifier.predictions(windows=windows, top=top)
+    show(
+        prediction_table(
+            (p.video, None if p.row is None else (p.start, p.end), p.classes, p.logits)
+            for p in predictions
+        )
+    )
+    if accuracy is not None:
+        figures = [
+            ("top-1", accuracy.top1),
+            ("top-5", accuracy.top5),
+            ("mean class", accuracy.mean_class),
+        ]
+        show(accuracy_table(accuracy.examples, figures, accuracy.published))
+
+
+def _csv(classifier: Classifier, windows: bool, top: int, accuracy: Accuracy | None) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("video", "row", "start", "end", "rank", "class", "logit"))
+    for p in classifier.predictions(windows=windows, top=top):
+        where = (p.video, "" if p.row is None else p.row, round(p.start, 3), round(p.end, 3))
+        for rank, (name, logit) in enumerate(zip(p.classes, p.logits, strict=True), start=1):
+            writer.writerow((*where, rank, name, f"{logit:.6g}"))
+    if accuracy is not None:
+        typer.echo(
+            f"{accuracy.examples:,} labelled: top-1 {accuracy.top1:.4f}, top-5 "
+            f"{accuracy.top5:.4f}, mean class {accuracy.mean_class:.4f}",
+            err=True,
+        )
+
+
+def _json(classifier: Classifier, windows: bool, top: int, accuracy: Accuracy | None) -> None:
+    from dataclasses import asdict
+
+    predictions = [asdict(p) for p in classifier.predictions(windows=windows, top=top)]
+    content = {
+        "accuracy": None if accuracy is None else asdict(accuracy),
+        "notes": classifier.notes,
+        "predictions": predictions,
+    }
+    typer.echo(json.dumps(content, indent=1))
+
+
+WRITERS = {"table": _table, "csv": _csv, "json": _json}
