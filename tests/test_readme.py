@@ -45,7 +45,7 @@ def test_snippet_runs(code: str, checkpoint: Path, monkeypatch: pytest.MonkeyPat
 def test_commands_and_options_exist() -> None:
     shown = set(
         re.findall(
-            r"epam-extract (extract|export|info|verify|preview|bench|weights|models)\b", README
+            r"epam-extract (extract|export|check|classify|info|verify|preview|bench|weights|models)\b", README
         )
     )
     helps = {
