@@ -7,11 +7,13 @@ the one added last is the default. A run takes its weights from, in this order: 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
+import secrets
 import shutil
-import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +31,8 @@ WHERE_FROM = (
     "The authors publish theirs in the Google Drive folder named in the README of "
     "github.com/ahmed-nady/Multimodal-Action-Recognition"
 )
+ADDING = ".adding-"  # files that are being copied
+LEFT_OVER_SECONDS = 3600  # since its last byte was written
 _DEFAULT = "default.txt"  # in the folder: the file name of the default
 
 
@@ -156,17 +160,20 @@ def _must_have_attention(weights: WeightsConfig, option: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy so that ``target`` is either whole or not there."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".adding-", suffix=target.suffix)
+    """Copy so that ``target`` is either whole or not there; what killed copies left is removed."""
+    for left_over in target.parent.glob(f"{ADDING}*"):
+        with contextlib.suppress(OSError):
+            if left_over.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
+                left_over.unlink()
+    beside = target.with_name(f"{ADDING}{secrets.token_hex(8)}{target.suffix}")
     try:
-        with os.fdopen(handle, "wb") as out, source.open("rb") as data:
+        with beside.open("xb") as out, source.open("rb") as data:  # its mode follows the umask
             shutil.copyfileobj(data, out)
             out.flush()
             os.fsync(out.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
+        beside.replace(target)
     finally:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -108,6 +109,11 @@ class Lane:
                 f"out of memory while reading {job.path}; use fewer --workers"
             ) from None
         except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                raise MachineError(
+                    f"too many files are open while reading {job.path}; raise the limit "
+                    "(ulimit -n 1024) or use fewer --workers"
+                ) from None
             log.exception("%s failed", job.path)
             message = f"{type(error).__name__}: {error}"
             yield VideoFailure(job.video_id, VideoError.stage, message, job.path)

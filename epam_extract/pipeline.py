@@ -37,7 +37,7 @@ from .network import (
     pick_precision,
     worth_compiling,
 )
-from .planning import Planner, SortedVideos, sort_videos
+from .planning import Planner, SortedVideos, require_open_files, sort_videos
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .records import Clip, FeatureBatch, StageLoad, Summary
@@ -141,6 +141,7 @@ class _Run:
         self, found: Sequence[FoundVideo], *, overwrite: bool, retry_failed: bool
     ) -> Summary:
         config, progress = self.config, self.progress
+        require_open_files(min(config.workers or LANES[self.device.type], len(found)))
         weights = load_backbone(config.weights)
         keypoints = open_keypoints(config.keypoints) if config.keypoints is not None else None
         pose = None

@@ -36,6 +36,8 @@ BYTES_PER_FRAME = NUM_KEYPOINTS * (2 * 4 + 2)  # keypoints and scores of one per
 BYTES_PER_VIDEO = 32 << 10  # HDF5's own, measured
 TELL_SECONDS = 0.5  # between two estimates
 LEAVE_SECONDS = 2.0
+OPEN_FILES = 48  # of a process with torch, models, output and log; 22 did not do, 28 did
+OPEN_FILES_PER_LANE = 8  # a decoder's pipes and shared memory
 
 
 @dataclass
@@ -178,6 +180,28 @@ def window_bytes(config: ExtractConfig) -> float:
     }
     rows = 4 * POSE_FRAMES + 3 * 8 + 4 + 4 + 4 * 4  # frames, times, valid, person, box
     return rows + sum(sizes[name] for name in set(config.features))
+
+
+def require_open_files(lanes: int) -> None:
+    """Have the system let this process open the files of so many lanes at a time.
+
+    Raises:
+        MachineError: it lets us open fewer, and the limit is not ours to raise.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    needed = OPEN_FILES + OPEN_FILES_PER_LANE * lanes
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (soft, hard) or hard >= needed:
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return
+    raise MachineError(
+        f"this process may open only {hard} files at a time and a run needs {needed}: raise the "
+        "limit (ulimit -n 1024), or use fewer --workers"
+    )
 
 
 def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,27 @@ def test_a_checkpoint_that_does_not_fit_leaves_nothing_behind(
     with pytest.raises(CheckpointError, match="3 tensors missing"):
         add(make(tmp_path / "other.pth"), check=refuse)
     assert not data_folder.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="there is no umask")
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_what_is_installed_follows_the_umask(tmp_path: Path, mask: int, mode: int) -> None:
+    before = os.umask(mask)
+    try:
+        done = add(make(tmp_path / "a.pth"), check=fine)
+    finally:
+        os.umask(before)
+    assert done.path.stat().st_mode & 0o777 == mode
+
+
+def test_what_a_killed_copy_left_is_removed_in_time(tmp_path: Path, data_folder: Path) -> None:
+    old = make(data_folder / f"{installed.ADDING}old.pth")
+    new = make(data_folder / f"{installed.ADDING}new.pth")  # somebody else is at it
+    os.utime(old, (0, 0))
+    add(make(tmp_path / "a.pth"), check=fine)
+    assert not old.exists()
+    assert new.exists()
+    assert [one.path.name for one in installed.installed()] == ["a.pth"]
 
 
 def test_a_copy_that_breaks_off_leaves_nothing_behind(

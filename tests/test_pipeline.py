@@ -4,6 +4,7 @@ Decoding, cutting, batching and writing are real. The pose models and the networ
 whose numbers depend on every pixel and keypoint they are given, except where a test says so.
 """
 
+import errno
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -316,6 +317,33 @@ def test_features_that_are_no_numbers_fail_the_video(
     assert [(f.video_id, f.stage) for f in summary.failures] == [("long", "write")]
     with FeatureStore(tmp_path / "f.h5") as store:
         assert list(store) == ["sub/one", "sub/short"]
+
+
+def test_too_low_a_limit_of_open_files_is_raised_or_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (24, before[1]))
+        planning.require_open_files(2)
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (64, before[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (24, 24))
+    with pytest.raises(MachineError, match=r"only 24 files .* needs 64: .*ulimit -n 1024"):
+        planning.require_open_files(2)
+
+
+def test_running_out_of_open_files_is_not_the_videos_fault(
+    videos: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_more(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(lane, "open_video", no_more)
+    with pytest.raises(MachineError, match="too many files are open"):
+        extract_features(videos, tmp_path / "f.h5", POOLED)
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert not store.failures
 
 
 def test_a_compiled_file_without_a_compiler_says_what_to_do(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -231,3 +234,21 @@ def test_an_unknown_device_is_refused(tmp_path) -> None:
     path = write_network(tmp_path / "a.onnx", [DETS])
     with pytest.raises(PoseModelError, match="'mps'"):
         open_network(path, DETECTORS, option="--det-model", device="mps")
+
+
+def test_onnxruntime_keeps_no_record_of_what_it_ran(tmp_path) -> None:
+    """In a process of its own, since onnxruntime decides once."""
+    path = write_network(tmp_path / "a.onnx", [DETS])
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from epam_extract.pose.networks import open_network\n"
+        "open_network(Path(sys.argv[1]), ('yolox',), option='--det-model')"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    names = ("HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "TMPDIR")
+    environment = {**os.environ, **dict.fromkeys(names, str(home))}
+    for name in ("ORT_DISABLE_TELEMETRY", "CI", "GITHUB_ACTIONS"):  # would all keep it quiet
+        environment.pop(name, None)
+    subprocess.run([sys.executable, "-c", code, path], env=environment, check=True)
+    assert not list(home.rglob("*onnxruntime*"))

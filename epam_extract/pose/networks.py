@@ -22,6 +22,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import mmap
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,10 @@ PAD_VALUE = 114
 STRIDES = (8, 16, 32)
 SMALL_INPUT, MEDIUM_INPUT = 128 * 192, 416 * 416  # pixels, see _batch
 GPU_PROVIDER = "CUDAExecutionProvider"
+
+# Since 1.29 onnxruntime keeps a database of what it ran, with an id of the machine, in the user's
+# cache, and sends it to its makers, unless this is set before its first session.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @dataclass(frozen=True)
