@@ -12,7 +12,7 @@ from .common import File, one_line_errors
 
 def export(
     file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
-    out: Annotated[Path, typer.Argument(show_default=False, help="Folder to write.")],
+    out: Annotated[Path, typer.Argument(show_default=False, help="Folder to write, or FILE.hdf5.")],
     *,
     to: Annotated[
         str,
@@ -30,9 +30,11 @@ def export(
         File,
         typer.Option(help="ActivityNet JSON, or CSV: video,start,end,label[,subset] in seconds."),
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Videos written at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Videos written at the same time.")] = 2,
 ) -> None:
     """Write features as the files that ActionFormer, OpenTAD, MS-TCN and others read.
+
+    OUT may be a name ending in .hdf5: one file for ActionFormer, which links to FILE.
 
     The same command finishes an interrupted export, and adds videos that are complete by then.
     """
@@ -49,13 +51,17 @@ def export(
             jobs=jobs,
         )
         typer.echo(f"{done.out}: {counted(done.videos, 'video')}, {done.written:,} of them new")
-        for count, what in (
+        for names, what in (
             (done.incomplete, "not complete in the file yet: left out"),
-            (len(done.missing), f"annotated but not in the file: {_some(done.missing)}"),
-            (len(done.unannotated), f"without annotations: {_some(done.unannotated)}"),
+            (done.missing, "annotated but not in the file"),
+            (done.unannotated, "without annotations"),
         ):
-            if count:
-                typer.echo(f"{counted(count, 'video')} {what}", err=True)
+            if names:
+                typer.echo(f"{counted(len(names), 'video')} {what}: {_some(names)}", err=True)
+        for video_id, reason in done.failed.items():
+            typer.echo(f"{video_id}: damaged in the file: {reason}", err=True)
+        if done.failed:
+            raise typer.Exit(3)
 
 
 def _some(names: tuple[str, ...]) -> str:

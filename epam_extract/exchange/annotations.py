@@ -18,6 +18,17 @@ EXPECTED = (
     "end], 'label'}]}}}) or a CSV of video,start,end,label[,subset] in seconds"
 )
 COLUMNS = ("video", "start", "end", "label")
+TRAINING, VALIDATION, TESTING = "training", "validation", "testing"
+SUBSETS = {
+    TRAINING: TRAINING,
+    "train": TRAINING,
+    VALIDATION: VALIDATION,
+    "valid": VALIDATION,
+    "val": VALIDATION,
+    TESTING: TESTING,
+    "test": TESTING,
+}
+"""A word for a subset, in small letters, and what it is called here."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +46,8 @@ class VideoAnnotation:
     """What is annotated of one video."""
 
     events: list[Event] = field(default_factory=list)
-    subset: str = "training"
+    subset: str = TRAINING
+    """``training``, ``validation`` (what is measured on) or ``testing``."""
     stated: dict[str, float] = field(default_factory=dict)
     """``duration``, ``fps`` and ``frame``, as far as the file says them."""
 
@@ -66,6 +78,7 @@ def read_annotations(path: Path) -> Annotations:
         raise ConfigError(f"{path}: annotations cannot be read: {reason}") from error
     try:
         videos = dict(_json(text) if text.lstrip()[:1] in ("{", "[") else _csv(text))
+        _name_subsets(videos)
     except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())[:160]}; {EXPECTED}") from error
     if not videos:
@@ -83,11 +96,11 @@ def _json(text: str) -> Iterator[tuple[str, VideoAnnotation]]:
             for annotation in entry.get("annotations", [])
         ]
         stated = {
-            ours: float(entry[theirs])
-            for ours, theirs in (("duration", "duration"), ("fps", "fps"), ("frame", "frame"))
-            if entry.get(theirs) is not None
+            name: float(entry[name])
+            for name in ("duration", "fps", "frame")
+            if entry.get(name) is not None
         }
-        yield video_id, VideoAnnotation(events, str(entry.get("subset", "training")), stated)
+        yield video_id, VideoAnnotation(events, str(entry.get("subset") or TRAINING), stated)
 
 
 def _csv(text: str) -> Iterator[tuple[str, VideoAnnotation]]:
@@ -111,10 +124,35 @@ def _csv(text: str) -> Iterator[tuple[str, VideoAnnotation]]:
     yield from videos.items()
 
 
+def _name_subsets(videos: Mapping[str, VideoAnnotation]) -> None:
+    """Give every subset one of three names.
+
+    Where nothing is for training, as in THUMOS-14, the validation set is what people train on and
+    the test set is what they measure on. Where nothing is for validation, the test set is.
+    """
+    for video_id, video in videos.items():
+        named = SUBSETS.get(video.subset.strip().lower())
+        if named is None:
+            raise ValueError(
+                f"{video_id}: its subset is {video.subset!r}, not {TRAINING}, {VALIDATION} or "
+                f"{TESTING}"
+            )
+        video.subset = named
+    present = {video.subset for video in videos.values()}
+    renamed = {}
+    if present == {VALIDATION, TESTING}:
+        renamed = {VALIDATION: TRAINING, TESTING: VALIDATION}
+    elif VALIDATION not in present:
+        renamed = {TESTING: VALIDATION}
+    for video in videos.values():
+        video.subset = renamed.get(video.subset, video.subset)
+
+
 def _event(video_id: str, segment: Any, label: object) -> Event:
     start, end = (float(value) for value in segment)
     if not (math.isfinite(start) and math.isfinite(end) and start <= end):
         raise ValueError(f"{video_id}: a segment from {start} to {end} s")
-    if not str(label).strip():
+    name = " ".join(str(label).split())  # it becomes a line of a file
+    if not name:
         raise ValueError(f"{video_id}: a segment without a label")
-    return Event(start, end, str(label))
+    return Event(start, end, name)

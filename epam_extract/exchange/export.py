@@ -6,112 +6,46 @@ finished by the same command. What a reader must be configured with is written b
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from ..errors import ConfigError
-from ..store import FeatureStore, StoredVideo
-from .annotations import Annotations, VideoAnnotation
-from .formats import FORMATS
+from ..errors import ConfigError, MachineError, StoreError
+from ..store import FeatureStore
+from .annotations import Annotations
+from .formats import FORMATS, LINKED, Form
+from .target import Target
 from .timeline import Timeline
 
-__all__ = ["FORMATS", "Export", "Exported", "export_features"]
+__all__ = ["FORMATS", "Exported", "export_features"]
 
 MANIFEST = "epam-extract.json"
 POOLED = ("rgb_pooled", "pose_pooled")
+LINKED_SUFFIX = ".hdf5"  # the reader looks for this in the name
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """What an export wrote, and what it could not."""
 
     out: Path
     videos: int
-    """In the folder now."""
+    """There now."""
     written: int
     """By this call; the others were there."""
-    incomplete: int
-    """Videos of the file that are not complete yet and were left out."""
+    incomplete: tuple[str, ...]
+    """Not complete in the file yet, and left out."""
+    failed: Mapping[str, str]
+    """Damaged in the file, with the reason."""
     missing: tuple[str, ...]
     """Annotated, but not in the file."""
     unannotated: tuple[str, ...]
     """In the file, but not annotated."""
-
-
-class Export:
-    """What a format's functions work with: the file, the folder, and the annotations."""
-
-    def __init__(
-        self,
-        store: FeatureStore,
-        out: Path,
-        features: Sequence[str],
-        annotations: Annotations | None,
-        names: Mapping[str, str],
-    ) -> None:
-        self.store, self.out, self.names = store, out, names
-        self.features, self.annotations = tuple(features), annotations
-
-    @property
-    def ids(self) -> list[str]:
-        """Videos to export, in order."""
-        return list(self.names)
-
-    def matrix(self, video: StoredVideo) -> np.ndarray:
-        """(W, C) float32: the chosen features side by side."""
-        parts = [video[name].astype(np.float32, copy=False) for name in self.features]
-        return np.concatenate(parts, axis=1)
-
-    @property
-    def width(self) -> int:
-        """C: numbers in a row."""
-        video = self.store[self.ids[0]]
-        return sum(video.shape(name)[1] for name in self.features)
-
-    def timeline(self, video_id: str) -> Timeline:
-        """Where the rows of a video lie."""
-        return Timeline.of(self.store[video_id])
-
-    def annotation(self, video_id: str) -> VideoAnnotation | None:
-        """What is annotated of a video, None where nothing is."""
-        return None if self.annotations is None else self.annotations.videos.get(video_id)
-
-    def label(self, video_id: str) -> str | None:
-        """The label of a video as a whole, where there is one."""
-        stored = self.store[video_id].attrs.get("label")
-        return None if stored is None else str(stored)
-
-    @contextlib.contextmanager
-    def writing(self, name: str) -> Iterator[Path]:
-        """A new file to write, which gets its name once it is whole."""
-        path = self.out / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{path.suffix}")
-        try:
-            yield temporary
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def save(self, name: str, array: np.ndarray) -> None:
-        """Write an array as .npy, in C order."""
-        with self.writing(name) as path, path.open("wb") as file:
-            np.save(file, np.ascontiguousarray(array))
-
-    def text(self, name: str, content: str) -> None:
-        """Write a text file."""
-        with self.writing(name) as path:
-            path.write_text(content, encoding="utf-8")
 
 
 def export_features(
@@ -128,118 +62,239 @@ def export_features(
     Args:
         file: a feature file; it may still be written.
         to: one of ``FORMATS``.
-        out: a folder, new or of an earlier export of the same file, which is then completed.
+        out: a folder, new or of an earlier export of the same file, which is then completed. For
+            ``actionformer`` also a file ``*.hdf5``, which links to ``file`` and copies nothing.
         features: pooled features to put side by side: (W, 432) and (W, 216) by default.
         annotations: what is to be completed with the measured durations and rates.
         jobs: videos written at the same time.
 
     Raises:
         ConfigError: an unknown format, features the file lacks, ids that collide, a folder of
-            something else, or nothing to export.
+            something else, annotations of another cut, or nothing to export.
         StoreError: the file cannot be read.
+        MachineError: the disk is full or fails; what is written whole stays.
     """
-    if to not in FORMATS:
-        raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
-    form = FORMATS[to]
+    form = _form(to, out)
     with FeatureStore(file) as store:
-        found, damaged = store.survey()
+        found, failed = store.survey()
         ids = [video_id for video_id, complete in found.items() if complete]
-        if not ids:
-            raise ConfigError(f"{file}: holds no complete video yet")
-        _require_features(store[ids[0]], features, file)
-        names = {video_id: form.name(video_id) for video_id in ids}
-        _require_names(names)
-        export = Export(store, out, features, annotations, names)
-        _take_folder(export, to)
-        todo = [video_id for video_id in ids if not (out / form.file(names[video_id])).exists()]
-        with ThreadPoolExecutor(max(jobs, 1)) as pool:
-            for _ in pool.map(lambda video_id: form.video(export, video_id), todo):
-                pass
-        if form.end is not None:
-            form.end(export)
-        _explain(export, to)
-    annotated = annotations.videos.keys() if annotations is not None else ()
+        marks: dict[str, list[int]] = {}
+        for video_id in ids:
+            try:
+                _require_features(store, video_id, features)
+                marks[video_id] = _mark(store, video_id, features)
+            except StoreError as error:
+                failed[video_id] = str(error)
+        if not marks:
+            raise ConfigError(f"{file}: holds no complete video that can be read")
+        linked = form is LINKED
+        target = Target(
+            store,
+            out.parent if linked else out,
+            prefix=f"{out.stem}." if linked else "",
+            features=features,
+            annotations=annotations,
+            names=_names(form, marks),
+        )
+        form.check(target)
+        _require_durations(target)
+        try:
+            todo = _take_place(target, to, form, marks)
+            _write(target, form, todo, failed, jobs=jobs)
+            lost = {
+                "not complete in the file yet": [
+                    i for i, complete in found.items() if not complete
+                ],
+                "damaged in the file": sorted(failed),
+                "annotated, but not in the file": _less(annotations, [*found, *failed]),
+                "in the file, but not annotated": sorted(target.names.keys() - target.annotated),
+            }
+            incomplete, _, missing, unannotated = lost.values()
+            form.end(target)
+            target.text("missing.txt", "".join(f"{i}: {why}\n" for why in lost for i in lost[why]))
+            _explain(target, to, form)
+        except OSError as error:
+            raise MachineError(
+                f"{error.filename or out}: cannot be written: {error.strerror or error}; what is "
+                "written whole stays, and the same command goes on"
+            ) from error
     return Exported(
         out=out,
-        videos=len(ids),
-        written=len(todo),
-        incomplete=len(found) - len(ids) + len(damaged),
-        missing=tuple(sorted(set(annotated) - set(ids))),
-        unannotated=tuple(sorted(set(ids) - set(annotated))) if annotations is not None else (),
+        videos=len(target.names),
+        written=len(target.names.keys() & todo),
+        incomplete=tuple(incomplete),
+        failed=failed,
+        missing=tuple(missing),
+        unannotated=tuple(unannotated),
     )
 
 
-def _require_features(video: StoredVideo, features: Sequence[str], file: Path) -> None:
-    have = [name for name in POOLED if name in video]
+def _form(to: str, out: Path) -> Form:
+    if to not in FORMATS:
+        raise ConfigError(f"--to must be one of {', '.join(FORMATS)}, got {to!r}")
+    if out.suffix != LINKED_SUFFIX:
+        return FORMATS[to]
+    if to != "actionformer":
+        raise ConfigError(
+            f"{out}: only --to actionformer writes one {LINKED_SUFFIX} file; name a folder"
+        )
+    return LINKED
+
+
+def _require_features(store: FeatureStore, video_id: str, features: Sequence[str]) -> None:
+    have = [name for name in POOLED if name in store[video_id]]
     wrong = [name for name in features if name not in have]
     if wrong or not features:
         raise ConfigError(
-            f"{file}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
+            f"{store.path}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
             f"{', '.join(POOLED)}, and the file has {', '.join(have) or 'none of them'}"
         )
 
 
-def _require_names(names: Mapping[str, str]) -> None:
-    """Refuse two videos of one file name, and names that would leave the folder."""
+def _mark(store: FeatureStore, video_id: str, features: Sequence[str]) -> list[int]:
+    """Changes when a video's rows do."""
+    Timeline.of(store[video_id])  # raises where the rows have no moments
+    return [store[video_id].checksum(name) for name in (*features, "times")]
+
+
+def _names(form: Form, ids: Mapping[str, object]) -> dict[str, str]:
+    """Name each video's file; refuse names that collide, or would leave the folder."""
+    names: dict[str, str] = {}
     seen: dict[str, str] = {}
-    for video_id, name in names.items():
+    for video_id in ids:
+        name = names[video_id] = form.name(video_id)
         if any(part in ("", ".", "..") for part in name.split("/")):
             raise ConfigError(f"the video {video_id!r} has a name that no file can have; rename it")
-        other = seen.setdefault(name, video_id)
-        if other != video_id:
-            raise ConfigError(
-                f"the videos {other} and {video_id} would both be written to {name}; rename one"
-            )
-
-
-def _take_folder(export: Export, to: str) -> None:
-    """Make the folder ours, or make sure that it is an unfinished export of the same."""
-    out, manifest = export.out, export.out / MANIFEST
-    wanted = {
-        "format": to,
-        "features": list(export.features),
-        **{name: getattr(export.store, name) for name in ("config", "weights", "pose_source")},
-    }
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        if manifest.is_file():
-            if json.loads(manifest.read_text("utf-8")) != json.loads(json.dumps(wanted)):
+        for path in form.files(name) or (name,):
+            other = seen.setdefault(path, video_id)
+            if other != video_id:
                 raise ConfigError(
-                    f"{out}: holds an export of another format, other features or another file; "
-                    "choose another folder"
+                    f"the videos {other} and {video_id} would both be written to {path}; rename one"
                 )
-            return
-        others = sorted(path.name for path in out.iterdir())
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"{out}: cannot be written: {reason}") from error
-    if others:
+    return names
+
+
+def _require_durations(target: Target) -> None:
+    """Refuse annotations of another cut of the videos: they would shift every label."""
+    wrong = []
+    for video_id, annotation in target.annotated.items():
+        stated, timeline = annotation.stated.get("duration"), target.timeline(video_id)
+        row = timeline.duration if target.single else timeline.stride / timeline.fps
+        if stated is not None and abs(stated - timeline.duration) > row:
+            wrong.append(f"{video_id} is annotated as {stated:g} s, measured {timeline.duration:g}")
+    if wrong:
+        more = f" and {len(wrong) - 5:,} more" if len(wrong) > 5 else ""
         raise ConfigError(
-            f"{out}: is not empty ({others[0]}, ...) and was not made by epam-extract; choose "
-            "another folder"
+            f"{'; '.join(wrong[:5])}{more}: more than a row apart, so labels would shift. Correct "
+            "the annotations, or leave these durations out."
         )
-    export.text(MANIFEST, json.dumps(wanted, indent=1) + "\n")
 
 
-def _explain(export: Export, to: str) -> None:
+def _take_place(target: Target, to: str, form: Form, marks: Mapping[str, list[int]]) -> list[str]:
+    """Make the place ours, or go on with an export of the same; return the videos to write."""
+    manifest = target.path(MANIFEST)
+    wanted: dict[str, object] = {"format": to, "features": list(target.features)}
+    for name in ("config", "weights", "pose_source"):
+        wanted[name] = getattr(target.store, name)
+    target.folder.mkdir(parents=True, exist_ok=True)
+    written: Mapping[str, object] = {}
+    if manifest.is_file():
+        try:
+            before = json.loads(manifest.read_text("utf-8"))
+            written = before.pop("videos")
+        except (ValueError, LookupError, AttributeError):
+            before = None
+        if before != json.loads(json.dumps(wanted)):
+            raise ConfigError(
+                f"{manifest.parent}: holds an export of another format, other features or another "
+                "file; choose another place"
+            )
+    else:
+        _require_empty(target, form)
+    todo = []
+    for video_id, name in target.names.items():
+        paths = [target.path(path) for path in form.files(name)]
+        changed = written.get(video_id) != marks[video_id]
+        if changed:  # what is there is gone before the manifest says otherwise
+            for path in paths:
+                path.unlink(missing_ok=True)
+        if changed or not all(path.exists() for path in paths):
+            todo.append(video_id)
+    target.json(MANIFEST, {**wanted, "videos": marks})
+    return todo
+
+
+def _require_empty(target: Target, form: Form) -> None:
+    """Refuse to write among, or over, what is not ours."""
+    if form is LINKED:
+        there = [
+            path
+            for name in (LINKED_SUFFIX[1:], "README.txt")
+            if (path := target.path(name)).exists()
+        ]
+    else:
+        there = sorted(target.folder.iterdir())
+    there = [path for path in there if not path.name.startswith(".unfinished-")]
+    if there:
+        raise ConfigError(
+            f"{target.folder}: has {there[0].name} in it, which was not made by epam-extract "
+            "export; choose another place"
+        )
+
+
+def _write(
+    target: Target, form: Form, todo: Sequence[str], failed: dict[str, str], *, jobs: int
+) -> None:
+    """Write these videos; one that cannot be read is taken out of the export."""
+
+    def video(video_id: str) -> str | None:
+        try:
+            form.video(target, video_id)
+        except StoreError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(max(jobs, 1)) as pool:
+        for video_id, problem in zip(todo, pool.map(video, todo), strict=True):
+            if problem is not None:
+                failed[video_id] = problem
+                del target.names[video_id]
+    if not target.names:
+        raise StoreError(next(iter(failed.values())))
+
+
+def _less(annotations: Annotations | None, ids: Sequence[str]) -> list[str]:
+    return sorted(set(annotations.videos) - set(ids)) if annotations is not None else []
+
+
+def _explain(target: Target, to: str, form: Form) -> None:
     """README.txt: what was written, and of which weights."""
-    store, form = export.store, FORMATS[to]
+    store = target.store
     weights = store.weights
     lines = [
-        f"Features of {len(export.ids)} videos, written by epam-extract export --to {to}.",
-        f"Each row holds {export.width} numbers: {' then '.join(export.features)}.",
+        f"Features of {len(target.ids)} videos, written by epam-extract export --to {to}.",
+        f"Each row holds {target.width} numbers: {' then '.join(target.features)}.",
         f"Weights: {json.dumps(weights)}; keypoints: {json.dumps(store.pose_source)}.",
+        "missing.txt names the videos that are not here or have no annotations.",
         "",
         *form.words,
     ]
     if "random_seed" in weights:
         lines.insert(1, "THE WEIGHTS ARE RANDOM: for trying the tool, not for science.")
-    uneven = [i for i in export.ids if not export.timeline(i).is_steady()]
-    if uneven:
-        lines += [
-            "",
+    if target.annotations is not None:
+        subsets = [annotation.subset for annotation in target.annotated.values()]
+        counts = [f"{subsets.count(name)} {name}" for name in dict.fromkeys(subsets)]
+        lines.append(f"Annotated videos: {', '.join(counts)}; classes: {len(target.labels)}.")
+    if len(target.rates) > 1 and not target.single:
+        lines.append(
+            f"The frame rates differ ({target.rates[0]:.6g} to {target.rates[-1]:.6g}), so rows "
+            "are a different number of seconds apart in different videos."
+        )
+    uneven = [i for i in target.ids if not target.timeline(i).is_steady()]
+    if uneven and form.counts_frames:
+        lines.append(
             f"{len(uneven)} videos have no constant frame rate, or do not start at 0 s (first: "
-            f"{uneven[0]}). Where a reader counts rows by the frame rate, their annotations were "
-            "moved to the moment at which it finds the right row.",
-        ]
-    export.text("README.txt", "\n".join(lines) + "\n")
+            f"{uneven[0]}). Their reader takes a moment for moment * fps frames, so the segments "
+            "in annotations.json were moved to the moments at which it finds the right rows."
+        )
+    target.text("README.txt", "\n".join(lines) + "\n")

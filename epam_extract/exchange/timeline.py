@@ -1,8 +1,8 @@
 """Where the rows of a video lie in time, and its features at other moments.
 
-Row i stands for the moment ``times[i, 1]`` and for frame position ``offset_frames + i *
-feat_stride`` of the stored video. Between rows both are linear, so that a moment has one row
-coordinate, whatever the frame rate does.
+Row i stands for frame position ``offset_frames + i * feat_stride`` of the stored video, and the
+file has the seconds at which each window starts, is centred and ends. Those moments tie frame
+positions to seconds, whatever the frame rate does; between them both are linear.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from ..store import StoredVideo
 
 @dataclass(frozen=True)
 class Timeline:
-    """The moments of one video's rows."""
+    """The frame positions and seconds of one video."""
 
-    centers: np.ndarray
-    """(W,) float64 seconds, ascending."""
+    positions: np.ndarray
+    """(K,) float64 frame positions, ascending; position n is where frame n begins."""
+    seconds: np.ndarray
+    """(K,) float64, when that is, by the video's own clock."""
     start: float
     """Second of the first frame."""
     duration: float
@@ -35,37 +37,47 @@ class Timeline:
     def of(cls, video: StoredVideo) -> Timeline:
         """Of a video in a feature file."""
         attrs, times = video.attrs, video["times"]
+        frames = int(_number(attrs["num_frames"]))
+        stride, offset = _number(attrs["feat_stride"]), _number(attrs["offset_frames"])
+        half = _number(attrs["window_frames"]) / 2
+        center = offset + stride * np.arange(len(times))
+        ends = np.clip([center - half, center + half], 0, frames)  # as the stored times are
+        positions, first = np.unique([ends[0], center, ends[1]], return_index=True)
+        seconds = times.T.reshape(-1)[first]
+        fps = _number(attrs["fps_num"]) / _number(attrs["fps_den"])
+        start = float(seconds[0] - positions[0] / fps)
+        duration = _number(attrs["duration"])
+        if frames > positions[-1] and start + duration > seconds[-1]:
+            positions, seconds = np.append(positions, frames), np.append(seconds, start + duration)
         return cls(
-            centers=times[:, 1],
-            start=float(times[0, 0]),
-            duration=_number(attrs["duration"]),
-            fps=_number(attrs["fps_num"]) / _number(attrs["fps_den"]),
-            num_frames=int(_number(attrs["num_frames"])),
-            stride=_number(attrs["feat_stride"]),
-            offset=_number(attrs["offset_frames"]),
+            positions=positions,
+            seconds=seconds,
+            start=start,
+            duration=duration,
+            fps=fps,
+            num_frames=frames,
+            stride=stride,
+            offset=offset,
         )
-
-    def rows_at(self, seconds: np.ndarray | float) -> np.ndarray:
-        """Row coordinates of moments of the video; beyond the rows by the video's frame rate."""
-        seconds = np.asarray(seconds, np.float64)
-        rows = np.interp(seconds, self.centers, np.arange(len(self.centers), dtype=np.float64))
-        outside = np.minimum(seconds - self.centers[0], 0) + np.maximum(
-            seconds - self.centers[-1], 0
-        )
-        return rows + outside * self.fps / self.stride
 
     def frames_at(self, seconds: np.ndarray | float) -> np.ndarray:
-        """Frame positions of moments of the video."""
-        return self.offset + self.stride * self.rows_at(seconds)
+        """Frame positions of moments; beyond what the file has times of, by the frame rate."""
+        seconds = np.asarray(seconds, np.float64)
+        before = np.minimum(seconds - self.seconds[0], 0)
+        after = np.maximum(seconds - self.seconds[-1], 0)
+        return np.interp(seconds, self.seconds, self.positions) + (before + after) * self.fps
+
+    def rows_at(self, seconds: np.ndarray | float) -> np.ndarray:
+        """Row coordinates of moments."""
+        return (self.frames_at(seconds) - self.offset) / self.stride
 
     def steady(self, seconds: float) -> float:
         """The moment at which a reader that counts ``fps`` frames a second finds the same row."""
-        return round(float(self.frames_at(seconds)) / self.fps, 6)
+        return float(self.frames_at(seconds)) / self.fps
 
     def is_steady(self) -> bool:
         """Whether such a reader's clock and the video's agree to half a frame."""
-        expected = (self.offset + self.stride * np.arange(len(self.centers))) / self.fps
-        return bool(np.abs(expected - self.centers).max() <= 0.5 / self.fps)
+        return bool(np.abs(self.positions / self.fps - self.seconds).max() <= 0.5 / self.fps)
 
 
 def at_frames(features: np.ndarray, timeline: Timeline, frames: np.ndarray) -> np.ndarray:

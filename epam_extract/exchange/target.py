@@ -1,0 +1,188 @@
+"""What a format's functions work with: the features, the annotations, and the place to write."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..store import FeatureStore, StoredVideo
+from .annotations import Annotations, VideoAnnotation
+from .timeline import Timeline
+
+
+class Target:
+    """One export: its videos and its files."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        folder: Path,
+        *,
+        prefix: str,
+        features: Sequence[str],
+        annotations: Annotations | None,
+        names: Mapping[str, str],
+    ) -> None:
+        self.store = store
+        self.folder = folder.resolve()  # a configuration is used in another folder
+        self.prefix = prefix
+        self.features = tuple(features)
+        self.annotations = annotations
+        self.names = dict(names)
+        """Id of a video -> name of its file, without suffix."""
+
+    # -- what is exported -------------------------------------------------------------------
+
+    @property
+    def ids(self) -> list[str]:
+        """Videos to export, in order."""
+        return list(self.names)
+
+    def matrix(self, video: StoredVideo) -> np.ndarray:
+        """(W, C) float32: the chosen features side by side."""
+        return np.concatenate([video[name] for name in self.features], axis=1, dtype=np.float32)
+
+    @property
+    def width(self) -> int:
+        """C: numbers in a row."""
+        video = self.store[self.ids[0]]
+        return sum(video.shape(name)[1] for name in self.features)
+
+    def timeline(self, video_id: str) -> Timeline:
+        """Where the rows of a video lie."""
+        return Timeline.of(self.store[video_id])
+
+    @cached_property
+    def rates(self) -> list[float]:
+        """The frame rates that the videos have, ascending."""
+        return sorted({float(self.store[video_id].fps) for video_id in self.ids})
+
+    # -- what is annotated ------------------------------------------------------------------
+
+    def annotation(self, video_id: str) -> VideoAnnotation | None:
+        """What is annotated of a video, None where nothing is."""
+        return None if self.annotations is None else self.annotations.videos.get(video_id)
+
+    @cached_property
+    def annotated(self) -> dict[str, VideoAnnotation]:
+        """What readers of annotations may see: the annotated videos; without annotations all."""
+        if self.annotations is None:
+            return {video_id: VideoAnnotation() for video_id in self.ids}
+        known = self.annotations.videos
+        return {video_id: known[video_id] for video_id in self.ids if video_id in known}
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """Names of the classes that the exported videos have, sorted.
+
+        ActionFormer refuses a ``num_classes`` which counts a class that no video has.
+        """
+        return sorted({event.label for video in self.annotated.values() for event in video.events})
+
+    def label(self, video_id: str) -> str | None:
+        """The label of a video as a whole: its own, or the one that all its events have."""
+        stored = self.store[video_id].attrs.get("label")
+        if stored is not None:
+            return str(stored)
+        annotation = self.annotation(video_id)
+        labels = {event.label for event in annotation.events} if annotation else set()
+        return labels.pop() if len(labels) == 1 else None
+
+    def row_labels(self, video_id: str) -> list[str | None]:
+        """(W,): the video's own label, else that of the latest event in which a row's centre is."""
+        video, annotation = self.store[video_id], self.annotation(video_id)
+        centers = video["times"][:, 1]
+        stored = video.attrs.get("label")
+        labels = np.full(len(centers), None if stored is None else str(stored), object)
+        for event in sorted(annotation.events, key=lambda e: e.start) if annotation else ():
+            labels[(centers >= event.start) & (centers < event.end)] = event.label
+        return list(labels)
+
+    def database(self, clock: Callable[[Timeline, float], float]) -> dict[str, object]:
+        """ActivityNet's JSON of the annotated videos, completed by what was measured.
+
+        ``clock`` says what a reader's second is for a moment of the video.
+        """
+        number = {label: n for n, label in enumerate(self.labels)}
+        entries = {}
+        for video_id, annotation in self.annotated.items():
+            timeline = self.timeline(video_id)
+            end = timeline.start + timeline.duration
+            entries[self.names[video_id]] = {
+                "subset": annotation.subset,
+                "duration": clock(timeline, end) - clock(timeline, timeline.start),
+                "fps": timeline.fps,
+                "frame": timeline.num_frames,
+                "annotations": [
+                    {
+                        "segment": [
+                            round(clock(timeline, moment), 6) for moment in (event.start, event.end)
+                        ],
+                        "label": event.label,
+                        "label_id": number[event.label],
+                    }
+                    for event in annotation.events
+                ],
+            }
+        return {"version": "epam-extract", "database": entries}
+
+    # -- writing ----------------------------------------------------------------------------
+
+    def path(self, name: str) -> Path:
+        """Where a file of this export is."""
+        return self.folder / f"{self.prefix}{name}"
+
+    @contextlib.contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A file to write, which gets its name once it is whole."""
+        path = self.path(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f".unfinished-{path.name}")  # of a killed export, written over
+        try:
+            yield unfinished
+            unfinished.replace(path)
+        finally:
+            unfinished.unlink(missing_ok=True)
+
+    def save(self, name: str, array: np.ndarray) -> None:
+        """Write an array as .npy, in C order."""
+        with self.writing(name) as path:
+            np.save(path, np.ascontiguousarray(array))
+
+    def text(self, name: str, content: str) -> None:
+        """Write a text file."""
+        with self.writing(name) as path:
+            path.write_text(content, encoding="utf-8")
+
+    def json(self, name: str, content: Mapping[str, object]) -> None:
+        """Write JSON."""
+        self.text(name, json.dumps(content, indent=1) + "\n")
+
+    def settings(self, **values: object) -> None:
+        """config.yaml: what a training code must be told. Every value of JSON is one of YAML."""
+        shared = {
+            "feature_folder": str(self.folder),
+            "input_dim": self.width,
+            **self.grid(),
+            "fps": self.rates[0] if len(self.rates) == 1 else self.rates,
+            "classes": self.labels,
+        }
+        lines = [f"{key}: {json.dumps(value)}\n" for key, value in {**shared, **values}.items()]
+        self.text("config.yaml", "".join(lines))
+
+    def grid(self) -> dict[str, float]:
+        """Stride and offset in frames, as far as all videos of the file share them."""
+        if self.single:
+            return {}  # a row per video, in its middle
+        timeline = self.timeline(self.ids[0])
+        return {"feat_stride": timeline.stride, "offset_frames": timeline.offset}
+
+    @property
+    def single(self) -> bool:
+        """Whether the file has one window per video."""
+        return self.store.config["grid"] == "single"
