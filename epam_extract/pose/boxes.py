@@ -49,11 +49,19 @@ def match(first: np.ndarray, second: np.ndarray) -> list[tuple[int, int]]:
     common = np.prod(np.maximum(high - low, 0), axis=-1)  # (P, Q)
     area = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=-1) for boxes in (first, second)]
     overlap = common / np.maximum(area[0][:, None] + area[1][None] - common, 1e-9)
+    return pair_off(overlap, SAME_PERSON_IOU)
+
+
+def pair_off(similarity: np.ndarray, least: float) -> list[tuple[int, int]]:
+    """Pair rows and columns of ``similarity`` (P, Q), the most similar first; none under ``least``.
+
+    Equal ones go by row, then column.
+    """
     pairs: list[tuple[int, int]] = []
-    rows, columns = set(range(len(first))), set(range(len(second)))
-    for index in np.argsort(-overlap, axis=None, kind="stable"):
-        row, column = divmod(int(index), len(second))
-        if overlap[row, column] < SAME_PERSON_IOU:
+    rows, columns = set(range(similarity.shape[0])), set(range(similarity.shape[1]))
+    for index in np.argsort(-similarity, axis=None, kind="stable"):
+        row, column = divmod(int(index), similarity.shape[1])
+        if similarity[row, column] < least:
             break
         if row in rows and column in columns:
             pairs.append((row, column))

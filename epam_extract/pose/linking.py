@@ -1,0 +1,162 @@
+"""Who is who: a row of keypoints is one person from frame to frame.
+
+Pose models answer frame by frame, the surest person first, so people would swap rows whenever their
+scores cross. :class:`PersonLinker` gives every person of a frame the row of the person before who
+is nearest in shape and place, all 17 joints compared at once:
+
+1. Each row seen within the last ``MEMORY_FRAMES`` frames is moved on at the speed it had.
+2. The distance of a row and a person is the mean distance of the joints that both have, by the
+   person's size. Closest pairs come first; what is farther than ``REACH`` is no pair.
+3. A person without a row takes the lowest one that is free: one nobody was in for
+   ``MEMORY_FRAMES`` frames. So there are never more rows than people within that time.
+
+All that is known of the past are the rows of the last ``MEMORY_FRAMES`` frames as they are stored.
+That is why a run that resumes from a file links exactly as one that was never interrupted, and why
+the result depends neither on the length of pieces nor on the number of workers.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..config import NUM_KEYPOINTS
+from ..records import PoseTrack
+from .boxes import pair_off
+
+MEMORY_FRAMES = 48  # a person out of sight this long comes back in a row that is free
+REACH = 0.5  # farthest mean distance of joints that is still one person, in sizes of the person,
+REACH_PER_FRAME = 0.02  # more for each frame out of sight,
+FARTHEST = 1.0  # up to this
+SPEED_FRAMES = 4  # speed is measured over as many frames,
+MOVING_FRAMES = 8  # and believed for so many out of sight
+SMALLEST = 4.0  # pixels; sizes under it are no measure
+
+
+class PersonLinker:
+    """Links one video's people, piece after piece."""
+
+    def __init__(self) -> None:
+        self._keypoints = np.zeros((0, MEMORY_FRAMES, NUM_KEYPOINTS, 2), np.float32)
+        self._there = np.zeros((0, MEMORY_FRAMES, NUM_KEYPOINTS), bool)
+
+    @classmethod
+    def resume(cls, keypoints: np.ndarray, scores: np.ndarray) -> PersonLinker:
+        """Go on after linked frames, the last ``MEMORY_FRAMES`` of them or all where there are
+        fewer: keypoints (M, L, 17, 2) and scores (M, L, 17) as they are stored."""
+        linker = cls()
+        linker._remember(keypoints.astype(np.float32), _there(scores))
+        return linker
+
+    def link(self, track: PoseTrack) -> PoseTrack:
+        """The people of the next frames, each in their row; other rows have score 0.
+
+        ``track`` holds each frame's people in any rows. There are as many rows as the highest one
+        in use.
+        """
+        there: np.ndarray = _there(track.keypoint_scores)  # (P, F, 17)
+        present = np.any(track.keypoint_scores > 0, axis=-1)  # (P, F)
+        frames = there.shape[1]
+        ahead = ((0, 0), (0, frames), (0, 0))
+        keypoints = np.pad(self._keypoints, (*ahead, (0, 0)))  # (M, L + F, 17, 2)
+        seen = np.pad(self._there, ahead)
+        scores = np.zeros((len(seen), frames, NUM_KEYPOINTS), np.float32)
+        for frame in np.flatnonzero(present.any(0)):
+            who = np.flatnonzero(present[:, frame])
+            past = slice(frame, frame + MEMORY_FRAMES)
+            joints, known = track.keypoints[who, frame], there[who, frame]
+            rows = _choose_rows(keypoints[:, past], seen[:, past], joints, known)
+            if rows.max() >= len(seen):
+                keypoints, seen, scores = (
+                    _with_rows(array, rows.max() + 1) for array in (keypoints, seen, scores)
+                )
+            keypoints[rows, past.stop], seen[rows, past.stop] = joints, known
+            scores[rows, frame] = track.keypoint_scores[who, frame]
+        self._remember(keypoints, seen)
+        used = _rows_used(scores > 0)
+        return PoseTrack(keypoints[:used, MEMORY_FRAMES:], scores[:used])
+
+    def _remember(self, keypoints: np.ndarray, there: np.ndarray) -> None:
+        """Keep the last ``MEMORY_FRAMES`` frames, and of the rows those up to the last in use."""
+        keypoints, there = keypoints[:, -MEMORY_FRAMES:], there[:, -MEMORY_FRAMES:]
+        rows, missing = _rows_used(there), MEMORY_FRAMES - there.shape[1]
+        self._keypoints = np.pad(keypoints[:rows], ((0, 0), (missing, 0), (0, 0), (0, 0)))
+        self._there = np.pad(there[:rows], ((0, 0), (missing, 0), (0, 0)))
+
+
+def _there(scores: np.ndarray) -> np.ndarray:
+    """Joints that are there, as a stored file tells it: float16 rounds the least scores to 0."""
+    return scores.astype(np.float16) > 0
+
+
+def _rows_used(there: np.ndarray) -> int:
+    """Rows of (M, T, 17) up to the last that has a joint anywhere."""
+    return int(np.flatnonzero(there.any((1, 2))).max(initial=-1)) + 1
+
+
+def _with_rows(array: np.ndarray, rows: int) -> np.ndarray:
+    """``array`` with zeros for new rows, ``rows`` in all."""
+    return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
+
+
+def _choose_rows(
+    keypoints: np.ndarray, there: np.ndarray, people: np.ndarray, known: np.ndarray
+) -> np.ndarray:
+    """The row of each person (P, 17, 2) whose joints ``known`` (P, 17) are there: (P,) int64.
+
+    ``keypoints`` (M, L, 17, 2) and ``there`` (M, L, 17) are the rows so far.
+    """
+    rows = np.full(len(people), -1)
+    seen = np.any(there, axis=-1)  # (M, L)
+    held = np.flatnonzero(seen.any(1))
+    if len(held):
+        expected, joints, unseen = _expected(keypoints[held], there[held], seen[held])
+        distance = _distances(expected, joints, people, known)  # (rows held, P)
+        reach = np.minimum(REACH + REACH_PER_FRAME * (unseen - 1), FARTHEST)
+        distance = np.where(distance <= reach[:, None], distance, np.inf)
+        for row, person in pair_off(-distance, -FARTHEST):
+            rows[person] = held[row]
+    new = rows < 0
+    if new.any():
+        free: np.ndarray = np.ones(len(seen) + len(new), bool)
+        free[held] = False
+        rows[new] = np.flatnonzero(free)[: new.sum()]
+    return rows
+
+
+def _expected(
+    keypoints: np.ndarray, there: np.ndarray, seen: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where each row's person should be now: joints (M, 17, 2), which there are (M, 17), and for
+    how many frames the last sight of them is past (M,), 1 for the frame before."""
+    row = np.arange(len(seen))
+    last = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)  # (M,)
+    unseen = seen.shape[1] - last
+    back = np.maximum(last[:, None] - np.arange(SPEED_FRAMES, -1, -1), 0)  # (M, S + 1)
+    first = back[row, seen[row[:, None], back].argmax(1)]  # earliest sight shortly before
+    both = there[row, last] & there[row, first]  # (M, 17)
+    moved = ((keypoints[row, last] - keypoints[row, first]) * both[..., None]).sum(1)
+    speed = moved / np.maximum(both.sum(1) * (last - first), 1)[:, None]  # (M, 2) pixels per frame
+    ahead = speed * np.minimum(unseen, MOVING_FRAMES)[:, None]
+    return keypoints[row, last] + ahead[:, None], there[row, last], unseen
+
+
+def _distances(
+    rows: np.ndarray, there: np.ndarray, people: np.ndarray, known: np.ndarray
+) -> np.ndarray:
+    """Mean distance of the joints that a row and a person share, by the larger one's size: (M, P);
+    infinite where they share none."""
+    common = there[:, None] & known[None]  # (M, P, 17)
+    apart = rows[:, None] - people[None]
+    apart = np.hypot(apart[..., 0], apart[..., 1])  # (M, P, 17)
+    count = common.sum(-1)
+    size = np.maximum(_sizes(rows, there)[:, None], _sizes(people, known)[None])
+    mean = (apart * common).sum(-1) / np.maximum(count, 1)
+    return np.where(count > 0, mean / size, np.inf)
+
+
+def _sizes(keypoints: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """The longer side of the box around each person's joints, in pixels: (P,)."""
+    where = there[..., None]
+    low = keypoints.min(1, where=where, initial=np.inf)
+    high = keypoints.max(1, where=where, initial=-np.inf)
+    return np.maximum((high - low).max(1), SMALLEST)
