@@ -18,6 +18,7 @@ from .. import __version__
 from .export import export
 from .extract import extract
 from .files import info, preview, verify
+from .report import report
 from .tools import bench, models_app, weights_app
 
 __all__ = ["app", "main"]
@@ -46,6 +47,7 @@ app.command()(info)
 app.command()(verify)
 app.command()(preview)
 app.command()(export)
+app.command()(report)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")
