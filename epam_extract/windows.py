@@ -5,6 +5,8 @@ Pure functions of integers and time stamps. Nothing here opens a file or touches
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 from .config import POSE_FRAMES, UNIFORM_SEED, WindowConfig
@@ -135,3 +137,18 @@ def grid_attributes(num_frames: int, config: WindowConfig) -> dict[str, float]:
         stride, span = float(config.stride), float(config.span)
         offset = stride / 2 if config.grid == "centered" else span / 2
     return {"feat_stride": stride, "window_frames": span, "offset_frames": offset}
+
+
+def rows_to_show(seen: np.ndarray, count: int) -> list[int]:
+    """Rows of up to ``count`` windows spread over a video, for a person to look at.
+
+    The windows are split into equal parts, and of each part the one is taken that has most of
+    ``seen`` (W,); of equals, the nearest to the part's middle.
+    """
+    edges = np.linspace(0, len(seen), min(count, len(seen)) + 1).round().astype(int)
+    chosen = []
+    for first, stop in itertools.pairwise(edges):
+        rows = np.arange(first, stop)
+        away = np.abs(rows - (first + stop - 1) / 2)
+        chosen.append(int(rows[np.lexsort((away, -seen[rows]))[0]]))
+    return chosen

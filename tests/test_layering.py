@@ -31,7 +31,7 @@ LEVELS = [
     {"network": "network", "lane": "lane", "verify": "verify"},
     {"in_child": "in_child", "planning": "planning", "writing": "writing", "preview": "preview"},
     {"pipeline": "pipeline"},
-    {"bench": "bench", "runner": "runner"},
+    {"bench": "bench", "report": "report", "runner": "runner"},
     {"cli": "cli"},
 ]
 PLACES = {
@@ -51,6 +51,7 @@ HOMES = {
     "tqdm": {"progress"},
     "onnx": {"demo"},
     "pyarrow": {"exchange"},
+    "jinja2": {"report"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

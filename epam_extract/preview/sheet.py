@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +10,7 @@ import cv2
 import numpy as np
 
 from ..config import POSE_FRAMES, RGB_FRAMES, RGB_SIZE, RGB_STEP
+from ..windows import rows_to_show
 from .drawing import (
     JOINT_GROUPS,
     LINE,
@@ -47,19 +47,8 @@ CENTER = POSE_FRAMES // 2  # its frame is RGB frame 8
 
 
 def chosen_windows(scene: Scene, count: int = ROWS) -> list[int]:
-    """Rows of up to ``count`` windows spread over the video.
-
-    The video's windows are split into equal parts, and of each part the one is taken that shows
-    people longest; of equals, the nearest to the part's middle.
-    """
-    total = len(scene.windows)
-    edges = np.linspace(0, total, min(count, total) + 1).round().astype(int)
-    chosen = []
-    for first, stop in itertools.pairwise(edges):
-        rows = np.arange(first, stop)
-        away = np.abs(rows - (first + stop - 1) / 2)
-        chosen.append(int(rows[np.lexsort((away, -scene.person[rows] * scene.valid[rows]))[0]]))
-    return chosen
+    """Rows of up to ``count`` windows spread over the video, those that show people longest."""
+    return rows_to_show(scene.person * scene.valid, count)
 
 
 def draw_sheet(scene: Scene) -> np.ndarray:

@@ -314,6 +314,15 @@ class StoredVideo(Mapping[str, np.ndarray]):
         with self._group() as group:
             return own_array(group, name)[start:stop]
 
+    def people_at(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Keypoints (M, F, 17, 2) and scores (M, F, 17) float32 of F frames, in any order."""
+        order, place = np.unique(frames, return_inverse=True)
+        with self._group() as group:
+            keypoints, scores = (
+                own_array(group, name)[:, order] for name in ("keypoints", "keypoint_scores")
+            )
+        return keypoints[:, place], scores[:, place].astype(np.float32)
+
     def blocks(self, name: str) -> Iterator[np.ndarray]:
         """The whole array in C order, a bounded number of bytes at a time."""
         with self._group() as group:

@@ -1,0 +1,42 @@
+"""``epam-extract report``: a page about a file of features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import File, one_line_errors
+
+
+def report(
+    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    *,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Page (.html) to make.")],
+    videos: Annotated[
+        File, typer.Option(metavar="DIR", help="The folder that was extracted, for pictures.")
+    ] = None,
+    annotations: Annotated[
+        File, typer.Option(help="ActivityNet JSON or CSV, to draw labelled segments.")
+    ] = None,
+) -> None:
+    """Make one HTML page that shows what is in a file of features, the suspicious videos first.
+
+    The page needs no connection: it holds its pictures. The file may be written meanwhile.
+    """
+    with one_line_errors():
+        from ..exchange import read_annotations
+        from ..progress.displays import logging_to, open_progress
+        from ..report import write_report
+
+        progress = open_progress()
+        with logging_to(progress, verbose=False, log_file=None), progress:
+            write_report(
+                file,
+                out,
+                videos=videos,
+                annotations=None if annotations is None else read_annotations(annotations),
+                progress=progress,
+            )
+        typer.echo(out)

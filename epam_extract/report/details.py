@@ -1,0 +1,223 @@
+"""What the page shows of one video: pictures along its time, crops with attention, similarity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..clips import Box
+from ..config import RGB_FRAMES, RGB_SIZE, RGB_STEP
+from ..errors import VideoError
+from ..store import StoredVideo
+from ..video import probe, read_frames
+from ..windows import rows_to_show
+from .drawing import (
+    SIDE,
+    area_path,
+    attention_picture,
+    bone_paths,
+    jpeg,
+    self_similarity,
+    similarity_picture,
+)
+from .summary import VideoSummary
+
+MOMENTS = 12  # pictures along a video
+CROPS = 4  # windows whose crop is shown
+PICTURE_PIXELS = 128  # the longer side of a picture, and a side of a crop
+STRIP_HEIGHT = 40.0
+STEPS = 400  # of a strip at most; a pixel and a half on a wide screen
+MIDDLE = RGB_FRAMES // 2  # the RGB frame at a window's centre
+
+Paths = list[tuple[str, str]]
+
+
+@dataclass
+class Moment:
+    """A frame, with the skeletons in it."""
+
+    frame: int
+    seconds: float
+    bones: Paths
+    picture: str | None = None
+    """``data:`` address, None without the video."""
+
+
+@dataclass
+class Crop:
+    """What the network saw of one window, at its centre."""
+
+    row: int
+    frame: int
+    seconds: float
+    box: Box
+    person: float
+    bones: Paths
+    """In pixels of the crop, 224 x 224."""
+    attention: str | None
+    """``data:`` address of the map, None where the file has none."""
+    low: float
+    """Attention that is drawn as nothing, and as most: the range of the video's crops."""
+    high: float
+    when: str | None
+    """Mean attention of each of the 16 RGB frames, as an SVG path 160 x 20."""
+    picture: str | None = None
+
+
+@dataclass
+class Details:
+    """All of a video's block but its summary."""
+
+    person: str
+    """SVG path, 1000 x 40: the video from left to right, share of frames with a person."""
+    valid: str
+    similarity: str | None
+    """``data:`` address; None without pooled features, or where there is one window only."""
+    moments: list[Moment]
+    crops: list[Crop]
+    notes: list[str] = field(default_factory=list)
+    """What could not be shown, and why."""
+
+
+def describe_video(video: StoredVideo, summary: VideoSummary, pooled: Sequence[str]) -> Details:
+    """Everything that the feature file itself has to show of a video."""
+    edges = _edges(summary)
+    places = np.linspace(0, summary.windows, min(STEPS, summary.windows) + 1).round().astype(int)
+    return Details(
+        person=_strip(summary.person, edges, places),
+        valid=_strip(summary.valid, edges, places),
+        similarity=_similarity(video, summary, pooled),
+        moments=_moments(video, summary),
+        crops=_crops(video, summary),
+    )
+
+
+def add_pictures(details: Details, summary: VideoSummary, path: Path) -> None:
+    """Read the video's file for the frames that the page shows.
+
+    Raises:
+        VideoError: it cannot be read, or is not the video that the features are of.
+    """
+    found = probe(path, summary.id)
+    if (found.num_frames, found.height, found.width) != (
+        summary.frames,
+        summary.height,
+        summary.width,
+    ):
+        raise VideoError(
+            f"{path} has {found.num_frames} frames of {found.width}x{found.height}, and the "
+            f"features are of {summary.frames} frames of {summary.width}x{summary.height}"
+        )
+    moments: dict[int, list[Moment]] = {}
+    crops: dict[int, list[Crop]] = {}
+    for moment in details.moments:
+        moments.setdefault(moment.frame, []).append(moment)
+    for crop in details.crops:
+        crops.setdefault(crop.frame, []).append(crop)
+    last = max([*moments, *crops])
+    scale = PICTURE_PIXELS / max(summary.height, summary.width)
+    size = (max(round(summary.width * scale), 1), max(round(summary.height * scale), 1))
+    with closing(read_frames(found)) as pieces:
+        for piece in pieces:
+            for index, frame in enumerate(piece.frames, piece.start):
+                for moment in moments.get(index, ()):
+                    small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+                    moment.picture = jpeg(small)
+                for crop in crops.get(index, ()):
+                    x1, y1, x2, y2 = crop.box
+                    side = (PICTURE_PIXELS, PICTURE_PIXELS)
+                    crop.picture = jpeg(cv2.resize(frame[y1:y2, x1:x2], side))
+            if piece.start + len(piece.frames) > last:
+                return
+
+
+def _edges(summary: VideoSummary) -> np.ndarray:
+    """Where windows meet on a line of 1000: (W + 1,), halfway between their centres."""
+    centers = summary.times[:, 1]
+    inner = (centers[1:] + centers[:-1]) / 2
+    ends = [summary.start, summary.start + summary.seconds]
+    edges = np.concatenate([ends[:1], inner, ends[1:]])
+    share = (edges - summary.start) / max(summary.seconds, 1e-9)
+    return np.maximum.accumulate(share.clip(0, 1)) * 1000
+
+
+def _strip(values: np.ndarray, edges: np.ndarray, places: np.ndarray) -> str:
+    """Means of the rows between ``places`` as steps; a long video has more rows than pixels."""
+    means = np.add.reduceat(values, places[:-1]) / np.diff(places)
+    return area_path(means, edges[places], height=STRIP_HEIGHT)
+
+
+def _similarity(video: StoredVideo, summary: VideoSummary, pooled: Sequence[str]) -> str | None:
+    """Rows of a long video are averaged into ``SIDE`` groups of neighbours."""
+    if not pooled or summary.windows < 2:
+        return None
+    side = min(SIDE, summary.windows)
+    group = np.arange(summary.windows) * side // summary.windows
+    counts = np.bincount(group, minlength=side)[:, None]
+    means = []
+    for name in pooled:
+        sums = np.zeros((side, video.shape(name)[1]))
+        at = 0
+        for block in video.blocks(name):
+            np.add.at(sums, group[at : at + len(block)], block)
+            at += len(block)
+        means.append(sums / counts)
+    return similarity_picture(self_similarity(np.concatenate(means, axis=1)))
+
+
+def _moments(video: StoredVideo, summary: VideoSummary) -> list[Moment]:
+    count = min(MOMENTS, summary.frames)
+    frames = ((np.arange(count) + 0.5) * summary.frames / count).astype(int)
+    keypoints, scores = video.people_at(frames)
+    seconds = summary.start + (np.arange(count) + 0.5) / count * summary.seconds
+    return [
+        Moment(int(frame), float(second), bone_paths(keypoints[:, i], scores[:, i]))
+        for i, (frame, second) in enumerate(zip(frames, seconds, strict=True))
+    ]
+
+
+def _crops(video: StoredVideo, summary: VideoSummary) -> list[Crop]:
+    rows = rows_to_show(summary.person * summary.valid, CROPS)
+    frames = np.array([video.rows("frames", row, row + 1)[0, MIDDLE * RGB_STEP] for row in rows])
+    boxes = [video.rows("box", row, row + 1)[0] for row in rows]
+    maps = None
+    if "attention" in video:
+        maps = np.concatenate([video.rows("attention", row, row + 1) for row in rows])
+    low, high = 0.0, 1.0
+    if maps is not None:
+        low, high = float(maps[:, MIDDLE].min()), float(maps[:, MIDDLE].max())
+    found = []
+    for i, (row, frame, box) in enumerate(zip(rows, frames, boxes, strict=True)):
+        keypoints, scores = video.people_at(np.array([frame]))
+        corner, size = box[:2], np.maximum(box[2:] - box[:2], 1)
+        inside = (keypoints[:, 0] - corner) * (RGB_SIZE / size)
+        x1, y1, x2, y2 = (int(value) for value in box)
+        found.append(
+            Crop(
+                row=row,
+                frame=int(frame),
+                seconds=float(summary.times[row, 1]),
+                box=(x1, y1, x2, y2),
+                person=float(summary.person[row]),
+                bones=bone_paths(inside, scores[:, 0]),
+                attention=None
+                if maps is None
+                else attention_picture(maps[i, MIDDLE], low=low, high=high),
+                low=low,
+                high=high,
+                when=None if maps is None else _when(maps[i]),
+            )
+        )
+    return found
+
+
+def _when(attention: np.ndarray) -> str:
+    means = attention.astype(np.float32).mean((1, 2))
+    share = (means - means.min()) / max(float(np.ptp(means)), 1e-6)
+    edges = np.linspace(0, 160, len(means) + 1)
+    return area_path(0.1 + 0.9 * share, edges, height=20.0)
