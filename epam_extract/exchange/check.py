@@ -116,9 +116,10 @@ def _video(store: FeatureStore, video_id: str, annotation: VideoAnnotation) -> I
     yield from _clock(video_id, timeline, annotation.stated)
     first, last = timeline.start, timeline.start + timeline.duration
     slack = 1 / timeline.fps  # rounding of a frame's time
-    inside = np.zeros(len(timeline.centers), bool)
+    centers = video["times"][:, 1]
+    inside = np.zeros(len(centers), bool)
     for event in annotation.events:
-        inside |= (event.start <= timeline.centers) & (timeline.centers < event.end)
+        inside |= (event.start <= centers) & (centers < event.end)
         if event.start < first - slack or event.end > last + slack:
             yield Finding(
                 "outside",
