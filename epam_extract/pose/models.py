@@ -3,41 +3,45 @@
 The names, addresses and input sizes are ``rtmlib.Body``'s own tables, and files land where rtmlib
 keeps its own, so that either tool finds what the other downloaded. The download is ours because
 rtmlib's writes no lock, unpacks all models through one shared folder, and hangs for a while
-without a connection. Nothing here loads a network; see ``pose_networks.py``.
+without a connection; see ``download.py``. Nothing here loads a network; see ``networks.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import logging
-import os
-import tempfile
-import threading
-import time
-import urllib.error
-import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO
 from urllib.parse import urlparse
 
 from ..config import POSE_MODES
 from ..errors import ConfigError, PoseModelError
+from .download import Progress, download, left_over, locked, place, sha256, temporary
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes so far, and its bytes in all (None when unknown)."""
-
-CONNECT_SECONDS = 8.0  # for the name, the connection and the first answer together
-STALL_SECONDS = 30.0  # without one byte
-BLOCK = 1 << 18
-MODEL_IN_ZIP = "end2end.onnx"  # what mmdeploy calls every model; rtmlib looks for it, too
-_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
+# SHA-256 of the networks in the published archives, as several projects independent of each other
+# pin them; of the RTMO files none was found, so the first one that comes is kept to.
+PINNED = {
+    "yolox_tiny_8xb8-300e_humanart-6f3252f9.onnx": (
+        "ceb11c07298f95c50d7c5abeb906d03340c85f23aa79e3e66966e7fb6c307250"
+    ),
+    "yolox_m_8xb8-300e_humanart-c2c7a14a.onnx": (
+        "3dea6513388889f0fff4b77bf7a26013600321b9eb9ceb0e9a400a82572f5f23"
+    ),
+    "yolox_x_8xb8-300e_humanart-a39d44ed.onnx": (
+        "8e9ea96a176bd48501eaaa77216e49ee30794d2f8ba80c7b9862beca4ea972da"
+    ),
+    "rtmpose-s_simcc-body7_pt-body7_420e-256x192-acd4a1ef_20230504.onnx": (
+        "9aeb635b83f86aea45cf45d85798f7eba1a162de8e0d721c44e54fe5eebaf47d"
+    ),
+    "rtmpose-m_simcc-body7_pt-body7_420e-256x192-e48f03d0_20230504.onnx": (
+        "5c0a4bf67953e6d2ac43ce15e77dc9d5d354ae18430a47d2c5963a7bc5683e3c"
+    ),
+    "rtmpose-x_simcc-body7_pt-body7_700e-384x288-71d7b7e9_20230629.onnx": (
+        "df0c0fa91e9870b1515dcaff741fd76cc753dcfb12786862f61b243bae81cd52"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,11 @@ class ModelFile:
     @property
     def present(self) -> bool:
         return self.path.is_file()
+
+    @property
+    def record(self) -> Path:
+        """Beside it: the digest it had when it was first used, as ``sha256sum`` writes it."""
+        return self.path.with_name(f"{self.name}.sha256")
 
 
 def cache_folder() -> Path:
@@ -115,51 +124,92 @@ def download_models(modes: Sequence[str], *, progress: Progress | None = None) -
 
 
 def ensure(file: ModelFile, *, progress: Progress | None = None) -> Path:
-    """The file's path, downloading it first where it is missing.
+    """The file's path, downloading it first where it is missing, and checking it in any case.
 
     Two processes that start together download once where the file system has locks, and twice
     without harm where it has none: a file appears whole, under its name, or not at all.
 
     Raises:
-        PoseModelError: no connection, a broken download, no room or right to write; the message
-            names the three ways out.
+        PoseModelError: no connection, a broken download, no room or right to write (the message
+            names the three ways out); or the file is not the one that was published, or first used.
     """
-    if file.present:
-        return file.path
     if file.url is None:
+        if file.present:
+            return file.path
         raise PoseModelError(
             f"{file.path}: the package's own pose model is missing from this installation; "
             "install epam-extract again, or pass --det-model and --pose-model"
         )
+    folder, stem = file.path.parent, file.path.stem
     try:
-        file.path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(file.path.with_suffix(".lock")) as alone:
-            if file.present:  # the process we waited for has just finished it
-                return file.path
-            if alone:
-                for left_over in file.path.parent.glob(f"{file.path.stem}.*.part"):
-                    left_over.unlink(missing_ok=True)
-            _obtain(file, file.url, progress)
+        if not file.present or left_over(folder, stem):
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(file.path.with_suffix(".lock")) as alone:
+                if alone:
+                    for part in left_over(folder, stem):
+                        part.unlink(missing_ok=True)
+                if not file.present:  # else the process we waited for has just finished it
+                    _obtain(file, file.url, progress)
     except OSError as error:
         raise PoseModelError(
             f"{file.path}: cannot be written ({error}). Make room or give the right to write "
             "there, or set XDG_CACHE_HOME to another folder"
         ) from error
+    _check(file)
     return file.path
+
+
+def _check(file: ModelFile) -> None:
+    """Compare with the digest that is pinned, or that was recorded; record it where there is none.
+
+    Raises:
+        PoseModelError: another file is there, or it cannot be read.
+    """
+    try:
+        found = sha256(file.path)
+        expected = _expected(file)
+        if expected is None:
+            with temporary(file.path.parent, file.path.stem) as new:
+                new.write_text(f"{found}  {file.name}\n", encoding="ascii")
+                new.replace(file.record)
+    except OSError as error:
+        if not file.present:
+            raise PoseModelError(f"{file.path}: cannot be read ({error})") from error
+        log.info("%s: the digest is not recorded: %s", file.path, error)  # a folder to read only
+        return
+    if expected not in (None, found):
+        raise PoseModelError(
+            f"{file.path}: its SHA-256 is {found}, expected {expected}: delete a damaged download "
+            f"(and {file.record.name}, if you want another version) and start again, or pass your "
+            "own file with --det-model or --pose-model"
+        )
+
+
+def _expected(file: ModelFile) -> str | None:
+    """The digest the file must have; None before it is first used."""
+    if file.name in PINNED:
+        return PINNED[file.name]
+    if not file.record.is_file():
+        return None
+    with file.record.open(encoding="ascii", errors="replace") as record:
+        return record.read(64)
 
 
 def _obtain(file: ModelFile, url: str, progress: Progress | None) -> None:
     """Download, or take the archive somebody copied beside, and move the model into place."""
-    folder = file.path.parent
-    copied = folder / PurePosixPath(urlparse(url).path).name
-    if copied.suffix == ".zip" and copied.is_file() and _place(copied, file.path) is None:
-        return
+    folder, expected = file.path.parent, _expected(file)
     reasons = []
+    copied = folder / PurePosixPath(urlparse(url).path).name
+    if copied.suffix == ".zip" and copied.is_file():
+        reason = place(copied, file.path, expected=expected)
+        if reason is None:
+            return
+        reasons.append(f"{copied.name} beside it: {reason}")
     for source in _sources(url):
-        with _temporary(folder, file.path.stem) as archive:
-            reason = _download(source, archive, file.name, progress)
+        with temporary(folder, file.path.stem) as archive:
+            reason = download(source, archive, file.name, progress)
             if reason is None:
-                reason = _place(archive, file.path)
+                reason = place(archive, file.path, expected=expected)
         if reason is None:
             return
         log.info("%s: %s", source, reason)
@@ -182,155 +232,3 @@ def _sources(url: str) -> list[str]:
         return [url]
     mirror = get_mirror_url(url)
     return [url] if mirror is None else [url, mirror]
-
-
-def _download(url: str, target: Path, name: str, progress: Progress | None) -> str | None:
-    """Fetch ``url`` into ``target``; None, or in a few words why that failed.
-
-    An OSError of the local disk is raised, one of the connection is told.
-    """
-    opened = _connect(url)
-    if isinstance(opened, str):
-        return opened
-    with opened, target.open("wb") as out:
-        length = opened.headers.get("Content-Length")
-        total = int(length) if length and length.isdigit() else None
-        done = 0
-        if progress:
-            progress(name, 0, total)
-        while True:
-            try:
-                block = opened.read(BLOCK)
-            except (OSError, http.client.HTTPException) as error:
-                return f"the connection broke after {done:,} bytes ({_words(error)})"
-            if not block:
-                break
-            out.write(block)
-            done += len(block)
-            if progress:
-                progress(name, done, total)
-        out.flush()
-        os.fsync(out.fileno())
-    if total is not None and done != total:
-        return f"the download ended after {done:,} of {total:,} bytes"
-    if progress and total is None:
-        progress(name, done, done)
-    return None
-
-
-def _connect(url: str) -> http.client.HTTPResponse | str:
-    """Open ``url``, or tell why not, within ``CONNECT_SECONDS`` even where a resolver hangs."""
-    answer: list[http.client.HTTPResponse | str] = []
-    late = threading.Event()
-
-    def dial() -> None:
-        request = urllib.request.Request(url, headers={"User-Agent": "epam-extract"})
-        try:
-            opened = urllib.request.urlopen(request, timeout=STALL_SECONDS)
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            answer.append(_words(error))
-        else:
-            answer.append(opened)
-            if late.is_set():
-                opened.close()
-
-    thread = threading.Thread(target=dial, name="epam-extract-connect", daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    if not answer:
-        late.set()
-        return f"no answer within {CONNECT_SECONDS:.0f} s"
-    return answer[0]
-
-
-def _words(error: BaseException) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        return f"HTTP {error.code} {error.reason}"
-    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
-        error = error.reason
-    return str(getattr(error, "strerror", None) or error) or type(error).__name__
-
-
-def _place(archive: Path, target: Path) -> str | None:
-    """Unpack, check and rename into place; None, or in a few words what is wrong with the file."""
-    with _temporary(target.parent, target.stem) as model:
-        if zipfile.is_zipfile(archive):
-            try:
-                with zipfile.ZipFile(archive) as packed:
-                    members = [n for n in packed.namelist() if n.endswith(MODEL_IN_ZIP)]
-                    if not members:
-                        return f"the archive has no {MODEL_IN_ZIP}"
-                    with packed.open(members[0]) as source, model.open("wb") as out:
-                        _copy(source, out)  # reading to the end checks the CRC
-            except _BROKEN_ZIP as error:
-                return f"the archive is damaged ({error})"
-            source_file = model
-        else:
-            source_file = archive
-        reason = _unreadable(source_file)
-        if reason is None:
-            source_file.chmod(0o644)
-            source_file.replace(target)
-    return reason
-
-
-def _copy(source: IO[bytes], out: IO[bytes]) -> None:
-    while block := source.read(BLOCK):
-        out.write(block)
-    out.flush()
-    os.fsync(out.fileno())
-
-
-def _unreadable(path: Path) -> str | None:
-    """None when onnxruntime reads the file as a network, or in a few words why not."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors share no base class but this one
-        return f"what came is no ONNX network ({str(error).splitlines()[0][:160]})"
-    return None
-
-
-@contextlib.contextmanager
-def _temporary(folder: Path, stem: str) -> Iterator[Path]:
-    """The path of an empty file that is gone afterwards unless it was renamed."""
-    handle, name = tempfile.mkstemp(prefix=f"{stem}.", suffix=".part", dir=folder)
-    os.close(handle)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[bool]:
-    """Wait for and hold the lock at ``path``; False where the system has no such locks.
-
-    The lock dies with its process, so that a killed download blocks nobody.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        yield False
-        return
-    with path.open("ab") as handle:
-        held = True
-        waited = False
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if not waited:
-                    log.info("%s: another process is downloading it; waiting", path.stem)
-                waited = True
-                time.sleep(0.1)
-                continue
-            except OSError:  # a network file system without locks
-                held = False
-            break
-        yield held

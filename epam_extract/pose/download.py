@@ -1,0 +1,251 @@
+"""Fetch one model file: whole, of bounded size and time, over https, and the one that is expected.
+
+Functions that may fail for reasons of the network return them in a few words, for a message that
+collects those of several sources; errors of the local disk are raised as OSError.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import logging
+import os
+import secrets
+import threading
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes so far, and its bytes in all (None when unknown)."""
+
+CONNECT_SECONDS = 8.0  # for the name, the connection and the first answer together
+STALL_SECONDS = 30.0  # without one byte
+TOTAL_SECONDS = 2 * 3600.0  # for one file; the largest, 380 MB, takes an hour at 1 Mbit/s
+MAX_BYTES = (2 << 30) - 1  # of an archive, and of a model: protobuf's limit, so ONNX's
+BLOCK = 1 << 18
+PART = ".part"  # how files end that are not whole yet
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+MODEL_IN_ZIP = "end2end.onnx"  # what mmdeploy calls every model; rtmlib looks for it, too
+_BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
+
+
+def download(url: str, target: Path, name: str, progress: Progress | None) -> str | None:
+    """Fetch ``url`` into ``target``; None, or in a few words why that failed."""
+    until = time.monotonic() + TOTAL_SECONDS
+    opened = _connect(url)
+    if isinstance(opened, str):
+        return opened
+    with opened, target.open("wb") as out:
+        length = opened.headers.get("Content-Length")
+        total = int(length) if length and length.isdigit() else None
+        done = 0
+        if progress:
+            progress(name, 0, total)
+        while True:
+            if max(done, total or 0) > MAX_BYTES:
+                return f"it is larger than a model can be ({MAX_BYTES:,} bytes)"
+            if time.monotonic() > until:
+                return f"it was not here after {TOTAL_SECONDS / 60:.0f} minutes"
+            try:
+                block = opened.read1(BLOCK)  # what is there, so that the clock is looked at
+            except (OSError, ValueError, http.client.HTTPException) as error:
+                return f"the connection broke after {done:,} bytes ({_words(error)})"
+            if not block:
+                break
+            out.write(block)
+            done += len(block)
+            if progress:
+                progress(name, done, total)
+        out.flush()
+        os.fsync(out.fileno())
+    if total is not None and done != total:
+        return f"the download ended after {done:,} of {total:,} bytes"
+    if progress and total is None:
+        progress(name, done, done)
+    return None
+
+
+def place(archive: Path, target: Path, *, expected: str | None) -> str | None:
+    """Unpack, check and rename into place; None, or in a few words what is wrong with the file.
+
+    ``expected`` is the model's SHA-256, None where it is not known.
+    """
+    with temporary(target.parent, target.stem) as model:
+        if zipfile.is_zipfile(archive):
+            reason = _unpack(archive, model)
+            if reason is not None:
+                return reason
+            source = model
+        else:
+            source = archive
+        found = sha256(source)
+        if expected is not None and found != expected:
+            return f"what came is another file (SHA-256 {found}, expected {expected})"
+        reason = _unreadable(source)
+        if reason is None:
+            source.replace(target)
+    return reason
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def temporary(folder: Path, stem: str) -> Iterator[Path]:
+    """The path of an empty file that is gone afterwards unless it was renamed."""
+    path = folder / f"{stem}.{secrets.token_hex(8)}{PART}"
+    path.open("xb").close()  # its mode follows the umask
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def left_over(folder: Path, stem: str) -> list[Path]:
+    """What downloads of one model that were killed have left."""
+    return list(folder.glob(f"{stem}.*{PART}"))
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[bool]:
+    """Wait for and hold the lock at ``path``; False where the system has no such locks.
+
+    The lock dies with its process, so that a killed download blocks nobody.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield False
+        return
+    with path.open("ab") as handle:
+        held = True
+        waited = False
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waited:
+                    log.info("%s: another process is downloading it; waiting", path.stem)
+                waited = True
+                time.sleep(0.1)
+                continue
+            except OSError:  # a network file system without locks
+                held = False
+            break
+        yield held
+
+
+class _SafeRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows redirects to addresses that ``_refused`` lets pass."""
+
+    def redirect_request(
+        self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> Any:
+        reason = _refused(newurl, origin=req.full_url)
+        if reason is not None:
+            raise urllib.error.URLError(f"it redirects to {newurl[:200]}, and {reason}")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _refused(url: str, *, origin: str) -> str | None:
+    """Why an address is not asked; None where it is. This machine may answer for itself alone."""
+    there, here = urlsplit(url), urlsplit(origin)
+    if there.scheme == "https":
+        return None
+    if there.scheme == "http" and {there.hostname, here.hostname} <= set(LOOPBACK):
+        return None
+    return "only https is safe"
+
+
+def _connect(url: str) -> http.client.HTTPResponse | str:
+    """Open ``url``, or tell why not, within ``CONNECT_SECONDS`` even where a resolver hangs."""
+    reason = _refused(url, origin=url)
+    if reason is not None:
+        return reason
+    answer: list[http.client.HTTPResponse | str] = []
+    late = threading.Event()
+    opener = urllib.request.build_opener(_SafeRedirects)
+
+    def dial() -> None:
+        try:
+            request = urllib.request.Request(url, headers={"User-Agent": "epam-extract"})
+            opened = opener.open(request, timeout=STALL_SECONDS)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            answer.append(_words(error))
+        else:
+            answer.append(opened)
+            if late.is_set():
+                opened.close()
+
+    thread = threading.Thread(target=dial, name="epam-extract-connect", daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    if not answer:
+        late.set()
+        return f"no answer within {CONNECT_SECONDS:.0f} s"
+    return answer[0]
+
+
+def _words(error: BaseException) -> str:
+    if isinstance(error, urllib.error.HTTPError):
+        return f"HTTP {error.code} {error.reason}"
+    if isinstance(error, urllib.error.URLError) and isinstance(error.reason, BaseException):
+        error = error.reason
+    said = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+    return str(said) or type(error).__name__
+
+
+def _unpack(archive: Path, model: Path) -> str | None:
+    """Write the model in a zip file to ``model``, no more than ``MAX_BYTES`` of it."""
+    try:
+        with zipfile.ZipFile(archive) as packed:
+            members = [name for name in packed.namelist() if name.endswith(MODEL_IN_ZIP)]
+            if not members:
+                return f"the archive has no {MODEL_IN_ZIP}"
+            with packed.open(members[0]) as source, model.open("wb") as out:
+                return _copy(source, out)  # reading to the end checks the CRC
+    except _BROKEN_ZIP as error:
+        return f"the archive is damaged ({error})"
+
+
+def _copy(source: IO[bytes], out: IO[bytes]) -> str | None:
+    left = MAX_BYTES
+    while block := source.read(BLOCK):
+        left -= len(block)
+        if left < 0:
+            return f"the archive unpacks to more than a model can have ({MAX_BYTES:,} bytes)"
+        out.write(block)
+    out.flush()
+    os.fsync(out.fileno())
+    return None
+
+
+def _unreadable(path: Path) -> str | None:
+    """None when onnxruntime reads the file as a network, or in a few words why not."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors share no base class but this one
+        return f"what came is no ONNX network ({str(error).splitlines()[0][:160]})"
+    return None
