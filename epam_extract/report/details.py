@@ -184,7 +184,8 @@ def _moments(video: StoredVideo, summary: VideoSummary) -> list[Moment]:
 def _crops(video: StoredVideo, summary: VideoSummary) -> list[Crop]:
     rows = rows_to_show(summary.person * summary.valid, CROPS)
     frames = np.array([video.rows("frames", row, row + 1)[0, MIDDLE * RGB_STEP] for row in rows])
-    boxes = [video.rows("box", row, row + 1)[0] for row in rows]
+    boxes = video["box"][rows]
+    people = video.people_at(frames)
     maps = None
     if "attention" in video:
         maps = np.concatenate([video.rows("attention", row, row + 1) for row in rows])
@@ -193,9 +194,9 @@ def _crops(video: StoredVideo, summary: VideoSummary) -> list[Crop]:
         low, high = float(maps[:, MIDDLE].min()), float(maps[:, MIDDLE].max())
     found = []
     for i, (row, frame, box) in enumerate(zip(rows, frames, boxes, strict=True)):
-        keypoints, scores = video.people_at(np.array([frame]))
+        keypoints, scores = (array[:, i] for array in people)
         corner, size = box[:2], np.maximum(box[2:] - box[:2], 1)
-        inside = (keypoints[:, 0] - corner) * (RGB_SIZE / size)
+        inside = (keypoints - corner) * (RGB_SIZE / size)
         x1, y1, x2, y2 = (int(value) for value in box)
         found.append(
             Crop(
@@ -204,7 +205,7 @@ def _crops(video: StoredVideo, summary: VideoSummary) -> list[Crop]:
                 seconds=float(summary.times[row, 1]),
                 box=(x1, y1, x2, y2),
                 person=float(summary.person[row]),
-                bones=bone_paths(inside, scores[:, 0]),
+                bones=bone_paths(inside, scores),
                 attention=None
                 if maps is None
                 else attention_picture(maps[i, MIDDLE], low=low, high=high),
