@@ -113,12 +113,23 @@ def to_heatmap_pixels(keypoints: np.ndarray, box: Box) -> np.ndarray:
     return np.where(keypoints != 0, keypoints - origin, 0).astype(np.float32) * scale
 
 
+def keep_persons(keypoint_scores: np.ndarray, count: int | None) -> np.ndarray:
+    """The rows of scores (M, F, 17) that have a person, ascending, at most ``count`` of them.
+
+    Those with the largest sum of scores are kept: seen longest and surest. Equal ones: lower rows.
+    """
+    total = keypoint_scores.sum((1, 2), dtype=np.float64)  # (M,)
+    best = np.argsort(-total, kind="stable")[:count]
+    return np.sort(best[total[best] > 0])
+
+
 class WindowCutter:
     """Cuts windows out of the frames of one video, as soon as their last frame is there.
 
     ``video_id`` names the video, ``first`` is the first row to cut. ``windows`` (W, 48) are given
     where the video's length is known; otherwise they follow from ``config`` and the end is found
     by :meth:`finish`. Only pieces that a window to come still needs are held: about one window.
+    A window sees its own ``max_persons``, see :func:`keep_persons`.
     """
 
     def __init__(
@@ -129,8 +140,10 @@ class WindowCutter:
         first: int = 0,
         windows: np.ndarray | None = None,
         video_box: Box | None = None,
+        max_persons: int | None = None,
     ) -> None:
         self._video_id, self._config, self._video_box = video_id, config, video_box
+        self._max_persons = max_persons
         self._windows = windows
         self._row = first
         self._end = 0
@@ -174,13 +187,16 @@ class WindowCutter:
                 window=row,
                 indices=window,
                 frames=tuple(frames[i - start] for i in window[::RGB_STEP]),
-                track=PoseTrack(
-                    track.keypoints[:, window - start], track.keypoint_scores[:, window - start]
-                ),
+                track=self._seen(track, window - start),
                 video_box=self._video_box,
             )
             for row, window in zip(rows, windows, strict=True)
         ]
+
+    def _seen(self, track: PoseTrack, frames: np.ndarray) -> PoseTrack:
+        scores = track.keypoint_scores[:, frames]
+        rows = keep_persons(scores, self._max_persons)
+        return PoseTrack(track.keypoints[rows][:, frames], scores[rows])
 
 
 def collate(clips: Sequence[Clip], size: int) -> ClipBatch:

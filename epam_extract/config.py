@@ -103,7 +103,8 @@ class PoseConfig:
     keypoint_score: float = 0.0
     """Keypoints under it count as missing."""
     max_persons: int | None = None
-    """Keep the best-scored persons of a frame; None keeps all."""
+    """Windows see only this many persons, those seen longest and surest in them (with ``crop``
+    ``video``: in the whole video); the file's keypoints are of everybody. None: all."""
     det_every: int = 1
     """Detect on every K-th frame and interpolate boxes between them."""
 

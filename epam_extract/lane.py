@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .clips import Cut, WindowCutter, grown_box, tight_box, union_boxes
+from .clips import Cut, WindowCutter, grown_box, keep_persons, tight_box, union_boxes
 from .concurrency import Budget, Meter, map_ahead
-from .config import ExtractConfig, frames_per_piece
+from .config import PIECE_FRAMES, ExtractConfig, WindowConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
 from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
-from .pose import PoseEstimator
-from .records import Clip, FramePiece, PoseTrack, Video, VideoFailure
+from .pose import MEMORY_FRAMES, PersonLinker, PoseEstimator
+from .records import Clip, FramePiece, PoseTrack, Video, VideoFailure, concatenate
 from .video import OpenVideo, open_video, read_frames
 from .windows import earliest_frame, plan_windows
 
@@ -40,6 +40,28 @@ class Job:
     """Rows in the file already."""
     frames_done: int = 0
     """Frames whose keypoints are in the file already: whole pieces."""
+    stored: PoseTrack | None = None
+    """Of these, the ones before ``next_frame`` that tell who is who: see ``frames_to_recall``."""
+
+    def next_frame(self, config: WindowConfig) -> int:
+        """The first frame to read again: one that a window to come needs, or the last one done."""
+        needed = earliest_frame(self.windows_done, config)
+        return min(needed, max(self.frames_done - 1, 0))
+
+    def frames_to_recall(self, config: WindowConfig) -> range:
+        """Frames before the piece that ``next_frame`` is in, as far as linking looks back."""
+        stop = self.next_frame(config)
+        return range(max(stop - PIECE_FRAMES - MEMORY_FRAMES, 0), stop)
+
+    def linker(self, start: int, config: WindowConfig) -> PersonLinker:
+        """Who is who, as it stood before frame ``start`` of the piece to read first."""
+        if self.stored is None:
+            return PersonLinker()
+        first = self.frames_to_recall(config).start
+        where = slice(max(start - MEMORY_FRAMES - first, 0), start - first)
+        return PersonLinker.resume(
+            self.stored.keypoints[:, where], self.stored.keypoint_scores[:, where]
+        )
 
 
 @dataclass(frozen=True)
@@ -152,11 +174,17 @@ class Lane:
 
     def _in_one_pass(self, job: Job, opened: OpenVideo, people: People) -> Iterator[Event]:
         """Windows are cut as soon as their frames are there."""
-        cutter = WindowCutter(job.video_id, self.config.windows, first=job.windows_done)
-        needed = earliest_frame(job.windows_done, self.config.windows)
+        config = self.config
+        cutter = WindowCutter(
+            job.video_id,
+            config.windows,
+            first=job.windows_done,
+            max_persons=config.pose.max_persons,
+        )
         step = frames_per_piece(opened.header.height, opened.header.width)
-        start = min(needed, max(job.frames_done - 1, 0)) // step * step
-        for piece, track in self._estimated(self._frames(opened, start), people):
+        start = job.next_frame(config.windows) // step * step
+        linker = job.linker(start, config.windows)
+        for piece, track in self._estimated(self._frames(opened, start), people, linker):
             if piece.start >= job.frames_done:
                 yield KeypointsReady(job.video_id, piece.start, track)
             yield from self._clips(cutter.add(piece, track))
@@ -172,7 +200,7 @@ class Lane:
         tracks: list[PoseTrack] = []
         kept: list[FramePiece] | None = []
         frame_bytes = opened.header.height * opened.header.width * 3
-        for piece, track in self._estimated(self._frames(opened, 0), people):
+        for piece, track in self._estimated(self._frames(opened, 0), people, PersonLinker()):
             if piece.start >= job.frames_done:
                 yield KeypointsReady(job.video_id, piece.start, track)
             tracks.append(track)
@@ -184,6 +212,10 @@ class Lane:
         if video is None:
             return
         by_video = self.config.crop == "video"
+        max_persons = self.config.pose.max_persons
+        if by_video and max_persons is not None:
+            rows = keep_persons(concatenate(tracks).keypoint_scores, max_persons)
+            tracks = [with_rows(track, rows) for track in tracks]
         tight = union_boxes(tight_box(track.keypoints) for track in tracks)
         cutter = WindowCutter(
             job.video_id,
@@ -191,6 +223,7 @@ class Lane:
             first=job.windows_done,
             windows=plan_windows(video.num_frames, self.config.windows),
             video_box=grown_box(tight, video.height, video.width) if by_video else None,
+            max_persons=max_persons,
         )
         pieces = kept or read_frames(video, decoder=self.config.decoder)
         for piece, track in zip(pieces, tracks, strict=False):  # fewer when the run is to stop
@@ -210,15 +243,17 @@ class Lane:
                 yield piece
 
     def _estimated(
-        self, pieces: Iterator[FramePiece], people: People
+        self, pieces: Iterator[FramePiece], people: People, linker: PersonLinker
     ) -> Iterator[tuple[FramePiece, PoseTrack]]:
-        """Each piece with its people; several pieces are under way at a time."""
+        """Each piece with its people, linked; several pieces are under way at a time."""
 
         def estimate(piece: FramePiece) -> tuple[FramePiece, PoseTrack]:
             with self.meter.measure("pose", len(piece.frames)):
                 return piece, as_stored(people.estimate(piece))
 
-        return map_ahead(self.pool, estimate, pieces, depth=self.depth)
+        linked = isinstance(people, VideoKeypoints) and people.linked
+        for piece, track in map_ahead(self.pool, estimate, pieces, depth=self.depth):
+            yield piece, track if linked else linker.link(track)
 
     def _clips(self, cuts: list[Cut]) -> Iterator[Clip]:
         for cut in cuts:
@@ -233,3 +268,9 @@ def as_stored(track: PoseTrack) -> PoseTrack:
     """Scores as the file holds them, so that features computed from the file are the same."""
     scores = track.keypoint_scores.astype(np.float16).astype(np.float32)
     return PoseTrack(track.keypoints, scores)
+
+
+def with_rows(track: PoseTrack, rows: np.ndarray) -> PoseTrack:
+    """Only these rows, as far as the track has them."""
+    rows = rows[rows < len(track.keypoints)]
+    return PoseTrack(track.keypoints[rows], track.keypoint_scores[rows])

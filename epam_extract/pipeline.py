@@ -37,7 +37,13 @@ from .network import (
     pick_precision,
     worth_compiling,
 )
-from .planning import Planner, SortedVideos, require_open_files, sort_videos
+from .planning import (
+    Planner,
+    SortedVideos,
+    require_open_files,
+    sort_videos,
+    with_stored_people,
+)
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .records import Clip, FeatureBatch, StageLoad, Summary
@@ -191,6 +197,9 @@ class _Run:
                 if network is not None:
                     # Again under the lock: another run may have gone on with the file meanwhile.
                     videos = sort_videos(found, store, retry_failed=retry_failed)
+                    videos.jobs = [
+                        with_stored_people(job, store, config.windows) for job in videos.jobs
+                    ]
                     self._extract(videos.jobs, pose, network, output, planner, keypoints, matches)
         summary = self._summary(videos, output, notes=notes)
         progress.finished(summary)

@@ -10,7 +10,7 @@ import shutil
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .config import (
@@ -21,12 +21,13 @@ from .config import (
     RGB_CHANNELS,
     RGB_FRAMES,
     ExtractConfig,
+    WindowConfig,
 )
 from .errors import EpamExtractError, MachineError
 from .lane import Job
 from .progress import Progress, counted, in_bytes
 from .records import Plan, VideoFailure
-from .store import StoredVideos
+from .store import StoredVideos, StoreWriter
 from .video import FoundVideo, read_header
 from .windows import window_starts
 
@@ -75,6 +76,13 @@ def sort_videos(
             rows, frames = (progress.windows, progress.frames) if progress else (0, 0)
             result.jobs.append(Job(video.id, video.path, windows_done=rows, frames_done=frames))
     return result
+
+
+def with_stored_people(job: Job, store: StoreWriter, config: WindowConfig) -> Job:
+    """``job`` with the people of the frames before it, so that they keep their rows."""
+    if not job.frames_done:
+        return job
+    return replace(job, stored=store.keypoints(job.video_id, job.frames_to_recall(config)))
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

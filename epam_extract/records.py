@@ -88,8 +88,8 @@ class FramePiece:
 class PoseTrack:
     """Keypoints of every person in a run of frames. ``M`` people, ``T`` frames.
 
-    A person absent from a frame has score 0 there. Persons are ordered by detection score within
-    each frame; they are not tracked, since heatmaps merge them by maximum.
+    A person absent from a frame has score 0 there. A pose model gives each frame's persons by
+    detection score; after :class:`pose.PersonLinker` a row is one person over time.
     """
 
     keypoints: np.ndarray

@@ -202,6 +202,42 @@ def test_an_interrupted_run_goes_on_inside_the_video(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+def swapping_people(piece: FramePiece) -> PoseTrack:
+    """One leaves after 30 frames, another stays, a third comes; every other frame turns them."""
+    numbers = np.array([number_of(frame) for frame in piece.frames])
+    joints = np.stack([np.arange(17) % 4 * 5, np.arange(17) * 2], -1)
+    keypoints = (np.array([[5, 5], [40, 20], [75, 10]])[:, None, None] + joints).astype(np.float32)
+    keypoints = np.repeat(keypoints, len(numbers), axis=1)  # (3, F, 17, 2)
+    there = np.stack([numbers < 30, numbers >= 0, numbers >= 60])
+    keypoints *= there[..., None, None]
+    scores = np.repeat(there[..., None] * np.float32(0.75), 17, axis=-1).astype(np.float32)
+    odd = numbers % 2 == 1
+    keypoints[:, odd], scores[:, odd] = keypoints[::-1, odd], scores[::-1, odd]
+    return PoseTrack(keypoints, scores)
+
+
+@pytest.mark.parametrize("crop", ["window", "video"])
+def test_a_row_is_one_person_also_where_a_run_resumes(
+    stand_ins: StandInPose, tmp_path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stand_ins, "estimate", swapping_people)
+    write_video(tmp_path / "v.mp4", frames=400)
+    pose = replace(POOLED.pose, max_persons=1)
+    config = replace(POOLED, crop=crop, batch_size=1, pose=pose)
+    extract_features(tmp_path / "v.mp4", tmp_path / "whole.h5", config)
+    keypoints = contents(tmp_path / "whole.h5")["v/keypoints"]
+    assert keypoints.shape == (3, 400, 17, 2)
+    assert (keypoints[1, :, 0, 0] == 40).all()  # the one who stays, in the row they began in
+    progress = StopAfter(150)
+    options = {"progress": progress, "stop": progress.stop}
+    assert extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config, **options).interrupted
+    assert extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config).done == 1
+    assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
+    box = contents(tmp_path / "f.h5")["v/box"]
+    if crop == "video":  # the one who is seen longest is all that the network sees
+        assert (box == box[0]).all() and box[0, 0] > 20
+
+
 def test_a_failure_of_the_machine_stops_the_run_and_keeps_what_is_committed(
     stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,7 @@ class VideoKeypoints:
     """Stands in for a pose model: gives each piece of one video its people."""
 
     def __init__(self, key: str, skeleton: Skeleton, height: int, width: int) -> None:
-        self._key, self._whole = key, skeleton.whole
+        self._key, self._whole, self.linked = key, skeleton.whole, skeleton.linked
         points = skeleton.keypoints.astype(np.float32)
         scores = skeleton.scores.astype(np.float32)
         there = np.isfinite(points).all(-1) & np.isfinite(scores) & (points != 0).any(-1)

@@ -38,6 +38,8 @@ class Skeleton:
     video's own."""
     whole: bool = True
     """Whether there is an entry for every frame; else frames without people may be left out."""
+    linked: bool = True
+    """Whether a row is one person; else each frame has its own order."""
     label: int | str | None = None
     splits: list[str] = field(default_factory=list)
 
@@ -51,7 +53,7 @@ def from_people(people: People, length: int | None = None) -> Skeleton:
     for frame, (points, values) in people.items():
         keypoints[: len(points), frame] = points
         scores[: len(points), frame] = values
-    return Skeleton(keypoints, scores, whole=length is not None)
+    return Skeleton(keypoints, scores, whole=length is not None, linked=False)
 
 
 def coco(points: np.ndarray) -> np.ndarray:

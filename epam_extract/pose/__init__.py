@@ -24,6 +24,7 @@ from ..config import NUM_KEYPOINTS, PoseConfig
 from ..errors import ConfigError, PoseModelError
 from ..records import FramePiece, PoseTrack
 from .boxes import Boxes, fill_between
+from .linking import MEMORY_FRAMES, PersonLinker
 from .models import Progress, download_models, ensure, list_models, model_files
 from .networks import (
     DETECTORS,
@@ -37,6 +38,8 @@ from .networks import (
 )
 
 __all__ = [
+    "MEMORY_FRAMES",
+    "PersonLinker",
     "PoseEstimator",
     "download_models",
     "gpu_provider_available",
@@ -228,11 +231,10 @@ class PoseEstimator:
         found = detect(
             self._detector, [piece.frames[i] for i in looked], score=self._config.det_score
         )
-        best = [here.best(self._config.max_persons) for here in found]
-        return fill_between(dict(zip(looked, best, strict=True)), last + 1)
+        return fill_between(dict(zip(looked, found, strict=True)), last + 1)
 
     def _cleaned(self, keypoints: np.ndarray, scores: np.ndarray) -> People:
-        """Scores in [0, 1], missing joints zeroed; people without joints or past the limit out."""
+        """Scores in [0, 1], missing joints zeroed; people without joints out."""
         if scores.size and scores.max() > PROBABLY_LOGITS and not self._told:
             self._told = True
             log.warning(
@@ -244,7 +246,7 @@ class PoseEstimator:
         there &= scores >= self._config.keypoint_score
         keypoints = np.where(there[..., None], keypoints, 0)
         scores = np.where(there, np.minimum(scores, 1), 0)
-        somebody = np.flatnonzero(there.any(1))[: self._config.max_persons]
+        somebody = np.flatnonzero(there.any(1))
         return keypoints[somebody], scores[somebody]
 
 

@@ -19,9 +19,6 @@ class Boxes:
     scores: np.ndarray
     """(P,)"""
 
-    def best(self, count: int | None) -> Boxes:
-        return Boxes(self.boxes[:count], self.scores[:count])
-
 
 def fill_between(found: dict[int, Boxes], num_frames: int) -> list[Boxes]:
     """Boxes of every frame from those of some frames, the first and last among them.

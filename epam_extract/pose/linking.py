@@ -41,20 +41,20 @@ class PersonLinker:
 
     @classmethod
     def resume(cls, keypoints: np.ndarray, scores: np.ndarray) -> PersonLinker:
-        """Go on after linked frames, the last ``MEMORY_FRAMES`` of them or all where there are
-        fewer: keypoints (M, L, 17, 2) and scores (M, L, 17) as they are stored."""
+        """Continue after the stored frames: ``keypoints`` (M, T, 17, 2) float32 and ``scores``
+        (M, T, 17) of the last ``MEMORY_FRAMES`` frames, or of all where there are fewer."""
         linker = cls()
-        linker._remember(keypoints.astype(np.float32), _there(scores))
+        linker._remember(keypoints, scores > 0)
         return linker
 
     def link(self, track: PoseTrack) -> PoseTrack:
         """The people of the next frames, each in their row; other rows have score 0.
 
-        ``track`` holds each frame's people in any rows. There are as many rows as the highest one
-        in use.
+        ``track`` holds each frame's people in any rows, with scores as they are stored. There are
+        as many rows as the highest one in use.
         """
-        there: np.ndarray = _there(track.keypoint_scores)  # (P, F, 17)
-        present = np.any(track.keypoint_scores > 0, axis=-1)  # (P, F)
+        there = track.keypoint_scores > 0  # (P, F, 17)
+        present = np.any(there, axis=-1)  # (P, F)
         frames = there.shape[1]
         ahead = ((0, 0), (0, frames), (0, 0))
         keypoints = np.pad(self._keypoints, (*ahead, (0, 0)))  # (M, L + F, 17, 2)
@@ -72,7 +72,7 @@ class PersonLinker:
             keypoints[rows, past.stop], seen[rows, past.stop] = joints, known
             scores[rows, frame] = track.keypoint_scores[who, frame]
         self._remember(keypoints, seen)
-        used = _rows_used(scores > 0)
+        used = _rows_used(seen[:, MEMORY_FRAMES:])
         return PoseTrack(keypoints[:used, MEMORY_FRAMES:], scores[:used])
 
     def _remember(self, keypoints: np.ndarray, there: np.ndarray) -> None:
@@ -81,11 +81,6 @@ class PersonLinker:
         rows, missing = _rows_used(there), MEMORY_FRAMES - there.shape[1]
         self._keypoints = np.pad(keypoints[:rows], ((0, 0), (missing, 0), (0, 0), (0, 0)))
         self._there = np.pad(there[:rows], ((0, 0), (missing, 0), (0, 0)))
-
-
-def _there(scores: np.ndarray) -> np.ndarray:
-    """Joints that are there, as a stored file tells it: float16 rounds the least scores to 0."""
-    return scores.astype(np.float16) > 0
 
 
 def _rows_used(there: np.ndarray) -> int:

@@ -165,6 +165,16 @@ class StoreWriter:
             group = video_group(self._reading(), video_id)
             return None if group is None else read_progress(group)
 
+    def keypoints(self, video_id: str, frames: range) -> PoseTrack:
+        """Committed keypoints of consecutive frames of a video."""
+        where = slice(frames.start, frames.stop)
+        with explained(self.path):
+            group = self._reading()["videos"][video_id]
+            return PoseTrack(
+                group["keypoints"][:, where],
+                group["keypoint_scores"][:, where].astype(np.float32),
+            )
+
     def failures(self) -> dict[str, StoredFailure]:
         """Videos that failed, by id, with what is waiting to be committed."""
         merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
