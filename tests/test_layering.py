@@ -31,7 +31,8 @@ LEVELS = [
     {"network": "network", "lane": "lane", "verify": "verify"},
     {"in_child": "in_child", "planning": "planning", "writing": "writing", "preview": "preview"},
     {"pipeline": "pipeline"},
-    {"bench": "bench", "report": "report", "runner": "runner"},
+    {"bench": "bench", "report": "report", "cluster": "cluster"},
+    {"runner": "runner"},
     {"cli": "cli"},
 ]
 PLACES = {

@@ -19,6 +19,7 @@ from .evaluate import check, classify
 from .export import export
 from .extract import extract
 from .files import info, preview, verify
+from .merge import merge
 from .report import report
 from .tools import bench, models_app, weights_app
 
@@ -51,6 +52,7 @@ app.command()(export)
 app.command()(check)
 app.command()(classify)
 app.command()(report)
+app.command()(merge)
 app.command()(bench)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")

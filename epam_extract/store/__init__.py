@@ -274,6 +274,10 @@ class StoreWriter:
             self._dropped[video_id] = None
         self._failure_changes[video_id] = StoredFailure.of(failure)
 
+    def add_failure(self, video_id: str, failure: StoredFailure) -> None:
+        """Remember a failure as another file has it."""
+        self._failure_changes[video_id] = failure
+
     def forget_failure(self, video_id: str) -> None:
         """Take a video off the list of failures."""
         if video_id in self.failures():
@@ -289,7 +293,7 @@ class StoreWriter:
         self._dropped.pop(video_id, None)
         if not remains(self._reading(), video_id):
             return
-        with self._transaction() as h5:
+        with self.transaction() as h5:
             put_aside(h5, video_id)
 
     def commit(self) -> None:
@@ -300,14 +304,14 @@ class StoreWriter:
             StoreLocked: another program keeps the file open for too long.
         """
         if self._dropped:  # by itself: writing into space just freed would go through the journal
-            with self._transaction() as h5:
+            with self.transaction() as h5:
                 for video_id in self._dropped:
                     drop(h5, video_id)
             self._dropped.clear()
         touched = {name: draft for name, draft in self._drafts.items() if draft.touched}
         if not (touched or self._failure_changes):
             return
-        with self._transaction() as h5:
+        with self.transaction() as h5:
             for video_id, draft in touched.items():
                 write_video(
                     h5, video_id, draft, self.specs, filters=self._filter, check=self._file.check
@@ -319,6 +323,16 @@ class StoreWriter:
                 del self._drafts[video_id]
         self._failures = self.failures()
         self._failure_changes.clear()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[h5py.File]:
+        """The file itself: what the block writes is committed at its end, all of it or nothing."""
+        self._end_reading()
+        try:
+            with self._file.transaction() as file, h5py.File(file, "r+") as h5:
+                yield h5
+        except OSError as error:
+            raise explain(error, self.path) from error
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -373,15 +387,6 @@ class StoreWriter:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[h5py.File]:
-        self._end_reading()
-        try:
-            with self._file.transaction() as file, h5py.File(file, "r+") as h5:
-                yield h5
-        except OSError as error:
-            raise explain(error, self.path) from error
 
 
 class StoredVideos(Protocol):

@@ -153,6 +153,24 @@ def claim(descriptor: int, path: Path) -> None:
         return  # a file system without such locks; the lock file serves
 
 
+def require_unwritten(path: Path, *, lock: Path) -> None:
+    """Raise StoreLocked while a process writes ``path``; creates and keeps no lock itself."""
+    try:
+        descriptor = open_to_read(lock)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown"
+        raise StoreLocked(
+            f"{path}: process {holder} is still writing it. Wait until it ends, or stop it; then "
+            "run the same command again."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
 def locked(path: Path, holder: str) -> StoreLocked:
     """Another process writes the output."""
     return StoreLocked(

@@ -101,20 +101,26 @@ class StoreHeader:
 
     def require_same(self, stored: Mapping[str, str], path: Path) -> None:
         """Raise StoreMismatch, naming every field that differs, unless ``stored`` is as we are."""
-        lines = []
-        for name, text in self.as_json().items():
-            old, new = _flat(json.loads(stored[name]), name), _flat(json.loads(text), name)
-            for key in sorted(old.keys() | new.keys()):
-                if old.get(key, "nothing") != new.get(key, "nothing"):
-                    lines.append(
-                        f"{key}: {old.get(key, 'nothing')} in the file, "
-                        f"{new.get(key, 'nothing')} now"
-                    )
+        lines = [
+            f"{key}: {theirs} in the file, {ours} now"
+            for key, ours, theirs in self.differences(stored)
+        ]
         if lines:
             raise StoreMismatch(
                 f"{path} was made with other settings ({'; '.join(lines)}). Use the file's "
                 "settings to go on with it; or --overwrite to start it afresh, or another --out."
             )
+
+    def differences(self, stored: Mapping[str, str]) -> list[tuple[str, object, object]]:
+        """Every field that differs: its name, our value, and the one in ``stored``, as JSON."""
+        found = []
+        for name, text in self.as_json().items():
+            theirs, ours = _flat(json.loads(stored[name]), name), _flat(json.loads(text), name)
+            for key in sorted(ours.keys() | theirs.keys()):
+                one, other = ours.get(key, "nothing"), theirs.get(key, "nothing")
+                if one != other:
+                    found.append((key, one, other))
+        return found
 
 
 def _flat(value: object, name: str) -> dict[str, object]:

@@ -1,0 +1,52 @@
+"""``epam-extract merge``: the parts of a run on many machines as one file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .common import one_line_errors
+
+TELL_SECONDS = 5.0
+
+
+def merge(
+    out: Annotated[Path, typer.Argument(show_default=False, help="File to make or resume.")],
+    parts: Annotated[list[Path], typer.Argument(show_default=False, help="Feature files.")],
+) -> None:
+    """Copy the videos of several feature files, made with the same settings, into one.
+
+    The same command resumes a merge that was interrupted. Exit status 3 where a part is missing or
+    a video is not complete.
+    """
+    with one_line_errors():
+        from ..cluster.shards import missing_parts
+        from ..in_child import look
+        from ..progress import counted, in_bytes
+        from ..runner import DONE, SOME_FAILED
+        from ..store.merge import merge_parts
+
+        told = time.monotonic()
+
+        def tell(done: int, total: int) -> None:
+            nonlocal told
+            if time.monotonic() - told > TELL_SECONDS:
+                told = time.monotonic()
+                typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
+
+        for file in [*parts, *([out] if out.is_file() else [])]:
+            look("survey", file)  # HDF5 can crash on a damaged file: not in this process
+        done = merge_parts(out, parts, on_bytes=tell)
+        failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
+        typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")
+        missing = missing_parts(parts)
+        for names, what in (
+            (missing, "missing: run its command, then merge again"),
+            (done.incomplete, "not complete in its part, so left out: run that part again"),
+        ):
+            for name in names:
+                typer.echo(f"{name}: {what}", err=True)
+    raise typer.Exit(SOME_FAILED if missing or done.incomplete else DONE)

@@ -1,0 +1,1 @@
+"""One collection on many machines: shards, and which parts of them are there."""

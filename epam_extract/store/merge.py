@@ -1,0 +1,248 @@
+"""Several feature files as one: the parts of a run that was spread over machines.
+
+Arrays are copied as they lie in their file, chunk by chunk and still compressed, and read once
+where they have arrived, so that every checksum is checked. Videos are committed in batches: a
+merge that was killed goes on with the videos that are not there yet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+
+from ..errors import ConfigError, StoreError, StoreMismatch
+from . import StoreWriter
+from .disk import require_unwritten
+from .hdf5 import get_attribute, set_attribute, spans
+from .journal import lock_path
+from .layout import OWN_NAMES, StoredFailure, StoreHeader, run_on
+from .stored import FeatureStore
+
+BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video
+SAME_VIDEO = ("source", "source_mtime_ns")  # may differ between copies of one video's file
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge did, and what it could not."""
+
+    out: Path
+    videos: int
+    """Complete in ``out`` now."""
+    copied: int
+    """Of these, those that were not there before."""
+    failures: int
+    """Videos that failed in their part, and are complete in none."""
+    incomplete: tuple[str, ...]
+    """Videos that are complete nowhere, since their run has not ended: left out."""
+
+
+def merge_parts(
+    out: Path, parts: Sequence[Path], *, on_bytes: Callable[[int, int], None] | None = None
+) -> Merged:
+    """Copy the complete videos and the failures of ``parts`` into ``out``, which may be there.
+
+    A video that is in several of them is taken once. ``on_bytes`` is told, after every commit, how
+    many bytes of how many have been copied, about.
+
+    Raises:
+        ConfigError: a part is named twice, or is ``out`` itself.
+        StoreMismatch: they were made with different options, weights or pose models.
+        StoreLocked: a run is still writing one of them.
+        StoreError: one is damaged, or two hold the same video with different features.
+        MachineError: the disk is full or fails; what was committed stays.
+    """
+    _require_distinct(out, parts)
+    with ExitStack() as stack:
+        stores = []
+        for part in parts:
+            require_unwritten(part, lock=lock_path(part.resolve()))
+            stores.append(stack.enter_context(FeatureStore(part)))
+        there = [stack.enter_context(FeatureStore(out))] if out.exists() else []
+        header = _common_header([*there, *stores])
+        owners, incomplete = _owners(stores)
+        with StoreWriter(out, header) as writer:
+            before = stack.enter_context(FeatureStore(out))
+            have = set(before)
+            for video_id in sorted(owners.keys() & have):
+                _require_equal(video_id, before, owners[video_id])
+            _require_room(owners.keys() | have)
+            left = sorted(owners.keys() - have)
+            for video_id in left:
+                if writer.progress(video_id) is not None:
+                    writer.drop(video_id)
+            writer.commit()
+            _copy_all(writer, left, owners, on_bytes or (lambda done, total: None))
+            failures = _merge_failures(writer, stores, complete=owners.keys() | have)
+        return Merged(
+            out=out,
+            videos=len(owners.keys() | have),
+            copied=len(left),
+            failures=len(failures),
+            incomplete=tuple(sorted(incomplete - have - failures.keys())),
+        )
+
+
+def _require_distinct(out: Path, parts: Sequence[Path]) -> None:
+    seen: dict[Path, Path] = {}
+    for part in parts:
+        if part.resolve() == out.resolve():
+            raise ConfigError(f"{part}: is the file to merge into; name only its parts after it")
+        if part.resolve() in seen:
+            raise ConfigError(f"{part}: is named twice")
+        seen[part.resolve()] = part
+
+
+def _common_header(stores: Sequence[FeatureStore]) -> StoreHeader:
+    """What all of them were made with; raises StoreMismatch naming every field that differs."""
+    first = stores[0]
+    header = StoreHeader(first.config, first.weights, first.pose_source)
+    for store in stores[1:]:
+        attributes = {name: str(value) for name, value in store.attributes.items()}
+        lines = [
+            f"{name}: {theirs} there, {ours} here"
+            for name, ours, theirs in header.differences(attributes)
+        ]
+        if lines:
+            raise StoreMismatch(
+                f"{store.path} was made with other settings than {first.path} "
+                f"({'; '.join(lines)}). Only files of the same settings can be merged."
+            )
+    return header
+
+
+def _owners(stores: Iterable[FeatureStore]) -> tuple[dict[str, FeatureStore], set[str]]:
+    """The file to take each complete video from; and the videos that are complete in none."""
+    owners: dict[str, FeatureStore] = {}
+    incomplete: set[str] = set()
+    for store in stores:
+        found, damaged = store.survey()
+        if damaged:
+            video_id, reason = next(iter(damaged.items()))
+            raise StoreError(
+                f"{store.path}: {video_id} is damaged ({reason}). {_how_to_repair(store.path)}"
+            )
+        for video_id, complete in found.items():
+            if not complete:
+                incomplete.add(video_id)
+            elif video_id in owners:
+                _require_equal(video_id, owners[video_id], store)
+            else:
+                owners[video_id] = store
+    return owners, incomplete - owners.keys()
+
+
+def _require_equal(video_id: str, one: FeatureStore, other: FeatureStore) -> None:
+    """Raise StoreError unless both hold the same arrays, by their checksums."""
+    mine, theirs = (_contents(store, video_id) for store in (one, other))
+    names = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))
+    if names:
+        raise StoreError(
+            f"{video_id} is complete in both {one.path} and {other.path}, but they differ in "
+            f"{', '.join(names)}. Was the video changed between the two? Leave out the older file, "
+            "or delete it and merge again."
+        )
+
+
+def _contents(store: FeatureStore, video_id: str) -> dict[str, object]:
+    """What a video holds, without reading its arrays."""
+    with store.reading() as h5:
+        group = h5["videos"][video_id]
+        attributes: dict[str, object] = {
+            name: value for name, value in group.attrs.items() if name not in SAME_VIDEO
+        }
+        arrays = {
+            name: (
+                group[name].shape,
+                group[name].dtype,
+                int(get_attribute(group[name], "checksum")),
+            )
+            for name in OWN_NAMES.intersection(group)
+        }
+        return {**attributes, **arrays}
+
+
+def _require_room(video_ids: Iterable[str]) -> None:
+    """Raise StoreError where a video's group would be another video's array, or hold it."""
+    ids = set(video_ids)
+    for video_id in sorted(ids):
+        parts = video_id.split("/")
+        for depth, name in enumerate(parts):
+            parent = "/".join(parts[:depth])
+            if name in OWN_NAMES and parent in ids:
+                raise StoreError(
+                    f"{video_id}: cannot be stored beside the video {parent}, which has an array "
+                    f"called {name}; rename one of the two videos and run its part again"
+                )
+
+
+def _copy_all(
+    writer: StoreWriter,
+    video_ids: Sequence[str],
+    owners: Mapping[str, FeatureStore],
+    on_bytes: Callable[[int, int], None],
+) -> None:
+    total = sum(store.path.stat().st_size for store in set(owners.values())) if video_ids else 0
+    done = 0
+    waiting = deque(video_ids)
+    while waiting:
+        batch = 0
+        with writer.transaction() as h5:
+            while waiting and batch < BATCH_BYTES:
+                batch += _copy(h5, waiting[0], owners[waiting[0]])
+                waiting.popleft()
+        done += batch
+        on_bytes(min(done, total), total)
+
+
+def _copy(h5: h5py.File, video_id: str, part: FeatureStore) -> int:
+    """Copy one video within a transaction; return the bytes its arrays take."""
+    size = 0
+    with part.reading() as source:
+        group = source["videos"][video_id]
+        target = h5["videos"].require_group(video_id)
+        for name in sorted(OWN_NAMES.intersection(group)):
+            h5py.h5o.copy(group.id, name.encode(), target.id, name.encode())
+            array = target[name]
+            value = 0
+            for span in spans(array):
+                value = run_on(value, name, array[span])
+            if value != get_attribute(array, "checksum"):
+                raise StoreError(
+                    f"{part.path}: {name} of {video_id} has changed since it was written "
+                    f"(checksum). {_how_to_repair(part.path)}"
+                )
+            size += array.id.get_storage_size()
+        for name, value in group.attrs.items():
+            set_attribute(target, name, value)
+    return size
+
+
+def _how_to_repair(part: Path) -> str:
+    return (
+        f"epam-extract verify {part} --repair drops what is damaged; run the command that made it "
+        "once more, then merge again: what was merged so far stays."
+    )
+
+
+def _merge_failures(
+    writer: StoreWriter, stores: Iterable[FeatureStore], *, complete: Iterable[str]
+) -> dict[str, StoredFailure]:
+    """Make the list of failures that of all parts, less the videos that are complete somewhere."""
+    done = set(complete)
+    merged = dict(writer.failures())
+    for store in stores:
+        for video_id, failure in store.failures.items():
+            merged.setdefault(video_id, failure)
+    left = {video_id: merged[video_id] for video_id in sorted(merged.keys() - done)}
+    for video_id in writer.failures().keys() & done:
+        writer.forget_failure(video_id)
+    for video_id in [name for name in left if name not in writer.failures()]:
+        writer.add_failure(video_id, left[video_id])
+    writer.commit()
+    return left
