@@ -15,8 +15,9 @@ from .in_child import look
 from .installed import resolve
 from .interrupt import EXIT_STATUS as INTERRUPTED
 from .interrupt import Stopper
-from .progress.displays import logging_to, open_progress
+from .progress.displays import open_progress
 from .progress.lines import Display
+from .progress.logs import logging_to
 from .progress.reports import failure_table, show, summary_json, summary_report
 from .records import Summary
 

@@ -25,8 +25,9 @@ from epam_extract.progress import (
     in_words,
     lines,
 )
-from epam_extract.progress.displays import KINDS, logging_to, open_progress
+from epam_extract.progress.displays import KINDS, open_progress
 from epam_extract.progress.lines import Display, JsonLines, PlainLines, TqdmBar
+from epam_extract.progress.logs import logging_to
 from epam_extract.records import Plan, StageLoad, Summary, VideoFailure
 
 PLAN = Plan(

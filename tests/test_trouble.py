@@ -240,8 +240,8 @@ def test_names_are_shown_escaped_everywhere(
     from rich.console import Console
 
     from epam_extract.progress.contents import info_report, problem_table
-    from epam_extract.progress.displays import logging_to
     from epam_extract.progress.lines import PlainLines, TqdmBar
+    from epam_extract.progress.logs import logging_to
     from epam_extract.progress.reports import failure_table
     from epam_extract.records import VideoFailure
     from epam_extract.verify import describe

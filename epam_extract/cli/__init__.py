@@ -21,6 +21,7 @@ from .extract import extract
 from .files import info, preview, verify
 from .merge import merge
 from .report import report
+from .streams import STDOUT, give_up, settle
 from .tools import bench, models_app, weights_app
 
 __all__ = ["app", "main"]
@@ -84,14 +85,8 @@ def everything(
 
 def main() -> None:
     """Entry point of the ``epam-extract`` command."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a name of any bytes can be printed anywhere
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        target = os.fstat(1)
-    except OSError:  # closed by whoever called us
-        os.open(os.devnull, os.O_WRONLY)
-        target = os.fstat(1)
+    settle()
+    target = os.fstat(STDOUT)
     stdout = sys.stdout
     try:
         try:
@@ -101,21 +96,16 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # as in `| head`: the reader has seen enough
-        _give_up_stdout()
+        give_up(STDOUT)
         sys.exit(0)
     except OSError as error:
-        _give_up_stdout()
+        give_up(STDOUT)
         typer.secho(f"error: the output: {error.strerror}", fg="red", err=True)
         sys.exit(1)
     except SystemExit as end:
         # rich, or typer, met the broken pipe and gave up stdout in its own way
         if end.code == 1 and (
-            sys.stdout is not stdout or not os.path.samestat(target, os.fstat(1))
+            sys.stdout is not stdout or not os.path.samestat(target, os.fstat(STDOUT))
         ):
             sys.exit(0)
         raise
-
-
-def _give_up_stdout() -> None:
-    """Let nothing more be written, not even at the interpreter's end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -62,19 +62,25 @@ Device = Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAM
 Decoder = Annotated[str, choice(SPEED, DECODERS)]
 
 
+def say(text: str, *, color: str | None = None, err: bool = False) -> None:
+    """Print a sentence on one line, whatever names are in it."""
+    from ..progress import escaped
+
+    typer.secho(escaped(text), fg=color, err=err)
+
+
 @contextmanager
 def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> Iterator[None]:
     """Turn what goes wrong on purpose into a line on stderr and an exit status."""
     try:
         yield
     except EpamExtractError as error:
-        from ..progress import escaped
         from ..runner import status_of, write_json
 
         if verbose and not isinstance(error, ConfigError):
-            traceback.print_exc()
-        message = escaped(" ".join(str(error).splitlines()))
-        typer.secho(f"error: {message}", fg="red", err=True)
+            _trace(error)
+        message = str(error)
+        say(f"error: {message}", color="red", err=True)
         status = status_of(error)
         if not isinstance(error, ConfigError):
             kind = type(error).__name__
@@ -86,20 +92,23 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     except (typer.Exit, typer.Abort, BrokenPipeError):
         raise
     except OSError as error:  # such as `> /dev/full`
-        from ..progress import escaped
-
-        name = escaped(str(error.filename or "the output"))
-        typer.secho(f"error: {name}: {error.strerror or error}", fg="red", err=True)
+        name = error.filename or "the output"
+        say(f"error: {name}: {error.strerror or error}", color="red", err=True)
         raise typer.Exit(1) from None
     except Exception as error:
         if verbose:
-            traceback.print_exc()
+            _trace(error)
         message = (
             f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. This was not foreseen; "
             f"what was committed stays. {_report_of(error)}"
         )
-        typer.secho(f"error: {message}", fg="red", err=True)
+        say(f"error: {message}", color="red", err=True)
         raise typer.Exit(1) from None
+
+
+def _trace(error: Exception) -> None:
+    for line in "".join(traceback.format_exception(error)).splitlines():
+        say(line, err=True)
 
 
 def _report_of(error: Exception) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import File, one_line_errors
+from .common import File, one_line_errors, say
 
 if TYPE_CHECKING:
     from ..exchange.classify import Accuracy, Classifier
@@ -70,7 +70,7 @@ def classify(
             known = None if truth is None else read_labels(truth)
             accuracy, notes = _compared(classifier, known, split)
             for note in [*classifier.notes, *notes]:
-                typer.secho(f"note: {note}", fg="yellow", err=True)
+                say(f"note: {note}", color="yellow", err=True)
             WRITERS[output](classifier, windows, top, accuracy)
 
 
@@ -109,9 +109,9 @@ def check(
             typer.echo(json.dumps(content, indent=1))
         elif findings:
             show(finding_table([(KINDS[f.kind], f.subject, f.message) for f in findings]))
-            typer.echo(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
+            say(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
         else:
-            typer.echo(f"{file} and {annotations}: all is well")
+            say(f"{file} and {annotations}: all is well")
     raise typer.Exit(3 if findings else 0)
 
 
@@ -164,7 +164,7 @@ def _csv(classifier: Classifier, windows: bool, top: int, accuracy: Accuracy | N
         for rank, (name, logit) in enumerate(zip(p.classes, p.logits, strict=True), start=1):
             writer.writerow((*where, rank, name, f"{logit:.6g}"))
     if accuracy is not None:
-        typer.echo(
+        say(
             f"{accuracy.examples:,} labelled: top-1 {accuracy.top1:.4f}, top-5 "
             f"{accuracy.top5:.4f}, mean class {accuracy.mean_class:.4f}",
             err=True,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .common import File, one_line_errors
+from .common import File, one_line_errors, say
 
 
 def export(
@@ -50,22 +50,20 @@ def export(
             annotations=None if annotations is None else read_annotations(annotations),
             jobs=jobs,
         )
-        typer.echo(f"{done.out}: {counted(done.videos, 'video')}, {done.written:,} of them new")
+        say(f"{done.out}: {counted(done.videos, 'video')}, {done.written:,} of them new")
         for names, what in (
             (done.incomplete, "not complete in the file yet: left out"),
             (done.missing, "annotated but not in the file"),
             (done.unannotated, "without annotations"),
         ):
             if names:
-                typer.echo(f"{counted(len(names), 'video')} {what}: {_some(names)}", err=True)
+                say(f"{counted(len(names), 'video')} {what}: {_some(names)}", err=True)
         for video_id, reason in done.failed.items():
-            typer.echo(f"{video_id}: damaged in the file: {reason}", err=True)
+            say(f"{video_id}: damaged in the file: {reason}", err=True)
         if done.failed:
             raise typer.Exit(3)
 
 
 def _some(names: tuple[str, ...]) -> str:
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    from ..progress import escaped
-
-    return escaped(", ".join(names[:5])) + more
+    return ", ".join(names[:5]) + more

@@ -27,6 +27,7 @@ from .common import (
     Stride,
     one_line_errors,
     refuse_contradictions,
+    say,
 )
 
 
@@ -71,7 +72,8 @@ def preview(
             decoder=decoder,
         )
         from ..preview import draw_preview
-        from ..progress.displays import logging_to, open_progress
+        from ..progress.displays import open_progress
+        from ..progress.logs import logging_to
 
         progress = open_progress()
         with logging_to(progress, verbose=False, log_file=None), progress:
@@ -122,18 +124,18 @@ def verify(
         found = look("verify", file, videos=folder)
         problems = [Problem(**problem) for problem in found]
         if not problems:
-            typer.echo(f"{file}: all is well")
+            say(f"{file}: all is well")
             return
         bad = len({problem.video_id for problem in problems})
-        typer.echo(f"{file}: something is wrong with {counted(bad, 'video')}")
+        say(f"{file}: something is wrong with {counted(bad, 'video')}")
         show(problem_table([(p.video_id, p.array, p.message) for p in problems]))
         if repair:
             dropped = look("repair", file, problems=found)
-            typer.echo(
+            say(
                 f"dropped {counted(len(dropped), 'video')}: "
                 "run the command that made the file again to do just those"
             )
         elif any(problem.droppable for problem in problems):
-            typer.echo("--repair drops them, so that the next run does just those")
+            say("--repair drops them, so that the next run does just those")
         left = [problem for problem in problems if not (repair and problem.droppable)]
     raise typer.Exit(1 if left else 0)

@@ -18,6 +18,7 @@ from .common import (
     Precision,
     one_line_errors,
     refuse_contradictions,
+    say,
 )
 
 weights_app = typer.Typer(help="List the installed weights, or install some.")
@@ -37,11 +38,11 @@ def weights(context: typer.Context) -> None:
         if found:
             show(weights_table([(w.path, w.size, w.sha256, w.default) for w in found]))
         else:
-            typer.echo(f"no weights are installed. {WHERE_FROM}.")
-            typer.echo("Install them with: epam-extract weights add FILE")
-        typer.echo(f"folder: {folder()}")
+            say(f"no weights are installed. {WHERE_FROM}.")
+            say("Install them with: epam-extract weights add FILE")
+        say(f"folder: {folder()}")
         if os.environ.get(VARIABLE):
-            typer.echo(f"{VARIABLE}={os.environ[VARIABLE]} goes before the default")
+            say(f"{VARIABLE}={os.environ[VARIABLE]} goes before the default")
 
 
 @weights_app.command("add")
@@ -54,7 +55,7 @@ def weights_add(
         from ..model import EPAMBackbone, load_weights
 
         added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
-        typer.echo(f"installed as the default: {added.path}")
+        say(f"installed as the default: {added.path}")
 
 
 @models_app.command("list")
@@ -125,7 +126,7 @@ def bench(
             videos or [],
             config,
             seconds=seconds,
-            on_part=lambda part: typer.echo(f"measuring: {part}", err=True),
+            on_part=lambda part: say(f"measuring: {part}", err=True),
         )
         if as_json:
             typer.echo(report_json(report))

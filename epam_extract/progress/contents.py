@@ -74,7 +74,7 @@ def _provenance(contents: Mapping[str, Any]) -> RenderableType:
     if totals["clipped"]:
         rows["clipped"] = f"{counted(totals['clipped'], 'value')} beyond float16's range"
     for name, words in rows.items():
-        grid.add_row(name, Text(words))
+        grid.add_row(name, Text(escaped(words)))
     return grid
 
 

@@ -11,13 +11,9 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
@@ -61,64 +57,6 @@ def open_progress(
         kind = "plain" if plain else "rich"
     shown = {"rich": LiveDisplay, "plain": PlainLines, "tqdm": TqdmBar}
     return shown.get(kind, Display)(console, quiet=quiet, verbose=verbose)
-
-
-@contextmanager
-def logging_to(display: Display, *, verbose: bool, log_file: Path | None) -> Iterator[None]:
-    """Send the package's log to the display, from INFO on if ``verbose``, and all to ``log_file``.
-
-    Raises:
-        ConfigError: the log file cannot be written.
-    """
-    screen = _ToDisplay(display)
-    screen.setLevel(logging.INFO if verbose else logging.ERROR)
-    handlers: list[logging.Handler] = [screen]
-    if log_file is not None:
-        try:
-            handlers.append(logging.FileHandler(log_file, encoding="utf-8"))
-        except OSError as error:
-            raise ConfigError(f"--log-file {log_file} cannot be written: {error}") from error
-        layout = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
-        handlers[-1].setFormatter(_OneLine(layout))
-    loggers = [logging.getLogger(name) for name in ("epam_extract", "py.warnings")]
-    before = [(logger.level, logger.propagate) for logger in loggers]
-    logging.captureWarnings(True)
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.propagate = False
-        for handler in handlers:
-            logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-            logger.propagate = propagate
-            for handler in handlers:
-                logger.removeHandler(handler)
-        for handler in handlers:
-            handler.close()
-
-
-class _OneLine(logging.Formatter):
-    """A record's message on one line; a traceback keeps its own."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        record.message = escaped(record.message)
-        return super().formatMessage(record)
-
-
-class _ToDisplay(logging.Handler):
-    """Shows log records, but those of the displays, which are on the screen already."""
-
-    def __init__(self, display: Display) -> None:
-        super().__init__()
-        self._display = display
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.name not in ("epam_extract.progress", "epam_extract.progress.lines"):
-            self._display.logged(self.format(record))
 
 
 class LiveDisplay(Display):

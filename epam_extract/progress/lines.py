@@ -45,8 +45,9 @@ class Display(Tally):
             self.console.print(Text(escaped(text), style=style))
 
     def logged(self, text: str) -> None:
-        """Print one line of another module's log."""
-        self.line(text, style="dim")
+        """Print a record of another module's log, whose lines are escaped already."""
+        for line in text.split("\n"):
+            self.line(line, style="dim")
 
     def message(self, text: str) -> None:
         super().message(text)

@@ -130,7 +130,9 @@ def _headline(summary: Summary) -> Text:
         f"\n{done} of {counted(summary.videos, 'video')} {verb} in ",
         style="bold green" if good else "bold yellow",
     )
-    return text.append(str(summary.out), style="bold").append(f" ({in_bytes(summary.size)})")
+    return text.append(escaped(str(summary.out)), style="bold").append(
+        f" ({in_bytes(summary.size)})"
+    )
 
 
 def _figures(summary: Summary) -> RenderableType:
@@ -186,7 +188,7 @@ def weights_table(weights: Sequence[tuple[Path, int, str, bool]]) -> RenderableT
         table.add_column(column)
     for path, size, digest, default in weights:
         mark = Text("default" if default else "", style="green")
-        table.add_row(Text(path.name), in_bytes(size), digest[:12], mark)
+        table.add_row(Text(escaped(path.name)), in_bytes(size), digest[:12], mark)
     return table
 
 
@@ -198,7 +200,7 @@ def models_table(models: Sequence[tuple[str, str, Path, bool]]) -> RenderableTyp
     before = ""
     for mode, role, path, present in models:
         here = Text("here", style="green") if present else Text("not downloaded", style="dim")
-        table.add_row("" if mode == before else mode, role, Text(path.name), here)
+        table.add_row("" if mode == before else mode, role, Text(escaped(path.name)), here)
         before = mode
     return table
 
@@ -218,14 +220,14 @@ def bench_report(report: BenchReport) -> RenderableType:
         if before and row.part != before:
             table.add_section()
         part = "" if row.part == before else row.part
-        table.add_row(part, Text(row.name), figure, ratio, Text(row.note))
+        table.add_row(part, Text(escaped(row.name)), figure, ratio, Text(escaped(row.note)))
         before = row.part
     lines = [("machine", report.machine), ("videos", report.videos), ("limit", report.limits)]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, value in lines:
-        grid.add_row(name, Text(value))
+        grid.add_row(name, Text(escaped(value)))
     grid.add_row("measured", f"in {in_time(report.seconds)}; a ratio is how many times as fast")
     return Group(table, grid)
 
