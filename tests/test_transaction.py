@@ -322,21 +322,19 @@ def test_a_foreign_writer_is_kept_out(tmp_path: Path) -> None:
 def test_a_forked_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     path = tmp_path / "toy"
     file = open_toy(path)
+    told, tell = os.pipe()
     child = os.fork()
     if child == 0:
-        time.sleep(30)
+        os.write(tell, b"running")
+        signal.pause()
         os._exit(0)
     try:
+        assert os.read(told, 7) == b"running"
         file.close()
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                open_toy(path).close()
-                break
-            except StoreLocked:  # the child has not got that far yet
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+        open_toy(path).close()
     finally:
+        os.close(told)
+        os.close(tell)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
 

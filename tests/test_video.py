@@ -689,10 +689,8 @@ time.sleep(60)
     parent.kill()
     parent.wait()
     parent.stdout.close()
-    deadline = time.monotonic() + 5
-    while _alive(pid) and not _zombie(pid) and time.monotonic() < deadline:
+    while _alive(pid) and not _zombie(pid):  # it notices by itself, or this never ends
         time.sleep(0.05)
-    assert not _alive(pid) or _zombie(pid)
     after = set(shared.iterdir()) if shared.is_dir() else set()
     assert not {path for path in after - before if "epam" in path.name or "psm" in path.name}
 
