@@ -123,13 +123,20 @@ def keep_persons(keypoint_scores: np.ndarray, count: int | None) -> np.ndarray:
     return np.sort(best[total[best] > 0])
 
 
+def seen_in(track: PoseTrack, frames: np.ndarray, max_persons: int | None) -> PoseTrack:
+    """What a window of these frames (F,) sees of a track: (M, F), see :func:`keep_persons`."""
+    scores = track.keypoint_scores[:, frames]
+    rows = keep_persons(scores, max_persons)
+    return PoseTrack(track.keypoints[rows][:, frames], scores[rows])
+
+
 class WindowCutter:
     """Cuts windows out of the frames of one video, as soon as their last frame is there.
 
     ``video_id`` names the video, ``first`` is the first row to cut. ``windows`` (W, 48) are given
     where the video's length is known; otherwise they follow from ``config`` and the end is found
     by :meth:`finish`. Only pieces that a window to come still needs are held: about one window.
-    A window sees its own ``max_persons``, see :func:`keep_persons`.
+    ``max_persons`` limits the people that a window sees.
     """
 
     def __init__(
@@ -187,16 +194,11 @@ class WindowCutter:
                 window=row,
                 indices=window,
                 frames=tuple(frames[i - start] for i in window[::RGB_STEP]),
-                track=self._seen(track, window - start),
+                track=seen_in(track, window - start, self._max_persons),
                 video_box=self._video_box,
             )
             for row, window in zip(rows, windows, strict=True)
         ]
-
-    def _seen(self, track: PoseTrack, frames: np.ndarray) -> PoseTrack:
-        scores = track.keypoint_scores[:, frames]
-        rows = keep_persons(scores, self._max_persons)
-        return PoseTrack(track.keypoints[rows][:, frames], scores[rows])
 
 
 def collate(clips: Sequence[Clip], size: int) -> ClipBatch:

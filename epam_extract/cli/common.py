@@ -47,7 +47,8 @@ PoseModel = Annotated[File, option(POSE, "Local ONNX pose network: RTMPose, or R
 DetScore = Annotated[float | None, option(POSE, "Least score of a person; else the model's own.")]
 KeypointScore = Annotated[float, option(POSE, "Least score of a keypoint.")]
 MaxPersons = Annotated[
-    Number, option(POSE, "Keep this many of a frame, the best-scored; else all.")
+    Number,
+    option(POSE, "Windows see this many people, those seen longest and surest; else all."),
 ]
 DetEvery = Annotated[
     int, option(POSE, "Detect people on every K-th frame, interpolate between.", metavar="K")

@@ -17,11 +17,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ..clips import Box, person_box, to_heatmap_pixels
+from ..clips import Box, person_box, seen_in, to_heatmap_pixels
 from ..concurrency import map_ahead
-from ..config import ExtractConfig
+from ..config import POSE_FRAMES, ExtractConfig
 from ..heatmaps import render_heatmaps
-from ..pose import PoseEstimator
+from ..pose import PersonLinker, PoseEstimator
 from ..records import FramePiece, PoseTrack, Video, concatenate
 from ..video import read_frames
 from ..windows import grid_attributes, plan_windows, valid_share, window_times
@@ -82,10 +82,14 @@ class Scene:
             return None
         return person_box(self.track.keypoints, self.video.height, self.video.width)
 
+    def seen(self, row: int) -> PoseTrack:
+        """The people that a window sees, over its 48 frames."""
+        return seen_in(self.track, self.windows[row], self.config.pose.max_persons)
+
     def pose_box(self, row: int) -> Box:
-        """The box of a window's heatmaps, around everybody in it."""
-        keypoints = self.track.keypoints[:, self.windows[row]]
-        return person_box(np.nan_to_num(keypoints), self.video.height, self.video.width)
+        """The box of a window's heatmaps, around everybody it sees."""
+        keypoints = np.nan_to_num(self.seen(row).keypoints)
+        return person_box(keypoints, self.video.height, self.video.width)
 
     def rgb_box(self, row: int) -> Box:
         """The box of a window's RGB crops."""
@@ -93,11 +97,9 @@ class Scene:
 
     def heatmaps(self, row: int, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Of a window's frames at ``positions`` of its 48: (17, F, 56, 56) float32."""
-        frames = np.atleast_1d(self.windows[row][positions])
-        keypoints = to_heatmap_pixels(
-            np.nan_to_num(self.track.keypoints[:, frames]), self.pose_box(row)
-        )
-        scores = self.track.keypoint_scores[:, frames]
+        seen, where = self.seen(row), np.atleast_1d(np.arange(POSE_FRAMES)[positions])
+        keypoints = to_heatmap_pixels(np.nan_to_num(seen.keypoints[:, where]), self.pose_box(row))
+        scores = seen.keypoint_scores[:, where]
         return render_heatmaps(torch.from_numpy(keypoints)[None], torch.from_numpy(scores)[None])[
             0
         ].numpy()
@@ -120,6 +122,7 @@ def find_people(video: Video, pose: PoseEstimator, config: ExtractConfig) -> Sce
     count = min(PICTURES, video.num_frames)
     wanted = set(((np.arange(count) + 0.5) * video.num_frames / count).astype(int))
     size = fitted(video.height, video.width, *PICTURE_SIZE)
+    linker = PersonLinker()
     tracks: list[PoseTrack] = []
     pictures: list[np.ndarray] = []
 
@@ -137,9 +140,12 @@ def find_people(video: Video, pose: PoseEstimator, config: ExtractConfig) -> Sce
         closing(read_frames(video, decoder=config.decoder)) as pieces,
     ):
         for track, small in map_ahead(pool, estimate, pieces, depth=threads):
-            tracks.append(track)
+            tracks.append(linker.link(track))
             pictures += small
-    return Scene(video, concatenate(tracks), tuple(pictures), config, _in_words(pose))
+    whole = concatenate(tracks)
+    if config.crop == "video":  # who is seen is decided for the whole video
+        whole = seen_in(whole, np.arange(video.num_frames), config.pose.max_persons)
+    return Scene(video, whole, tuple(pictures), config, _in_words(pose))
 
 
 def _in_words(pose: PoseEstimator) -> str:

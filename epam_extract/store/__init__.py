@@ -9,7 +9,7 @@
                 /attention   (W,16,7,7) f16      what RGB features were multiplied by, less one
                 /frames      (W,48) i32          times (W,3) f64: start, centre, end in seconds
                 /valid (W,) f32   person (W,) f32   box (W,4) i32
-                /keypoints   (M,T,17,2) f32      keypoint_scores (M,T,17) f16
+                /keypoints   (M,T,17,2) f32      keypoint_scores (M,T,17) f16; row m is one person
       attrs: fps_num, fps_den, duration, num_frames, num_windows, height, width, feat_stride,
              window_frames, offset_frames, source, source_size, source_mtime_ns, notes,
              person_share, clipped, complete

@@ -51,6 +51,7 @@ except ImportError:  # Windows, where nothing writes
 TABLE_INDEX = np.dtype(
     [("video", "<i4"), ("row", "<i4"), ("start", "<f8"), ("centre", "<f8"), ("end", "<f8")]
 )
+MAX_OPEN = 1000  # arrays kept open between accesses; opening one takes longer than reading a row
 PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
 
 
@@ -75,6 +76,8 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         self._stamp: tuple[int, ...] = ()
         self.attributes: dict[str, object] = {}
         self._ids: dict[str, None] | None = None
+        self._complete: set[str] = set()
+        self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
         self._pid = os.getpid()
         try:
             with self.reading():
@@ -104,9 +107,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     def close(self) -> None:
         """Let the file go; the next access opens it again."""
         with self._mutex:
-            if self._h5 is not None:
-                self._h5.close()
-                self._h5 = None
+            self._forget()
             if self._descriptor >= 0:
                 os.close(self._descriptor)
                 self._descriptor = -1
@@ -157,8 +158,12 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         if not isinstance(video_id, str):
             return False
         with self.reading() as h5:
-            group = video_group(h5, video_id)
-            return group is not None and is_complete(group)
+            if video_id not in self._complete:
+                group = video_group(h5, video_id)
+                if group is None or not is_complete(group):
+                    return False
+                self._complete.add(video_id)
+            return True
 
     def __getitem__(self, video_id: str) -> StoredVideo:
         if video_id not in self:
@@ -241,11 +246,32 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
             raise explain(error, self.path) from error
         self._pid = os.getpid()
 
-    def _refresh(self, stamp: tuple[int, ...]) -> None:
+    def _forget(self) -> None:
+        """Close what is open of the last commit seen."""
+        self._arrays.clear()
+        self._complete.clear()
+        self._ids = None
         if self._h5 is not None:
             self._h5.close()
             self._h5 = None
-        self._ids = None
+
+    @contextlib.contextmanager
+    def array(self, video_id: str, name: str) -> Iterator[h5py.Dataset]:
+        """A video's array as of the last commit, open for the length of an access."""
+        with self.reading() as h5:
+            array = self._arrays.get((video_id, name))
+            if array is None:
+                group = video_group(h5, video_id)
+                if group is None:
+                    raise Missing(f"{self.path} no longer has the video {video_id!r}")
+                array = own_array(group, name)
+                if len(self._arrays) >= MAX_OPEN:
+                    self._arrays.clear()
+                self._arrays[video_id, name] = array
+            yield array
+
+    def _refresh(self, stamp: tuple[int, ...]) -> None:
+        self._forget()
         end_of_file = end_of_file_in(self.path)
         view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
         with explained(self.path, whole=True):
@@ -274,8 +300,8 @@ class StoredVideo(Mapping[str, np.ndarray]):
             yield group
 
     def __getitem__(self, name: str) -> np.ndarray:
-        with self._group() as group:
-            return own_array(group, name)[()]
+        with self._store.array(self.id, name) as array:
+            return array[()]
 
     def __iter__(self) -> Iterator[str]:
         with self._group() as group:
@@ -301,18 +327,18 @@ class StoredVideo(Mapping[str, np.ndarray]):
 
     def shape(self, name: str) -> tuple[int, ...]:
         """An array's shape, without reading it."""
-        with self._group() as group:
-            return own_array(group, name).shape
+        with self._store.array(self.id, name) as array:
+            return array.shape
 
     def dtype(self, name: str) -> np.dtype:
         """An array's dtype."""
-        with self._group() as group:
-            return own_array(group, name).dtype
+        with self._store.array(self.id, name) as array:
+            return array.dtype
 
     def rows(self, name: str, start: int, stop: int) -> np.ndarray:
         """Rows ``start`` to ``stop`` of an array too large to read at once."""
-        with self._group() as group:
-            return own_array(group, name)[start:stop]
+        with self._store.array(self.id, name) as array:
+            return array[start:stop]
 
     def people_at(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints (M, F, 17, 2) and scores (M, F, 17) float32 of F frames, in any order."""
@@ -325,11 +351,11 @@ class StoredVideo(Mapping[str, np.ndarray]):
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
         """The whole array in C order, a bounded number of bytes at a time."""
-        with self._group() as group:
-            parts = list(spans(own_array(group, name)))
+        with self._store.array(self.id, name) as array:
+            parts = list(spans(array))
         for span in parts:
-            with self._group() as group:
-                yield own_array(group, name)[span]
+            with self._store.array(self.id, name) as array:
+                yield array[span]
 
     def read_plainly(self) -> None:
         """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
