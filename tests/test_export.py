@@ -7,11 +7,13 @@ MS-TCT and Moment-DETR.
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import pickle
 from fractions import Fraction
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -38,11 +40,13 @@ CLOCKS = {
 EVENT = (72, 136)  # frames
 
 
-def write_features(path: Path, windows: WindowConfig, videos: dict[str, str]) -> Path:
-    """Videos (id -> clock) whose features are the row's frame position, everywhere."""
+def write_features(
+    path: Path, windows: WindowConfig, videos: dict[str, str], *, times: int = 1
+) -> Path:
+    """Videos (id -> clock) whose features are ``times`` the row's frame position, everywhere."""
     config = ExtractConfig(features=("pooled",), windows=windows)
     header = StoreHeader({**config.identity(), "compiled": ""}, WEIGHTS, POSE)
-    with StoreWriter(path, header) as store:
+    with StoreWriter(path, header, overwrite=path.exists()) as store:
         for video_id, clock in videos.items():
             fps, stamps = CLOCKS[clock]
             video = Video(video_id, Path("v.mp4"), FRAMES, fps, 90, 160, stamps, 1, 1)
@@ -50,7 +54,7 @@ def write_features(path: Path, windows: WindowConfig, videos: dict[str, str]) ->
             count = len(frames)
             grid = grid_attributes(FRAMES, windows)
             position = grid["offset_frames"] + np.arange(count) * grid["feat_stride"]
-            rows = np.repeat(position.astype(np.float32)[:, None], 432, 1)
+            rows = np.repeat(times * position.astype(np.float32)[:, None], 432, 1)
             store.begin(video_id, video.path, size=1, mtime_ns=1)
             store.append_keypoints(video_id, 0, make_track(video_id, 0, FRAMES))
             store.append_windows(
@@ -269,6 +273,141 @@ def test_an_interrupted_export_is_finished_by_the_same_command(
     assert len(list(out.rglob("*.npy"))) == 3
 
 
+def test_what_changed_is_written_again(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_features(file, "segmentation", out)
+    assert not (out / "groundTruth").exists()
+    truth = out / "groundTruth" / "d.txt"
+    for label in ("kick", "throw"):  # the features are there already
+        (tmp_path / "a.csv").write_text(f"d,1,2,{label}\n")
+        annotations = read_annotations(tmp_path / "a.csv")
+        done = export_features(file, "segmentation", out, annotations=annotations)
+        assert done.written == 0 and set(truth.read_text().split()) == {"background", label}
+    before = np.load(out / "features" / "d.npy")
+    write_features(file, WindowConfig(), {"d": "ntsc"}, times=2)
+    assert export_features(file, "segmentation", out).written == 1
+    np.testing.assert_array_equal(np.load(out / "features" / "d.npy"), 2 * before)
+
+
+def test_one_file_links_to_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_features(Path("f.h5"), WindowConfig(), {"50%b/v": "25 fps", "d": "ntsc"})
+    Path("a.csv").write_text("d,1,2,kick\n50%b/v,2,3,kick\n")
+    out = Path("linked %b/feats.hdf5")
+    for _ in range(2):
+        done = export_features(
+            file, "actionformer", out, annotations=read_annotations(Path("a.csv"))
+        )
+    assert done.videos == 2 and out.stat().st_size < 20_000
+    config = (out.parent / "feats.config.yaml").read_text()
+    named = Path(json.loads(config.split("feat_folder: ")[1].split(",\n")[0]))
+    assert named.is_absolute() and named == out.resolve()
+    database = json.loads((out.parent / "feats.annotations.json").read_text())["database"]
+    monkeypatch.chdir(tmp_path.parent)  # where the training runs
+    with FeatureStore(tmp_path / file) as store, h5py.File(named) as h5:
+        assert h5.keys() == database.keys() == {"50%b__v", "d"}
+        for name in store:
+            both = np.concatenate([store[name]["rgb_pooled"], store[name]["pose_pooled"]], 1)
+            np.testing.assert_array_equal(h5[name.replace("/", "__")][()], both)
+    (tmp_path / file).unlink()
+    with h5py.File(named) as h5:
+        assert np.isnan(h5["d"][()]).all()  # no training takes that for features
+    with pytest.raises(ConfigError, match="only --to actionformer writes one"):
+        export_features(tmp_path / file, "npy", Path("n.hdf5"))
+    (tmp_path / "mine.hdf5").touch()
+    file = write_features(tmp_path / "f.h5", WindowConfig(), {"d": "ntsc"})
+    with pytest.raises(ConfigError, match="was not made by epam-extract"):
+        export_features(file, "actionformer", tmp_path / "mine.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (("train", "val", "test"), ("training", "validation", "testing")),
+        (("Training", "Test", "test"), ("training", "validation", "validation")),
+        (("Validation", "Test", "Test"), ("training", "validation", "validation")),  # THUMOS-14
+        (("validation", "validation", "valid"), ("validation", "validation", "validation")),
+    ],
+)
+def test_subsets_have_three_names(
+    tmp_path: Path, said: tuple[str, ...], meant: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a.json"
+    entries = {str(n): {"subset": name, "annotations": []} for n, name in enumerate(said)}
+    path.write_text(json.dumps({"database": entries}))
+    videos = read_annotations(path).videos
+    assert tuple(video.subset for video in videos.values()) == meant
+
+
+def test_readers_see_the_annotated_videos_and_their_classes_alone(
+    file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("d,1,2,kick\ngone,1,2,throw\n")
+    result = run(
+        *("export", file, tmp_path / "o", "--to", "actionformer"),
+        *("--annotations", tmp_path / "a.csv"),
+    )
+    assert result.exit_code == 0
+    assert "1 video annotated but not in the file: gone" in result.stderr
+    assert "2 videos without annotations: a/b.c, e" in result.stderr
+    database = json.loads((tmp_path / "o" / "annotations.json").read_text())["database"]
+    assert database.keys() == {"d"}  # ActionFormer would train on the others as if nothing happened
+    config = (tmp_path / "o" / "config.yaml").read_text()
+    assert setting(config, "num_classes") == 1  # it refuses a class that no video has
+    assert (tmp_path / "o" / "missing.txt").read_text().splitlines() == [
+        "gone: annotated, but not in the file",
+        "a/b.c: in the file, but not annotated",
+        "e: in the file, but not annotated",
+    ]
+
+
+def test_labels_and_splits_go_with_keypoints_and_rows(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "d,1,2,kick,train\nd,3,4,kick,train\ne,0,9,throw,val\na/b.c,1,2,kick\na/b.c,2,3,throw\n"
+    )
+    annotations = read_annotations(tmp_path / "a.csv")
+    for form in ("pyskl", "npy"):
+        export_features(file, form, tmp_path / form, annotations=annotations)
+    with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
+        skeletons = pickle.load(pickled)
+    labels = {a["frame_dir"]: a.get("label") for a in skeletons["annotations"]}
+    assert labels == {"a__b_c": None, "d": 0, "e": 1}  # of several labels none is the video's
+    assert (skeletons["split"]["train"], skeletons["split"]["val"]) == (["d"], ["e"])
+    assert (tmp_path / "pyskl" / "labels.txt").read_text() == "kick\nthrow\n"
+    assert str(tmp_path / "pyskl" / "skeletons.pkl") in (
+        (tmp_path / "pyskl" / "dataset.py").read_text()
+    )
+    with (tmp_path / "npy" / "index.csv").open() as lines:
+        index = [line for line in csv.DictReader(lines) if line["video"] == "d"]
+    labelled = [line["label"] == "kick" for line in index]
+    centers = [float(line["centre"]) for line in index]
+    assert labelled == [1 <= center < 2 or 3 <= center < 4 for center in centers]
+    assert {line["subset"] for line in index} == {"training"}
+
+
+def test_a_damaged_video_costs_only_itself(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as h5:
+        del h5["videos/d/pose_pooled"]
+    result = run("export", file, tmp_path / "o", "--to", "npy")
+    assert result.exit_code == 3 and "d: damaged in the file" in result.stderr
+    assert not (tmp_path / "o" / "d.npy").exists()
+    assert (tmp_path / "o" / "e.npy").exists() and (tmp_path / "o" / "a" / "b.c.npy").exists()
+    assert "d: damaged in the file" in (tmp_path / "o" / "missing.txt").read_text()
+
+
+def test_a_full_disk_is_one_sentence(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(target: object, array: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    result = run("export", file, tmp_path / "o", "--to", "npy")
+    assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1
+    assert "No space left on device; what is written whole stays" in result.stderr
+    assert not list((tmp_path / "o").rglob("*.npy"))
+
+
 def test_what_cannot_be_exported_is_one_sentence(file: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()
@@ -276,9 +415,10 @@ def test_what_cannot_be_exported_is_one_sentence(file: Path, tmp_path: Path) -> 
     export_features(file, "tsu", tmp_path / "tsu")
     (tmp_path / "a.json").write_text('{"videos": []}')
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
-    (tmp_path / "long.csv").write_text("d,1,2,x\n")
+    (tmp_path / "c.csv").write_text("d,1,2,x,fold 1\n")
     single = write_features(tmp_path / "s.h5", WindowConfig(grid="single"), {"v": "25 fps"})
     alike = write_features(tmp_path / "x.h5", WindowConfig(), {"a/b": "25 fps", "a__b": "25 fps"})
+    beside = write_features(tmp_path / "y.h5", WindowConfig(), {"a": "ntsc", "a_rgb": "ntsc"})
     for arguments, said in (
         ([file, tmp_path / "o", "--to", "mat"], "--to must be one of actionformer, opentad"),
         ([file, mine, "--to", "npy"], "has thesis.tex in it"),
@@ -288,6 +428,8 @@ def test_what_cannot_be_exported_is_one_sentence(file: Path, tmp_path: Path) -> 
         ([file, tmp_path / "o", "--to", "npy", "--annotations", tmp_path / "b.csv"], "columns"),
         ([single, tmp_path / "p", "--to", "opentad"], "nothing to localize"),
         ([alike, tmp_path / "q", "--to", "tsu"], "would both be written to a__b"),
+        ([beside, tmp_path / "r", "--to", "npy"], "would both be written to a_rgb.npy"),
+        ([file, tmp_path / "o", "--to", "npy", "--annotations", tmp_path / "c.csv"], "'fold 1'"),
     ):
         result = run("export", *arguments)
         assert result.exit_code == 2, result.stderr

@@ -7,7 +7,6 @@ finished by the same command. What a reader must be configured with is written b
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, MachineError, StoreError
 from ..store import FeatureStore
+from ..store.layout import feature_specs
 from .annotations import Annotations
 from .formats import FORMATS, LINKED, Form
 from .target import Target
@@ -24,9 +24,8 @@ __all__ = ["FORMATS", "Exported", "export_features"]
 
 MANIFEST = "epam-extract.json"
 POOLED = ("rgb_pooled", "pose_pooled")
+UNREADABLE = (StoreError, KeyError)  # of one video: damaged, or an array is not there
 LINKED_SUFFIX = ".hdf5"  # the reader looks for this in the name
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -76,15 +75,15 @@ def export_features(
     """
     form = _form(to, out)
     with FeatureStore(file) as store:
+        _require_features(store, features)
         found, failed = store.survey()
         ids = [video_id for video_id, complete in found.items() if complete]
         marks: dict[str, list[int]] = {}
         for video_id in ids:
             try:
-                _require_features(store, video_id, features)
                 marks[video_id] = _mark(store, video_id, features)
-            except StoreError as error:
-                failed[video_id] = str(error)
+            except UNREADABLE as error:
+                failed[video_id] = _reason(error)
         if not marks:
             raise ConfigError(f"{file}: holds no complete video that can be read")
         linked = form is LINKED
@@ -141,14 +140,18 @@ def _form(to: str, out: Path) -> Form:
     return LINKED
 
 
-def _require_features(store: FeatureStore, video_id: str, features: Sequence[str]) -> None:
-    have = [name for name in POOLED if name in store[video_id]]
+def _require_features(store: FeatureStore, features: Sequence[str]) -> None:
+    have = [name for name in POOLED if name in feature_specs(store.config)]
     wrong = [name for name in features if name not in have]
     if wrong or not features:
         raise ConfigError(
             f"{store.path}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
             f"{', '.join(POOLED)}, and the file has {', '.join(have) or 'none of them'}"
         )
+
+
+def _reason(error: Exception) -> str:
+    return str(error.args[0] if error.args else error)
 
 
 def _mark(store: FeatureStore, video_id: str, features: Sequence[str]) -> list[int]:
@@ -250,8 +253,8 @@ def _write(
     def video(video_id: str) -> str | None:
         try:
             form.video(target, video_id)
-        except StoreError as error:
-            return str(error)
+        except UNREADABLE as error:
+            return _reason(error)
         return None
 
     with ThreadPoolExecutor(max(jobs, 1)) as pool:

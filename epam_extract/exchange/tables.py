@@ -168,7 +168,7 @@ def pyskl(target: Target) -> None:
     """skeletons.pkl: keypoints of every video, as PoseC3D, ST-GCN++ and mmaction2 read them."""
     known = {video_id: target.label(video_id) for video_id in target.ids}
     labels = sorted({label for label in known.values() if label is not None})
-    split: dict[str, list[str]] = {"all": list(target.names.values())}
+    split: dict[str, list[str]] = {"all": list(target.names.values()), "train": [], "val": []}
     for video_id, label in known.items():
         subset = _subset(target, video_id)
         if label is not None and subset is not None:
