@@ -72,7 +72,7 @@ def classify(
             known = None if truth is None else read_labels(truth)
             accuracy, notes = _compared(classifier, known, split)
             for note in [*classifier.notes, *notes]:
-                typer.secho(f"note: {note}", fg="yellow", err=True)
+                _note(note)
             WRITERS[output](classifier, windows, top, accuracy)
 
 
@@ -165,7 +165,7 @@ def probe(
                 on_part=lambda part: typer.echo(f"probing: {part}", err=True),
             )
         for note in result.notes:
-            typer.secho(f"note: {note}", fg="yellow", err=True)
+            _note(note)
         if report is not None:
             report.write_text(probe_page(result, file=file.name), encoding="utf-8")
             typer.echo(f"wrote {report}", err=True)
@@ -173,6 +173,12 @@ def probe(
             typer.echo(json.dumps(asdict(result), indent=1))
         else:
             _show_probe(result)
+
+
+def _note(words: str) -> None:
+    from ..progress import escaped
+
+    typer.secho(f"note: {escaped(words)}", fg="yellow", err=True)
 
 
 def _show_probe(result: ProbeResult) -> None:

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from . import escaped
+
 Span = tuple[float, float]
 
 
@@ -24,7 +26,9 @@ def prediction_table(
     for video_id, span, classes, logits in rows:
         best = ", ".join(f"{name} {logit:.2f}" for name, logit in zip(classes, logits, strict=True))
         seconds = "" if span is None else f"{span[0]:.2f}-{span[1]:.2f}"
-        table.add_row(Text("" if video_id == before else video_id), seconds, Text(best))
+        table.add_row(
+            Text("" if video_id == before else escaped(video_id)), seconds, Text(escaped(best))
+        )
         before = video_id
     return table
 
@@ -54,7 +58,9 @@ def finding_table(findings: Sequence[tuple[str, str, str]]) -> RenderableType:
     for kind, subject, message in findings:
         if before not in (None, kind):
             table.add_section()
-        table.add_row("" if kind == before else kind, Text(subject), Text(message))
+        table.add_row(
+            "" if kind == before else kind, Text(escaped(subject)), Text(escaped(message))
+        )
         before = kind
     return table
 
@@ -86,5 +92,7 @@ def probe_tables(
     for number in range(len(classes)):
         matrix.add_column(str(number), justify="right", no_wrap=True)
     for number, (name, row) in enumerate(zip(classes, cells, strict=True)):
-        matrix.add_row(Text(f"{number} {name}"), *(str(cell) if cell else "." for cell in row))
+        matrix.add_row(
+            Text(f"{number} {escaped(name)}"), *(str(cell) if cell else "." for cell in row)
+        )
     return Group(table, matrix)
