@@ -53,6 +53,7 @@ HOMES = {
     "onnx": {"demo"},
     "pyarrow": {"exchange"},
     "jinja2": {"report"},
+    "sklearn": {"exchange"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from .. import __version__
-from .evaluate import check, classify
+from .evaluate import check, classify, probe
 from .export import export
 from .extract import extract
 from .files import info, preview, verify
@@ -52,6 +52,7 @@ app.command()(preview)
 app.command()(export)
 app.command()(check)
 app.command()(classify)
+app.command()(probe)
 app.command()(report)
 app.command()(merge)
 app.command()(bench)

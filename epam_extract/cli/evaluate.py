@@ -1,4 +1,4 @@
-"""What features are worth: ``classify``, ``check``."""
+"""What features are worth: ``check``, ``classify``, ``probe``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from .common import File, one_line_errors, say
 
 if TYPE_CHECKING:
     from ..exchange.classify import Accuracy, Classifier
+    from ..exchange.probe import ProbeResult
 
 FORMATS = ("table", "csv", "json")
+MOST_CLASSES = 15  # of a confusion matrix in a terminal
 Features = Annotated[Path, typer.Argument(show_default=False, help="File of features.")]
 
 
@@ -70,7 +72,7 @@ def classify(
             known = None if truth is None else read_labels(truth)
             accuracy, notes = _compared(classifier, known, split)
             for note in [*classifier.notes, *notes]:
-                say(f"note: {note}", color="yellow", err=True)
+                _note(note)
             WRITERS[output](classifier, windows, top, accuracy)
 
 
@@ -113,6 +115,96 @@ def check(
         else:
             say(f"{file} and {annotations}: all is well")
     raise typer.Exit(3 if findings else 0)
+
+
+def probe(
+    file: Features,
+    labels: Annotated[
+        Path | None,
+        typer.Argument(
+            show_default=False,
+            help="CSV video,label[,split][,group][,start,end], ActivityNet JSON or PYSKL pickle; "
+            "else the file's own labels.",
+        ),
+    ] = None,
+    *,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Which pair of splits, as xsub of xsub_train, xsub_val."),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Where the labels name no splits.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Of folds and confidence intervals.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+    report: Annotated[
+        File, typer.Option(metavar="PAGE", help="Write an HTML page that opens offline.")
+    ] = None,
+) -> None:
+    """Say whether a linear classifier on the features works: rgb, pose, and both.
+
+    No video or group is ever trained on and tested; everything stands beside guessing.
+    """
+    with one_line_errors():
+        from dataclasses import asdict
+
+        from ..errors import ConfigError
+        from ..exchange.labels import read_labels, stored_labels
+        from ..exchange.probe import probe as run_probe
+        from ..report import probe_page
+        from ..store import FeatureStore
+
+        if report is not None and not report.parent.is_dir():
+            raise ConfigError(f"{report}: there is no folder {report.parent} to write it to")
+        known = None if labels is None else read_labels(labels)
+        with FeatureStore(file) as store:
+            result = run_probe(
+                store,
+                stored_labels(store) if known is None else known,
+                split=split,
+                folds=folds,
+                seed=seed,
+                on_part=lambda part: typer.echo(f"probing: {part}", err=True),
+            )
+        for note in result.notes:
+            _note(note)
+        if report is not None:
+            report.write_text(probe_page(result, file=file.name), encoding="utf-8")
+            typer.echo(f"wrote {report}", err=True)
+        if as_json:
+            typer.echo(json.dumps(asdict(result), indent=1))
+        else:
+            _show_probe(result)
+
+
+def _note(words: str) -> None:
+    from ..progress import escaped
+
+    typer.secho(f"note: {escaped(words)}", fg="yellow", err=True)
+
+
+def _show_probe(result: ProbeResult) -> None:
+    from ..progress.evaluated import probe_tables
+    from ..progress.reports import show
+
+    rows = [
+        (
+            score.features,
+            score.classifier,
+            f"{score.top1.value:.2f}",
+            f"{score.top1.low:.2f} to {score.top1.high:.2f}",
+            f"{score.balanced.value:.2f}",
+            f"{score.mean_ap:.2f}",
+        )
+        for score in result.scores
+    ]
+    guessing = [("chance", f"{result.chance:.2f}"), ("largest class", f"{result.majority:.2f}")]
+    linear = [score for score in result.scores if score.classifier == "linear"]
+    best = max(linear, key=lambda score: score.top1.value)
+    small = len(result.classes) <= MOST_CLASSES
+    title = f"linear on {best.features}: true classes down, predicted across"
+    typer.echo(f"{result.tested:,} examples tested, {result.protocol}, seed {result.seed}")
+    show(probe_tables(rows, guessing, (title, result.classes, best.confusion) if small else None))
+    for line in result.signal:
+        typer.echo(line)
 
 
 def _compared(

@@ -95,7 +95,8 @@ def _likely(absent: list[str], spare: list[str]) -> dict[str, str]:
         same = by_name.get(_bare(video_id), [])
         if len(same) == 1:
             likely[video_id] = same[0]
-    left = [video_id for video_id in spare if video_id not in likely.values()]
+    taken = set(likely.values())
+    left = [video_id for video_id in spare if video_id not in taken]
     for video_id in [one for one in absent if one not in likely][:MOST_COMPARED]:
         near = difflib.get_close_matches(video_id, left[:MOST_COMPARED], n=1, cutoff=LIKENESS)
         if near:

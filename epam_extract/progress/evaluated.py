@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from rich import box
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -27,7 +27,7 @@ def prediction_table(
         best = ", ".join(f"{name} {logit:.2f}" for name, logit in zip(classes, logits, strict=True))
         seconds = "" if span is None else f"{span[0]:.2f}-{span[1]:.2f}"
         table.add_row(
-            Text(escaped("" if video_id == before else video_id)), seconds, Text(escaped(best))
+            Text("" if video_id == before else escaped(video_id)), seconds, Text(escaped(best))
         )
         before = video_id
     return table
@@ -63,3 +63,36 @@ def finding_table(findings: Sequence[tuple[str, str, str]]) -> RenderableType:
         )
         before = kind
     return table
+
+
+def probe_tables(
+    scores: Sequence[tuple[str, str, str, str, str, str]],
+    guessing: Sequence[tuple[str, str]],
+    confusion: tuple[str, Sequence[str], Sequence[Sequence[int]]] | None,
+) -> RenderableType:
+    """Figures by features and classifier, beside guessing; and a confusion matrix, with its title.
+
+    A score is features, classifier, top-1, its interval, balanced accuracy and mAP, as text.
+    """
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("features", no_wrap=True)
+    table.add_column("classifier", no_wrap=True)
+    for name in ("top-1", "95 %", "balanced", "mAP"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for score in scores:
+        table.add_row(*score)
+    table.add_section()
+    for name, figure in guessing:
+        table.add_row("none", name, figure)
+    if confusion is None:
+        return table
+    title, classes, cells = confusion
+    matrix = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left")
+    matrix.add_column("is \\ said")
+    for number in range(len(classes)):
+        matrix.add_column(str(number), justify="right", no_wrap=True)
+    for number, (name, row) in enumerate(zip(classes, cells, strict=True)):
+        matrix.add_row(
+            Text(f"{number} {escaped(name)}"), *(str(cell) if cell else "." for cell in row)
+        )
+    return Group(table, matrix)
