@@ -48,14 +48,15 @@ def look(name: str, path: Path, **arguments: object) -> Any:
 def _verify(path: Path, *, videos: str | None) -> object:
     from dataclasses import asdict
 
-    from .verify import verify
+    from .verify import uncovered, verify
 
     folder = None if videos is None else Path(videos)
-    return [asdict(problem) for problem in verify(path, videos=folder)]
+    problems = [asdict(problem) for problem in verify(path, videos=folder)]
+    return {"problems": problems, "uncovered": uncovered(path)}
 
 
 def _describe(path: Path) -> object:
-    from .verify import describe
+    from .store.describe import describe
 
     return describe(path)
 

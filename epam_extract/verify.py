@@ -1,34 +1,27 @@
-"""Is the file whole? Is it still the file of these videos? And what is in it, for ``info``."""
+"""Is the file whole, and is it still the file of these videos?"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from .errors import StoreError
-from .store.hdf5 import BROKEN, first_line
-from .store.layout import ROWS, TRACKS, Spec, feature_specs, finite, run_on
-from .store.stored import FeatureStore, StoredVideo
-
-ATTRIBUTES = (
-    "fps_num",
-    "fps_den",
-    "duration",
-    "num_frames",
-    "num_windows",
-    "height",
-    "width",
-    "feat_stride",
-    "window_frames",
-    "offset_frames",
-    "source",
-    "source_size",
-    "source_mtime_ns",
+from .store.hdf5 import BROKEN, first_line, is_complete, walk
+from .store.layout import (
+    ROWS,
+    TRACKS,
+    VIDEO_ATTRIBUTES,
+    Spec,
+    attributes_checksum,
+    feature_specs,
+    finite,
+    run_on,
 )
-"""Every video's; ``notes``, ``clipped`` and ``person_share`` say more about some."""
+from .store.objects import attribute_names
+from .store.stored import FeatureStore, StoredVideo
 
 
 @dataclass(frozen=True)
@@ -47,9 +40,11 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
     """Read the whole file and say what is wrong with it, by video.
 
     Every array must be there, readable, of the right shape and dtype, free of NaN and infinity,
-    and have the checksum it was written with. With ``videos``, the directory they were extracted
-    from, every video in the file must still be there with the same size and time of change.
-    Videos that are not complete are no problem: the next run goes on with them.
+    and have the checksum it was written with. So must the attributes, of the file and of each
+    video, where there is a checksum of them: :func:`uncovered` counts where there is none.
+    With ``videos``, the directory they were extracted from, every video in the file must still be
+    there with the same size and time of change. Videos that are not complete are no problem: the
+    next run goes on with them.
 
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
@@ -59,12 +54,14 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
         found, damaged = store.survey()
         complete = [video_id for video_id, done in found.items() if done]
         specs = {**feature_specs(store.config), **ROWS}
-        problems = [
+        problems = _file_problems(store)
+        problems += [
             Problem(video_id, f"cannot be opened ({reason})")
             for video_id, reason in damaged.items()
         ]
+        seen: set[int] = set()
         for video_id in complete:
-            problems.extend(_problems(store.video(video_id), specs))
+            problems.extend(_problems(store.video(video_id), specs, seen=seen))
         if videos is not None:
             bad = {problem.video_id for problem in problems}
             left = [store.video(video_id) for video_id in complete if video_id not in bad]
@@ -86,97 +83,50 @@ def repair(path: Path, problems: Iterable[Problem]) -> list[str]:
     return ids
 
 
-def describe(path: Path) -> dict[str, object]:
-    """What is in the file, JSON-ready; it may be written meanwhile.
+def uncovered(path: Path) -> int:
+    """How many videos, with the file itself, lack a checksum of their attributes.
 
-    ``videos`` is a list of dicts: id, complete, windows, frames, seconds, fps, height, width,
-    person_share, clipped, notes, source. ``totals`` adds them up.
-
-    Raises:
-        StoreError: it is no file of ours, or damaged as a whole.
+    Earlier versions wrote none, so that nobody could tell if one of these attributes changed.
     """
     with FeatureStore(path) as store:
-        found, damaged = store.survey()
-        rows = []
-        for video_id in found:
-            try:
-                rows.append(_row(store, video_id))
-            except (StoreError, *BROKEN) as error:
-                damaged[video_id] = _cause(error)
-        done = [row for row in rows if row["complete"]]
-        frames = sum(int(str(row["frames"])) for row in done)
-        shares = [float(str(row["person_share"] or 0)) * int(str(row["windows"])) for row in done]
-        windows = sum(int(str(row["windows"])) for row in done)
-        return {
-            "path": str(path),
-            "bytes": path.stat().st_size,
-            **{name: store.attributes[name] for name in ("schema_version", "tool", "created")},
-            "config": store.config,
-            "weights": store.weights,
-            "pose_source": store.pose_source,
-            "totals": {
-                "videos": len(done),
-                "incomplete": len(rows) - len(done),
-                "failed": len(store.failures),
-                "damaged": len(damaged),
-                "windows": windows,
-                "frames": frames,
-                "seconds": sum(float(str(row["seconds"] or 0)) for row in done),
-                "person_share": sum(shares) / windows if windows else None,
-                "clipped": sum(int(str(row["clipped"])) for row in done),
-            },
-            "arrays": _arrays(store),
-            "videos": rows,
-            "failures": [
-                {"id": video_id, "stage": failure.stage, "message": failure.message}
-                for video_id, failure in store.failures.items()
-            ],
-            "damaged": [{"id": name, "message": reason} for name, reason in damaged.items()],
-        }
+        missing = int("attributes_checksum" not in store.attributes)
+        with store.reading() as h5:
+            for _, group in walk(h5, damaged={}):
+                if is_complete(group):
+                    missing += "attributes_checksum" not in attribute_names(group)
+    return missing
 
 
-def _arrays(store: FeatureStore) -> dict[str, dict[str, object]]:
-    specs = {**feature_specs(store.config), **ROWS}
-    rows: dict[str, dict[str, object]] = {
-        name: {"shape": ["windows", *shape], "dtype": np.dtype(dtype).name}
-        for name, (shape, dtype) in specs.items()
-    }
-    tracks: dict[str, dict[str, object]] = {
-        name: {"shape": ["people", "frames", *shape], "dtype": np.dtype(dtype).name}
-        for name, (shape, dtype) in TRACKS.items()
-    }
-    return {**rows, **tracks}
+def _file_problems(store: FeatureStore) -> list[Problem]:
+    """Whether the file's own attributes are as they were written."""
+    if _covered(store.attributes):
+        return []
+    message = "its own attributes have changed since they were written (checksum)"
+    return [Problem("", message, droppable=False)]
 
 
-def _row(store: FeatureStore, video_id: str) -> dict[str, object]:
-    attributes = store.video(video_id).attrs
-    progress = store.progress(video_id)
-    known = "fps_num" in attributes  # else it is half done, and nothing of it measured
-    return {
-        "id": video_id,
-        "complete": attributes["complete"],
-        "windows": progress.windows if progress else 0,
-        "frames": progress.frames if progress else 0,
-        "seconds": attributes.get("duration"),
-        "fps": f"{attributes['fps_num']}/{attributes['fps_den']}" if known else None,
-        "height": attributes.get("height"),
-        "width": attributes.get("width"),
-        "person_share": attributes.get("person_share"),
-        "clipped": attributes.get("clipped", 0),
-        "notes": attributes.get("notes", ""),
-        "source": attributes.get("source", ""),
-    }
+def _covered(attributes: Mapping[str, object]) -> bool:
+    """Whether attributes fit the checksum beside them, if there is one."""
+    stored = attributes.get("attributes_checksum")
+    return stored is None or stored == attributes_checksum(attributes)
 
 
-def _problems(video: StoredVideo, specs: dict[str, Spec]) -> Iterator[Problem]:
-    """What is wrong with one complete video."""
+def _problems(video: StoredVideo, specs: dict[str, Spec], *, seen: set[int]) -> Iterator[Problem]:
+    """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
     try:
         video.read_plainly()
         attributes, names = video.attrs, set(video)
-        missing = [name for name in ATTRIBUTES if name not in attributes]
+        missing = [name for name in VIDEO_ATTRIBUTES if name not in attributes]
         if missing:
             yield Problem(video.id, f"lacks the attributes {', '.join(missing)}")
             return
+        if not _covered(attributes):
+            yield Problem(video.id, "its attributes have changed since it was written (checksum)")
+        shared = seen & video.addresses()
+        if shared:
+            yield Problem(video.id, "shares arrays with another video")
+            return
+        seen |= video.addresses()
         windows, frames = int(str(attributes["num_windows"])), int(str(attributes["num_frames"]))
         for name in names - specs.keys() - TRACKS.keys():
             yield Problem(video.id, "is not an array of this configuration", name)

@@ -32,7 +32,8 @@ from epam_extract import in_child
 from epam_extract.errors import ConfigError, StoreError, StoreMismatch
 from epam_extract.records import Video, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
-from epam_extract.verify import Problem, describe, repair, verify
+from epam_extract.store.describe import describe
+from epam_extract.verify import Problem, repair, verify
 
 
 @pytest.fixture
@@ -269,7 +270,7 @@ def test_describe_works_while_a_run_writes(path: Path) -> None:
 def test_a_file_on_which_hdf5_crashes_is_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert in_child.look("verify", path, videos=None) == []
+    assert in_child.look("verify", path, videos=None) == {"problems": [], "uncovered": 0}
     assert in_child.look("describe", path) == json.loads(json.dumps(describe(path)))
     with pytest.raises(StoreError, match="no such file"):
         in_child.look("describe", path.with_name("none.h5"))

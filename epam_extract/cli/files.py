@@ -121,14 +121,21 @@ def verify(
         from ..verify import Problem
 
         folder = None if videos is None else str(videos)
-        found = look("verify", file, videos=folder)
+        answer = look("verify", file, videos=folder)
+        found = answer["problems"]
+        if answer["uncovered"]:
+            say(
+                f"{file}: an earlier version wrote it, or a part of it, without checksums of the "
+                "attributes: a change in them would not be noticed"
+            )
         problems = [Problem(**problem) for problem in found]
         if not problems:
             say(f"{file}: all is well")
             return
-        bad = len({problem.video_id for problem in problems})
-        say(f"{file}: something is wrong with {counted(bad, 'video')}")
-        show(problem_table([(p.video_id, p.array, p.message) for p in problems]))
+        bad = len({problem.video_id for problem in problems if problem.video_id})
+        what = counted(bad, "video") if bad else "the file itself"
+        say(f"{file}: something is wrong with {what}")
+        show(problem_table([(p.video_id or "(file)", p.array, p.message) for p in problems]))
         if repair:
             dropped = look("repair", file, problems=found)
             say(

@@ -12,12 +12,17 @@ from rich.text import Text
 
 from . import counted, escaped, in_bytes, in_time
 
+ROWS = 500  # of the table of videos; laying out 10,000 takes rich longer than reading them
+
 
 def info_report(contents: Mapping[str, Any]) -> RenderableType:
-    """What ``epam-extract info`` prints of ``verify.describe``'s answer."""
+    """What ``epam-extract info`` prints of ``store.describe``'s answer."""
     parts: list[RenderableType] = [_provenance(contents)]
     if contents["videos"]:
         parts.append(_videos(contents))
+        left = len(contents["videos"]) - ROWS
+        if left > 0:
+            parts.append(Text(f"  and {counted(left, 'more video')}: --json lists all of them"))
     for name, rows in (("Failed", contents["failures"]), ("Damaged", contents["damaged"])):
         if rows:
             parts.extend([Text(), _list(name, rows)])
@@ -89,7 +94,7 @@ def _videos(contents: Mapping[str, Any]) -> RenderableType:
     table.add_column("fps", justify="right", no_wrap=True)
     table.add_column("person", _share(totals["person_share"]), justify="right", no_wrap=True)
     table.add_column("flags", style="yellow", overflow="fold")
-    for row in contents["videos"]:
+    for row in contents["videos"][:ROWS]:
         table.add_row(
             Text(escaped(row["id"])),
             f"{row['windows']:,}",

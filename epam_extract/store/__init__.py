@@ -43,7 +43,7 @@ from .hdf5 import (
     BROKEN,
     end_of_file_in,
     explained,
-    get_attribute,
+    own_array,
     read_failures,
     read_progress,
     video_group,
@@ -75,6 +75,7 @@ from .layout import (
     unstorable,
     video_attributes,
 )
+from .objects import find, get_attribute
 from .stored import FeatureStore, StoredVideo
 from .transaction import JournaledFile
 
@@ -348,7 +349,7 @@ class StoreWriter:
             windows=there.windows,
             frames=there.frames,
             checksums={
-                name: int(get_attribute(group[name], "checksum"))
+                name: int(get_attribute(own_array(group, name), "checksum"))
                 for name in self.specs
                 if name not in AT_THE_END
             },
@@ -370,7 +371,7 @@ class StoreWriter:
                 )
         for name in OWN_NAMES:
             below = f"{video_id}/{name}"
-            folder = h5["videos"].get(below)
+            folder = find(h5, f"videos/{below}")
             waiting = any(f"{other}/".startswith(f"{below}/") for other in self._drafts)
             if waiting or isinstance(folder, h5py.Group):
                 raise unstorable(

@@ -83,6 +83,19 @@ def open_to_read(path: Path) -> int:
     raise in_the_way(path)
 
 
+def open_regular(path: Path) -> int:
+    """Open the output to read it; raises StoreError at once for what is no regular file."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of a pipe: do not wait
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode):
+        return descriptor
+    os.close(descriptor)
+    raise StoreError(
+        f"{path}: is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}, expected a file "
+        "of features"
+    )
+
+
 def in_the_way(path: Path) -> StoreError:
     """A name we need is taken by a file that is not ours."""
     return StoreError(

@@ -12,9 +12,11 @@ import h5py
 import numpy as np
 
 from ..errors import EpamExtractError, StoreError
-from .layout import OWN_NAMES, StoredFailure, StoredProgress
+from .layout import OWN_NAMES, StoredFailure, StoredProgress, id_problem
+from .objects import address, child, children, find, find_array, get_attribute, open_child
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
+FAILURES_AT_ONCE = 64  # rows of their table, read at a time
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
 # What h5py raises on a damaged file.
@@ -22,8 +24,6 @@ BROKEN = (
     *(OSError, RuntimeError, LookupError, ValueError, TypeError, ArithmeticError, MemoryError),
     AttributeError,
 )
-
-NUMBERS = {h5py.h5t.INTEGER: np.int64, h5py.h5t.FLOAT: np.float64, h5py.h5t.ENUM: np.bool_}
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +76,7 @@ class EndOfFile:
 
 def video_group(h5: h5py.File, video_id: str) -> h5py.Group | None:
     """The group of a video, complete or not; None if there is none."""
-    try:
-        group = h5[f"videos/{video_id}"]
-    except (KeyError, UnicodeEncodeError):
-        return None
+    group = find(h5, f"videos/{video_id}")
     return group if isinstance(group, h5py.Group) and is_video(group) else None
 
 
@@ -88,75 +85,49 @@ def is_video(group: h5py.Group) -> bool:
     return h5py.h5a.exists(group.id, b"complete")
 
 
-def get_attribute(
-    holder: h5py.Group | h5py.Dataset, name: str, dtype: type = np.int64
-) -> np.generic:
-    """A number among the attributes; 4 times as fast as ``attrs``, which tells with 10000 videos.
-
-    Raises KeyError if it is not there.
-    """
-    attribute = h5py.h5a.open(holder.id, name.encode())
-    if attribute.shape != ():
-        raise ValueError(f"{name} is no single number")
-    value: np.ndarray = np.empty((), dtype)
-    attribute.read(value)
-    return value.reshape(1)[0]
-
-
-def get_attributes(holder: h5py.Group) -> dict[str, object]:
-    """All attributes as plain Python values."""
-    values: dict[str, object] = {}
-    for name in holder.attrs:
-        kind = h5py.h5a.open(holder.id, name.encode()).get_type().get_class()
-        if kind in NUMBERS:
-            values[name] = get_attribute(holder, name, NUMBERS[kind]).item()
-        else:
-            values[name] = plain(holder.attrs[name])
-    return values
-
-
-def set_attribute(holder: h5py.Group | h5py.Dataset, name: str, value: object) -> None:
-    """Set an attribute, fast where it is a number."""
-    if isinstance(value, str):
-        holder.attrs[name] = value
-        return
-    array, key = np.array(value), name.encode()
-    if h5py.h5a.exists(holder.id, key):
-        attribute = h5py.h5a.open(holder.id, key)
-    else:
-        kind = h5py.h5t.py_create(array.dtype, logical=True)
-        attribute = h5py.h5a.create(holder.id, key, kind, h5py.h5s.create(h5py.h5s.SCALAR))
-    attribute.write(array)
-
-
 def walk(
     h5: h5py.File, *, damaged: dict[str, str] | None = None
 ) -> Iterator[tuple[str, h5py.Group]]:
     """Every video's id and group, complete or not; groups may lie inside one another.
 
-    What cannot be opened is passed over; ``damaged`` gets its id and the reason.
+    What cannot be opened is passed over; ``damaged`` gets its id and the reason. Each group is
+    visited once, even if it lies below itself.
     """
-    folders = [("", h5["videos"])]
+    seen = {address(h5, "videos")}
+    folders = [("", videos_group(h5), False)]
     while folders:
-        prefix, folder = folders.pop()
+        prefix, folder, own = folders.pop()
         try:
-            own = OWN_NAMES if is_video(folder) else frozenset()
-            names = [name for name in folder if name not in own]
+            found = [entry for entry in children(folder) if not (own and entry[0] in OWN_NAMES)]
         except BROKEN as error:
             _note(damaged, prefix.rstrip("/"), error)
             continue
-        for name in names:
+        for name, kind, where in found:
+            video_id = prefix + name
             try:
-                group = folder[name]
+                group = open_child(folder, name, kind)
                 if not isinstance(group, h5py.Group):
                     _note(damaged, prefix.rstrip("/"), ValueError("its attributes are lost"))
                     break
-                if is_video(group):
+                wrong = id_problem(video_id)
+                if where in seen or wrong:
+                    raise ValueError(wrong or "it is another video, or lies below itself")
+                seen.add(where)
+                video = is_video(group)
+                if video:
                     is_complete(group)
-                    yield prefix + name, group
-                folders.append((f"{prefix}{name}/", group))
+                    yield video_id, group
+                folders.append((f"{video_id}/", group, video))
             except BROKEN as error:
-                _note(damaged, prefix + name, error)
+                _note(damaged, video_id, error)
+
+
+def videos_group(h5: h5py.File) -> h5py.Group:
+    """The group that holds all videos; raises KeyError or ValueError if there is none."""
+    group = child(h5, "videos")
+    if not isinstance(group, h5py.Group):
+        raise ValueError("no list of videos")
+    return group
 
 
 def _note(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
@@ -178,24 +149,41 @@ def is_complete(group: h5py.Group) -> bool:
 
 def read_progress(group: h5py.Group) -> StoredProgress:
     """How far a video is."""
-    complete = is_complete(group)
+    if is_complete(group):
+        complete = True
+        windows = int(get_attribute(group, "num_windows"))
+        frames = int(get_attribute(group, "num_frames"))
+    else:
+        complete = False
+        windows = find_array(group, "frames").shape[0]
+        frames = find_array(group, "keypoints").shape[1]
     return StoredProgress(
         complete=complete,
-        windows=int(get_attribute(group, "num_windows")) if complete else len(group["frames"]),
-        frames=int(get_attribute(group, "num_frames")) if complete else group["keypoints"].shape[1],
+        windows=windows,
+        frames=frames,
         size=int(get_attribute(group, "source_size")),
         mtime_ns=int(get_attribute(group, "source_mtime_ns")),
     )
 
 
 def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
-    """The table of failures, in its order."""
-    return {
-        row["id"].decode(): StoredFailure(
-            row["stage"].decode(), row["message"].decode(), int(row["size"]), int(row["mtime_ns"])
-        )
-        for row in h5["failures"][()]
-    }
+    """The table of failures, in its order.
+
+    Its texts are together no longer than the file: rows may share one, in a file that is not ours.
+    """
+    table = find_array(h5, "failures")
+    left = h5.id.get_filesize()
+    failures = {}
+    for start in range(0, len(table), FAILURES_AT_ONCE):
+        for row in table[start : start + FAILURES_AT_ONCE]:
+            video_id, stage, message = (row[name] for name in ("id", "stage", "message"))
+            left -= len(video_id) + len(stage) + len(message)
+            if left < 0:
+                raise ValueError("the list of failures claims more than the file can hold")
+            failures[video_id.decode()] = StoredFailure(
+                stage.decode(), message.decode(), int(row["size"]), int(row["mtime_ns"])
+            )
+    return failures
 
 
 def checksum(array: h5py.Dataset) -> int:
@@ -224,17 +212,11 @@ def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 
 
 def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
+    """A video's array of this name. Raises Missing, or ValueError if it is none of ours."""
     if name not in OWN_NAMES or name not in group:
         have = ", ".join(sorted(set(group) & OWN_NAMES))
         raise Missing(f"{group.name} has no array {name!r}; it has {have}")
-    array = group[name]
-    if not isinstance(array, h5py.Dataset):
-        raise ValueError(f"{group.name}/{name} is no array")
-    return array
-
-
-def plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else value
+    return find_array(group, name)
 
 
 def load_blosc2() -> Mapping[str, object]:

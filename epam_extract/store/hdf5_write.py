@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import __version__
 from ..records import concatenate
-from .hdf5 import BROKEN, checksum, load_blosc2, set_attribute, video_group
+from .hdf5 import BROKEN, checksum, load_blosc2, video_group, videos_group
 from .layout import (
     AT_THE_END,
     FULL_MAPS,
@@ -24,7 +24,9 @@ from .layout import (
     Spec,
     StoredFailure,
     StoreHeader,
+    attributes_checksum,
 )
+from .objects import child, find, find_array, get_attributes, is_second_name, set_attribute
 
 ROW_CHUNK = 64  # windows in a chunk of the small arrays
 FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
@@ -51,7 +53,7 @@ def write_video(
     check: Callable[[], None],
 ) -> None:
     """Write what waits of one video. ``check`` raises if the disk has failed meanwhile."""
-    group = h5["videos"].require_group(video_id)
+    group = _require_group(h5, video_id)
     new = draft.new
     whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
     for name, value in draft.attributes.items():
@@ -63,7 +65,7 @@ def write_video(
             rows = draft.windows if whole or name in AT_THE_END else None
             array = _create_rows(group, name, spec, rows, filters=filters)
         else:
-            array = group[name]
+            array = find_array(group, name)
         if array.maxshape[0] is None:
             array.resize(draft.windows, 0)
         parts = draft.rows.get(name, [])
@@ -84,10 +86,30 @@ def write_video(
     check()
     set_attribute(group, "clipped", draft.clipped)
     if draft.finished:
-        person = group["person"][()]
+        person = find_array(group, "person")[()]
         set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
     set_attribute(group, "complete", np.bool_(draft.finished))
+    if draft.finished:
+        _seal(group)
     check()
+
+
+def _seal(holder: h5py.Group) -> None:
+    """Store the checksum of all attributes there are."""
+    value = attributes_checksum(get_attributes(holder))
+    set_attribute(holder, "attributes_checksum", np.uint32(value))
+
+
+def _require_group(h5: h5py.File, video_id: str) -> h5py.Group:
+    """The group of this id, made where it is not there; never one that a link leads to."""
+    folder = videos_group(h5)
+    for name in video_id.split("/"):
+        there = folder.id.links.exists(name.encode())
+        group = child(folder, name) if there else folder.create_group(name)
+        if not isinstance(group, h5py.Group):
+            raise ValueError(f"{group.name} is no group")
+        folder = group
+    return folder
 
 
 def _create_rows(
@@ -116,6 +138,7 @@ def empty_file(header: StoreHeader) -> bytes:
         h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         for name, text in header.as_json().items():
             h5.attrs[name] = text
+        _seal(h5)
         h5.create_group("videos")
         h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
     return memory.getvalue()
@@ -152,7 +175,7 @@ def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
         if new:
             array = _grown(group, name, (0, 0, *shape), dtype, (1, FRAME_CHUNK, *shape))
         else:
-            array = group[name]
+            array = find_array(group, name)
         at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
         for track in draft.tracks:
             people, length = track.keypoints.shape[:2]
@@ -164,7 +187,13 @@ def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
 
 
 def drop(h5: h5py.File, video_id: str) -> None:
-    """Remove a video, but not the videos whose ids begin with its own, and folders left empty."""
+    """Remove a video, but not the videos whose ids begin with its own, and folders left empty.
+
+    Of a link to elsewhere, or a second name of something, only the name goes.
+    """
+    if is_second_name(h5, f"videos/{video_id}"):
+        del h5[f"videos/{video_id}"]
+        return
     group = video_group(h5, video_id)
     if group is None:
         return
@@ -174,19 +203,19 @@ def drop(h5: h5py.File, video_id: str) -> None:
         del group.attrs[name]
     parts = video_id.split("/")
     while parts:
-        folder = h5["videos"]["/".join(parts)]
-        if len(folder) or len(folder.attrs):
+        path = f"videos/{'/'.join(parts)}"
+        folder = find(h5, path)
+        if folder is None or len(folder) or len(folder.attrs):
             return
-        del h5["videos"]["/".join(parts)]
+        del h5[path]
         parts.pop()
 
 
 def remains(h5: h5py.File, video_id: str) -> bool:
     """Whether something other than a folder of videos is left under this id."""
     try:
-        if h5.get(f"videos/{video_id}", getlink=True) is None:
-            return False
-        return not OWN_NAMES.isdisjoint(h5[f"videos/{video_id}"])
+        there = find(h5, f"videos/{video_id}")
+        return there is not None and not OWN_NAMES.isdisjoint(there)
     except BROKEN:
         return True
 
@@ -199,13 +228,15 @@ def put_aside(h5: h5py.File, video_id: str) -> None:
     folder, _, damaged = f"videos/{video_id}".rpartition("/")
     aside = h5.require_group("damaged")
     number = len(aside)
-    old, new = h5[folder], aside.create_group(f"{number} replacement")
+    old, new = find(h5, folder), aside.create_group(f"{number} replacement")
+    if not isinstance(old, h5py.Group):
+        raise ValueError(f"{folder} is no group")
     for name, value in old.attrs.items():
         new.attrs[name] = value
     for name in old:
         if name != damaged:
             with contextlib.suppress(*BROKEN):  # damaged too: stays behind as well
-                new[name] = old[name]
+                new[name] = child(old, name)
     h5.move(folder, f"damaged/{number}")
     h5.move(new.name, folder)
 
@@ -218,7 +249,7 @@ def write_failures(
     """Append, or where something goes or changes, write the table afresh."""
     if not changes:
         return
-    table = h5["failures"]
+    table = find_array(h5, "failures")
     rows = {**old, **changes}
     start = len(old) if not old.keys() & changes.keys() else 0
     left = [

@@ -27,6 +27,7 @@ from ..errors import EpamExtractError, MachineError, StoreError, StoreMismatch, 
 from ..records import PoseTrack, Video, VideoFailure
 
 SCHEMA_VERSION = 1
+LONGEST_ID = 1 << 14  # bytes; paths end at 4096, of which each may be escaped
 
 Spec = tuple[tuple[int, ...], str]
 """Shape of one row, and dtype."""
@@ -239,18 +240,44 @@ def video_attributes(
     return attributes
 
 
+VIDEO_ATTRIBUTES: dict[str, type] = {
+    **dict.fromkeys(("fps_num", "fps_den", "num_frames", "num_windows", "height", "width"), int),
+    **dict.fromkeys(("duration", "feat_stride", "window_frames", "offset_frames"), float),
+    "source": str,
+    **dict.fromkeys(("source_size", "source_mtime_ns"), int),
+}
+"""Of every complete video; ``notes``, ``clipped`` and ``person_share`` say more about some."""
+
+
+def attributes_checksum(attributes: Mapping[str, object]) -> int:
+    """crc32 of all attributes but this one: JSON with sorted keys, as ``json.dumps`` writes it."""
+    covered = {k: value for k, value in attributes.items() if k != "attributes_checksum"}
+    return zlib.crc32(json.dumps(covered, sort_keys=True).encode())
+
+
 def check_id(video_id: str) -> None:
-    """Raise VideoError unless the id can be a path inside an HDF5 file."""
+    """Raise VideoError unless the id can be a path inside an HDF5 file, and below a folder."""
+    wrong = id_problem(video_id)
+    if wrong:
+        raise unstorable(wrong)
+
+
+def id_problem(video_id: str) -> str | None:
+    """What is wrong with an id, None if nothing is."""
     try:
-        video_id.encode()
+        length = len(video_id.encode())
     except UnicodeEncodeError:
         shown = video_id.encode(errors="backslashreplace").decode()
-        raise unstorable(f"{shown}: its name is not valid UTF-8; rename the file") from None
-    if not video_id or any(part in ("", ".") for part in video_id.split("/")) or "\0" in video_id:
-        raise unstorable(
+        return f"{shown}: its name is not valid UTF-8; rename the file"
+    parts = video_id.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts) or "\0" in video_id:
+        return (
             f"{video_id!r}: not a name that HDF5 can hold: it is a path of names, none of them "
-            "empty or a single dot; rename the file or its folder"
+            "empty or of dots alone; rename the file or its folder"
         )
+    if length > LONGEST_ID:
+        return f"{video_id[:40]}...: a name of {length} bytes, at most {LONGEST_ID} are stored"
+    return None
 
 
 def check_rows(

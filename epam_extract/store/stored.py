@@ -16,21 +16,21 @@ from types import TracebackType
 import h5py
 import numpy as np
 
+from ..config import COMPRESSIONS
 from ..errors import StoreError, StoreLocked
+from .disk import open_regular
 from .hdf5 import (
     Missing,
     end_of_file_in,
     explained,
-    get_attribute,
-    get_attributes,
     is_complete,
     load_blosc2,
     own_array,
-    plain,
     read_failures,
     read_progress,
     spans,
     video_group,
+    videos_group,
     walk,
 )
 from .journal import committed_view, journal_path
@@ -42,6 +42,7 @@ from .layout import (
     explain,
     feature_specs,
 )
+from .objects import children, get_attribute, get_attributes
 
 try:
     import fcntl
@@ -52,6 +53,7 @@ TABLE_INDEX = np.dtype(
     [("video", "<i4"), ("row", "<i4"), ("start", "<f8"), ("centre", "<f8"), ("end", "<f8")]
 )
 MAX_OPEN = 1000  # arrays kept open between accesses; opening one takes longer than reading a row
+OWN_ATTRIBUTES = {"schema_version", "tool", "created", "config", "weights", "pose_source"}
 PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
 
 
@@ -239,9 +241,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
                 return
             self.close()
         try:
-            if self.path.is_dir():
-                raise StoreError(f"{self.path}: is a directory, expected a file of features")
-            self._descriptor = os.open(self.path, os.O_RDONLY)
+            self._descriptor = open_regular(self.path)
         except OSError as error:
             raise explain(error, self.path) from error
         self._pid = os.getpid()
@@ -361,7 +361,13 @@ class StoredVideo(Mapping[str, np.ndarray]):
         """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
         with self._group() as group:
             for holder in (group, *(own_array(group, name) for name in group if name in OWN_NAMES)):
+                get_attributes(holder)  # of kinds and sizes that are safe to read
                 dict(holder.attrs)
+
+    def addresses(self) -> set[int]:
+        """Where in the file its arrays lie."""
+        with self._group() as group:
+            return {where for name, _, where in children(group) if name in OWN_NAMES}
 
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""
@@ -370,14 +376,13 @@ class StoredVideo(Mapping[str, np.ndarray]):
 
 
 def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
-    attributes = {name: plain(value) for name, value in h5.attrs.items()}
-    if not {"schema_version", "tool", "config", "weights", "pose_source"} <= attributes.keys():
+    attributes = get_attributes(h5)
+    if not OWN_ATTRIBUTES.issubset(attributes):
         raise StoreError(
             f"{path}: is an HDF5 file, but none of epam-extract's; choose another output file, or "
             "move it away"
         )
-    if not isinstance(h5["videos"], h5py.Group):
-        raise ValueError("no list of videos")
+    videos_group(h5)
     version = attributes["schema_version"]
     if not isinstance(version, int) or version < 1:
         raise ValueError(f"schema {version}")
@@ -389,7 +394,10 @@ def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     for name in ("config", "weights", "pose_source"):
         if not isinstance(json.loads(str(attributes[name])), dict):
             raise ValueError(f"{name} is no JSON object")
-    feature_specs(json.loads(str(attributes["config"])))
+    config = json.loads(str(attributes["config"]))
+    feature_specs(config)
+    if config.get("compression") not in COMPRESSIONS:
+        raise ValueError(f"config names no compression that there is: {config.get('compression')}")
     return attributes
 
 

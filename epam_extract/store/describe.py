@@ -1,0 +1,122 @@
+"""What is in a file of features, for ``epam-extract info``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from .hdf5 import BROKEN, first_line, is_complete, read_progress, walk
+from .layout import ROWS, TRACKS, VIDEO_ATTRIBUTES, feature_specs
+from .objects import attribute_names, get_attribute, get_text
+from .stored import FeatureStore
+
+SHOWN = {
+    **{name: VIDEO_ATTRIBUTES[name] for name in ("duration", "fps_num", "fps_den", "height")},
+    **{name: VIDEO_ATTRIBUTES[name] for name in ("width", "num_windows", "num_frames", "source")},
+    "person_share": float,
+    "clipped": int,
+    "notes": str,
+}
+"""Attributes of a video that ``info`` shows, where they are there."""
+READERS: dict[type, Callable[[h5py.Group, str], object]] = {
+    int: lambda group, name: int(get_attribute(group, name)),
+    float: lambda group, name: float(get_attribute(group, name, np.float64)),
+    str: get_text,
+}
+
+
+def describe(path: Path) -> dict[str, object]:
+    """What is in the file, JSON-ready; it may be written meanwhile.
+
+    ``videos`` is a list of dicts: id, complete, windows, frames, seconds, fps, height, width,
+    person_share, clipped, notes, source. ``totals`` adds them up.
+
+    Raises:
+        StoreError: it is no file of ours, or damaged as a whole.
+    """
+    with FeatureStore(path) as store:
+        rows, damaged = _rows(store)
+        done = [row for row in rows if row["complete"]]
+        frames = sum(int(str(row["frames"])) for row in done)
+        shares = [float(str(row["person_share"] or 0)) * int(str(row["windows"])) for row in done]
+        windows = sum(int(str(row["windows"])) for row in done)
+        return {
+            "path": str(path),
+            "bytes": path.stat().st_size,
+            **{name: store.attributes[name] for name in ("schema_version", "tool", "created")},
+            "config": store.config,
+            "weights": store.weights,
+            "pose_source": store.pose_source,
+            "totals": {
+                "videos": len(done),
+                "incomplete": len(rows) - len(done),
+                "failed": len(store.failures),
+                "damaged": len(damaged),
+                "windows": windows,
+                "frames": frames,
+                "seconds": sum(float(str(row["seconds"] or 0)) for row in done),
+                "person_share": sum(shares) / windows if windows else None,
+                "clipped": sum(int(str(row["clipped"])) for row in done),
+            },
+            "arrays": _arrays(store),
+            "videos": rows,
+            "failures": [
+                {"id": video_id, "stage": failure.stage, "message": failure.message}
+                for video_id, failure in store.failures.items()
+            ],
+            "damaged": [{"id": name, "message": reason} for name, reason in damaged.items()],
+        }
+
+
+def _rows(store: FeatureStore) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """A row for each video, by id; and what is damaged, with the reason."""
+    rows: list[dict[str, object]] = []
+    damaged: dict[str, str] = {}
+    with store.reading() as h5:
+        for video_id, group in walk(h5, damaged=damaged):
+            try:
+                rows.append(_row(video_id, group))
+            except BROKEN as error:
+                damaged[video_id] = first_line(error)
+    return sorted(rows, key=lambda row: str(row["id"])), damaged
+
+
+def _row(video_id: str, group: h5py.Group) -> dict[str, object]:
+    names = attribute_names(group)
+    have = {name: READERS[SHOWN[name]](group, name) for name in names if name in SHOWN}
+    complete = is_complete(group)
+    windows, frames = have.get("num_windows"), have.get("num_frames")
+    if not complete:
+        progress = read_progress(group)
+        windows, frames = progress.windows, progress.frames
+    known = "fps_num" in have  # else it is half done, and nothing of it measured
+    return {
+        "id": video_id,
+        "complete": complete,
+        "windows": windows or 0,
+        "frames": frames or 0,
+        "seconds": have.get("duration"),
+        "fps": f"{have['fps_num']}/{have['fps_den']}" if known else None,
+        "height": have.get("height"),
+        "width": have.get("width"),
+        "person_share": have.get("person_share"),
+        "clipped": have.get("clipped", 0),
+        "notes": have.get("notes", ""),
+        "source": have.get("source", ""),
+    }
+
+
+def _arrays(store: FeatureStore) -> dict[str, dict[str, object]]:
+    specs = {**feature_specs(store.config), **ROWS}
+    rows: dict[str, dict[str, object]] = {
+        name: {"shape": ["windows", *shape], "dtype": np.dtype(dtype).name}
+        for name, (shape, dtype) in specs.items()
+    }
+    tracks: dict[str, dict[str, object]] = {
+        name: {"shape": ["people", "frames", *shape], "dtype": np.dtype(dtype).name}
+        for name, (shape, dtype) in TRACKS.items()
+    }
+    return {**rows, **tracks}
