@@ -144,7 +144,8 @@ class Lane:
             if key is not None:
                 return self.keypoints.open(key, height=height, width=width)
         if self.pose is None:
-            why = self.matches.reasons[job.video_id] if self.matches else "no keypoints for it"
+            reasons = {} if self.matches is None else self.matches.reasons
+            why = reasons.get(job.video_id, "no keypoints are given for it")
             raise KeypointsFailed(f"{why}; --keypoints-missing estimate estimates them")
         return self.pose
 
