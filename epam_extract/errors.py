@@ -7,7 +7,8 @@ EpamExtractError
 ├── KeypointsError     a file of keypoints cannot be read, or is of another kind
 ├── VideoError         one video fails; it is recorded and the run goes on
 │   ├── ProbeError     it cannot be opened or has no frames
-│   └── DecodeError    it opens, but its frames cannot all be read
+│   ├── DecodeError    it opens, but its frames cannot all be read
+│   └── KeypointsFailed  the keypoints given for it do not fit it
 ├── StoreError         the output file cannot be written, resumed or read
 │   ├── StoreLocked    another process is writing it
 │   └── StoreMismatch  it was made with other options, weights or pose models
@@ -55,6 +56,12 @@ class DecodeError(VideoError):
     """The file opens, but its frames cannot all be read."""
 
     stage = "decode"
+
+
+class KeypointsFailed(VideoError):
+    """The keypoints given for the video are damaged, or do not fit it."""
+
+    stage = "keypoints"
 
 
 class StoreError(EpamExtractError):

@@ -166,10 +166,9 @@ class Lane:
             if key is not None:
                 return self.keypoints.open(key, height=height, width=width)
         if self.pose is None:
-            raise KeypointsFailed(
-                f"{job.path}: no keypoints are given for it in {self.config.keypoints}; "
-                "--keypoints-missing estimate estimates them"
-            )
+            reasons = {} if self.matches is None else self.matches.reasons
+            why = reasons.get(job.video_id, "no keypoints are given for it")
+            raise KeypointsFailed(f"{why}; --keypoints-missing estimate estimates them")
         return self.pose
 
     def _in_one_pass(self, job: Job, opened: OpenVideo, people: People) -> Iterator[Event]:

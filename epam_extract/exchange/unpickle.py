@@ -1,39 +1,106 @@
-"""Read pickles of arrays from others without running anything that they name.
+"""Pickles of plain data and numpy arrays, read without running any code.
 
-"numpy and nothing else" is no rule: ``numpy.testing._private.utils.runstring`` lies under numpy and
-runs code. The names below, exactly, are what mmaction2's and PYSKL's files need, by numpy 1 and 2.
+A pickle is a program that may call whatever it can import. This one can import only the names
+that numpy's arrays, dtypes and scalars are pickled with, under both names of numpy's core, and
+each stands here for a function of ours that checks what it is given: numpy's own would take
+dtypes with object pointers or made-up flags from the file.
 """
 
 from __future__ import annotations
 
 import collections
 import pickle
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ..errors import KeypointsError
 
+PLAIN_DTYPE = re.compile(r"[<>|=]?(?:[biuf][1248]|f16|[?]|[SU]\d{1,9})")
+"""Booleans, numbers and strings: what needs no object and no pointer."""
 
-def _encoded(text: str, encoding: str = "latin1") -> bytes:
-    """What pickles of protocol 2 call ``_codecs.encode`` for; no other codec is used."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"the codec {encoding!r} is not allowed")
-    return text.encode("latin1")
+DAMAGED = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
+)
+"""What bytes that are no such pickle make Python and numpy raise."""
 
 
-_core = np._core if hasattr(np, "_core") else np.core
+class _Dtype:
+    """A dtype in the making: of everything a pickle says about it, name and byte order count."""
+
+    def __init__(self, name: str, _align: object = False, _copy: object = True) -> None:
+        if not isinstance(name, str) or not PLAIN_DTYPE.fullmatch(name):
+            kind = "Python objects" if name in ("O", "O8", "|O") else f"numpy's {name!r}"
+            raise pickle.UnpicklingError(f"holds arrays of {kind}, not of numbers")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array in the making: numpy fills it, once the dtype is known to be a plain one."""
+
+    def __setstate__(self, state: Any) -> None:
+        version, shape, dtype, fortran, content = state
+        super().__setstate__((version, shape, _plain(dtype), fortran, content))
+
+
+def _plain(dtype: Any) -> np.dtype:
+    if not isinstance(dtype, _Dtype):
+        raise pickle.UnpicklingError("an array without a dtype")
+    return dtype.dtype
+
+
+def _reconstruct(_kind: object, _shape: object, _code: object) -> _Array:
+    return np.ndarray.__new__(_Array, (0,), np.int8)
+
+
+def _frombuffer(content: Any, dtype: Any, shape: Any, order: Any, axes: Any = None) -> np.ndarray:
+    array = np.frombuffer(content, _plain(dtype))
+    if order == "K" and axes is not None:  # stored with its axes in another order
+        return array.reshape(shape, order="C").transpose(axes)
+    return array.reshape(shape, order=order)
+
+
+def _scalar(dtype: Any, content: bytes) -> Any:
+    return np.frombuffer(content, _plain(dtype), count=1)[0]
+
+
+def _encode(text: str, _encoding: object = "latin1") -> bytes:
+    return text.encode("latin1")  # how pickles older than protocol 3 spell bytes
+
+
+def _no_bytes() -> bytes:
+    return b""  # and how they spell none: the content of an empty array
+
+
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    ("_codecs", "encode"): _encoded,
+    ("numpy", "ndarray"): _Array,  # only ever handed to _reconstruct
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _encode,
+    ("__builtin__", "bytes"): _no_bytes,
     ("collections", "OrderedDict"): collections.OrderedDict,
+    **{
+        (f"numpy.{core}.{module}", name): function
+        for core in ("core", "_core")
+        for module, name, function in (
+            ("multiarray", "_reconstruct", _reconstruct),
+            ("multiarray", "scalar", _scalar),
+            ("numeric", "_frombuffer", _frombuffer),
+        )
+    },
 }
-for _home in ("numpy.core", "numpy._core"):
-    ALLOWED[f"{_home}.multiarray", "_reconstruct"] = _core.multiarray._reconstruct
-    ALLOWED[f"{_home}.multiarray", "scalar"] = _core.multiarray.scalar
-    ALLOWED[f"{_home}.numeric", "_frombuffer"] = _core.numeric._frombuffer
 
 
 class _Unpickler(pickle.Unpickler):
@@ -42,39 +109,27 @@ class _Unpickler(pickle.Unpickler):
             return ALLOWED[module, name]
         except KeyError:
             raise pickle.UnpicklingError(
-                f"it names {module}.{name}, which could run code"
+                f"asks for {module}.{name}, which could run code; nothing was run"
             ) from None
 
+    def persistent_load(self, _key: object) -> NoReturn:
+        raise pickle.UnpicklingError("refers to data outside itself")
 
-def load_pickle(path: Path) -> object:
-    """The content of a pickle of plain objects and numeric arrays.
+
+def load_pickle(path: Path) -> Any:
+    """Read a pickle of dicts, lists, strings, numbers and numpy arrays of numbers.
+
+    Any protocol, written by Python 2 or 3, by numpy before or after its version 2.
 
     Raises:
-        KeypointsError: it names anything else, holds arrays of objects, or is damaged.
+        KeypointsError: it cannot be read, is damaged, or asks for anything else, which is
+            not run.
     """
     try:
         with path.open("rb") as file:
-            content = _Unpickler(file).load()
-        _require_numbers(content)
-    except Exception as error:  # a pickle can raise anything
+            return _Unpickler(file, encoding="latin1").load()
+    except OSError as error:
+        raise KeypointsError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except DAMAGED as error:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise KeypointsError(f"{path}: this pickle is not read: {reason}") from error
-    return content
-
-
-def _require_numbers(content: object) -> None:
-    """Refuse arrays of objects, wherever they are; each object is looked at once."""
-    waiting, seen = [content], set()
-    while waiting:
-        value = waiting.pop()
-        if id(value) in seen:
-            continue
-        if isinstance(value, np.ndarray):
-            if value.dtype.hasobject:
-                raise pickle.UnpicklingError("it holds an array of objects")
-        elif isinstance(value, dict):
-            seen.add(id(value))
-            waiting += [*value.keys(), *value.values()]
-        elif isinstance(value, (list, tuple)):
-            seen.add(id(value))
-            waiting += value
+        raise KeypointsError(f"{path}: no pickle of plain data: {reason}") from error

@@ -18,9 +18,10 @@ import h5py
 from ..errors import ConfigError, StoreError, StoreMismatch
 from . import StoreWriter
 from .disk import require_unwritten
-from .hdf5 import get_attribute, set_attribute, spans
+from .hdf5 import spans
 from .journal import lock_path
 from .layout import OWN_NAMES, StoredFailure, StoreHeader, run_on
+from .objects import get_attribute, set_attribute
 from .stored import FeatureStore
 
 BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video

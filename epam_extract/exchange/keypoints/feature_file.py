@@ -1,0 +1,52 @@
+"""Keypoints out of a file of features: another grid, stride or crop costs no pose estimation."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from ...errors import KeypointsError, StoreError
+from ...store import FeatureStore
+from .poses import Content, Poses
+
+ARRAYS = ("keypoints", "keypoint_scores")
+
+
+def open_features(path: Path) -> Content:
+    """The complete videos of a file of features.
+
+    Raises KeypointsError where it is another HDF5 file, damaged or holds no keypoints.
+    """
+    try:
+        store = FeatureStore(path)
+        ids = store.ids
+    except StoreError as error:
+        raise KeypointsError(str(error)) from error
+    if not ids:
+        raise KeypointsError(f"{path}: holds no complete video yet")
+    return Content("epam-extract", {i: functools.partial(_poses, store, i) for i in ids})
+
+
+def features_digest(path: Path) -> str:
+    """sha256 of the videos' names and the checksums stored with their keypoints.
+
+    The file itself may be hundreds of gigabytes, of which keypoints are a few hundredths.
+    """
+    digest = hashlib.sha256()
+    with FeatureStore(path) as store:
+        for video_id in store.ids:
+            sums = [store[video_id].checksum(name) for name in ARRAYS]
+            digest.update(repr((video_id, sums)).encode())
+    return digest.hexdigest()
+
+
+def _poses(store: FeatureStore, video_id: str) -> Poses:
+    try:
+        video = store[video_id]
+        size = (float(str(video.attrs["height"])), float(str(video.attrs["width"])))
+        return Poses(video["keypoints"], video["keypoint_scores"].astype(np.float32), size)
+    except StoreError as error:
+        raise KeypointsError(str(error)) from error
