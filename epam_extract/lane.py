@@ -6,10 +6,10 @@ import errno
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from .windows import earliest_frame, plan_windows
 log = logging.getLogger(__name__)
 
 READER_PIECES = 4  # in a decoder's hands at most, beside those in ours
+MAX_EVENTS = 64  # that may wait for clips to travel with
 KEEP_BYTES = 256 << 20  # of a video's frames, kept for a second look with --crop video
 
 
@@ -273,3 +274,26 @@ def with_rows(track: PoseTrack, rows: np.ndarray) -> PoseTrack:
     """Only these rows, as far as the track has them."""
     rows = rows[rows < len(track.keypoints)]
     return PoseTrack(track.keypoints[rows], track.keypoint_scores[rows])
+
+
+@dataclass
+class Bundle:
+    """Clips for one network call, and the other events that came before its last one."""
+
+    clips: list[Clip] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+
+
+def bundled(events: Iterable[Event], size: int) -> Iterator[Bundle]:
+    """Group clips by ``size``, across videos; other events travel along, in order."""
+    bundle = Bundle()
+    for event in events:
+        if isinstance(event, Clip):
+            bundle.clips.append(event)
+        else:
+            bundle.events.append(event)
+        if len(bundle.clips) == size or len(bundle.events) >= MAX_EVENTS:
+            yield bundle
+            bundle = Bundle()
+    if bundle.clips or bundle.events:
+        yield bundle

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -27,9 +27,10 @@ from .config import ExtractConfig, WeightsConfig
 from .errors import StoreMismatch
 from .exchange.keypoints import KeypointFile, Matches, open_keypoints
 from .installed import resolve
-from .lane import Event, Job, Lane
+from .lane import Bundle, Event, Job, Lane, bundled
 from .model import EPAMBackbone
 from .network import (
+    COMPILE_MIN_WINDOWS,
     DTYPES,
     Network,
     load_backbone,
@@ -40,13 +41,14 @@ from .network import (
 from .planning import (
     Planner,
     SortedVideos,
+    count_windows,
     require_open_files,
     sort_videos,
     with_stored_people,
 )
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
-from .records import Clip, FeatureBatch, StageLoad, Summary
+from .records import FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
 from .writing import Output
@@ -63,7 +65,6 @@ COMPILED = {
     "inductor": "the network is compiled by torch.compile; the first windows take a few minutes",
 }
 MOST_NOTES = 20  # about single videos, in a summary
-MAX_EVENTS = 64  # that may wait for clips to travel with
 EVENTS_AHEAD = 8  # of the lanes, at least
 HEAD_START_SECONDS = 0.5  # for the plan, before the first video is opened
 UNKNOWN_WINDOWS = 1_000_000  # to expect where not one header was read in that time
@@ -78,6 +79,7 @@ def extract_features(
     overwrite: bool = False,
     retry_failed: bool = False,
     dry_run: bool = False,
+    only: Callable[[FoundVideo], bool] | None = None,
     progress: Progress = SILENT,
     stop: threading.Event | None = None,
 ) -> Summary:
@@ -95,6 +97,8 @@ def extract_features(
         overwrite: begin the file anew.
         retry_failed: do the videos that failed before, and only those.
         dry_run: plan, report the plan and stop.
+        only: do the videos it accepts, one part of all. What depends on how many videos there are
+            is decided by all of them, so that every part has the same numbers.
         progress: told what happens.
         stop: once set, what is in flight is finished and committed and the run ends.
 
@@ -112,9 +116,11 @@ def extract_features(
     run = _Run(config, Path(out), progress, stop or threading.Event())
     sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
     found = find_videos(sources, list_file=list_file)
+    mine = found if only is None else [video for video in found if only(video)]
     if dry_run:
-        return run.only_plan(found, overwrite=overwrite, retry_failed=retry_failed)
-    return run(found, overwrite=overwrite, retry_failed=retry_failed)
+        return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
+    part_of = None if only is None else found
+    return run(mine, part_of=part_of, overwrite=overwrite, retry_failed=retry_failed)
 
 
 class _Run:
@@ -144,7 +150,12 @@ class _Run:
         return self._summary(videos, None)
 
     def __call__(
-        self, found: Sequence[FoundVideo], *, overwrite: bool, retry_failed: bool
+        self,
+        found: Sequence[FoundVideo],
+        *,
+        part_of: Sequence[FoundVideo] | None,
+        overwrite: bool,
+        retry_failed: bool,
     ) -> Summary:
         config, progress = self.config, self.progress
         require_open_files(min(config.workers or LANES[self.device.type], len(found)))
@@ -188,8 +199,11 @@ class _Run:
             plan = planner.wait(HEAD_START_SECONDS)  # most plans are exact by then
             planner.check_disk()
             network = None
-            if videos.jobs:
+            if videos.jobs or part_of is not None:  # an empty part says how it would be computed
                 windows = plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS
+                if part_of is not None:
+                    enough = COMPILE_MIN_WINDOWS[self.device.type]
+                    windows = count_windows(part_of, config.windows, enough=enough)
                 network = self._network(weights.backbone, windows, compiled)
                 compiled = network.compiled
             with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
@@ -364,29 +378,6 @@ class _Run:
             clipped=clipped,
             notes=tuple(notes),
         )
-
-
-@dataclass
-class Bundle:
-    """Clips for one network call, and the other events that came before its last one."""
-
-    clips: list[Clip] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-
-
-def bundled(events: Iterable[Event], size: int) -> Iterator[Bundle]:
-    """Group clips by ``size``, across videos; other events travel along, in order."""
-    bundle = Bundle()
-    for event in events:
-        if isinstance(event, Clip):
-            bundle.clips.append(event)
-        else:
-            bundle.events.append(event)
-        if len(bundle.clips) == size or len(bundle.events) >= MAX_EVENTS:
-            yield bundle
-            bundle = Bundle()
-    if bundle.clips or bundle.events:
-        yield bundle
 
 
 def available_cores() -> int:

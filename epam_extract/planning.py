@@ -6,6 +6,7 @@ for the last header.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import threading
 import time
@@ -173,6 +174,17 @@ class Planner:
                 self._progress.plan(self.plan)
         self._done.set()
         self._progress.plan(self.plan)
+
+
+def count_windows(videos: Sequence[FoundVideo], config: WindowConfig, *, enough: int) -> int:
+    """Windows of ``videos`` by their headers, or ``enough`` where there are at least that many."""
+    windows = 0
+    for video in videos:
+        if windows >= enough:
+            return enough
+        with contextlib.suppress(EpamExtractError):  # its lane will say why
+            windows += len(window_starts(read_header(video.path).frames or 0, config))
+    return windows
 
 
 def window_bytes(config: ExtractConfig) -> float:

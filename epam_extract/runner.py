@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from .cluster.shards import PlanDraft, ShardChoice, parse_shard, read_plan, write_plan
 from .config import ExtractConfig
 from .errors import ConfigError, EpamExtractError
 from .in_child import look
 from .installed import resolve
 from .interrupt import EXIT_STATUS as INTERRUPTED
 from .interrupt import Stopper
+from .progress import counted
 from .progress.displays import open_progress
 from .progress.lines import Display
 from .progress.logs import logging_to
@@ -33,6 +35,8 @@ def run_extraction(
     overwrite: bool,
     retry_failed: bool,
     dry_run: bool,
+    shard: str | None,
+    plan: Path | None,
     progress: str,
     quiet: bool,
     verbose: bool,
@@ -47,6 +51,13 @@ def run_extraction(
     check_writable(summary_to)
     display = open_progress(progress, quiet=quiet, verbose=verbose)
     with Stopper() as stopper, logging_to(display, verbose=verbose, log_file=log_file), display:
+        only: ShardChoice | PlanDraft | None = None
+        if shard is not None:
+            part, said = parse_shard(shard, os.environ)
+            only, out = ShardChoice(part, read_plan(plan) if plan else None), part.path(out)
+            display.message(f"--shard {shard}: {said}, into {out}")
+        elif plan is not None:
+            only = PlanDraft()
         if not dry_run:  # a plan needs no weights; said before torch loads
             weights, said_by = resolve(config.weights)
             config = replace(config, weights=weights)
@@ -65,12 +76,23 @@ def run_extraction(
             overwrite=overwrite,
             retry_failed=retry_failed,
             dry_run=dry_run,
+            only=only,
             progress=display,
             stop=stopper.event,
         )
+        if isinstance(only, ShardChoice) and only.unplanned:
+            display.warning(
+                f"{counted(only.unplanned, 'video')} not in {plan}, so in no part of it; "
+                "--dry-run --plan writes a new plan"
+            )
+        if isinstance(only, PlanDraft) and plan is not None:
+            write_plan(plan, only.sizes)
+            display.message(f"plan of {counted(len(only.sizes), 'video')}: {plan}")
     status = DONE if dry_run else exit_status(summary)
     if dry_run:
-        display.message("dry run: nothing was written")
+        display.message(
+            "dry run: nothing was written" if plan is None else "dry run: no features written"
+        )
     elif progress != "json":
         _report(summary, config, display)
     write_json(summary_to, summary_json(summary, status=status))

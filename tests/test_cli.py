@@ -62,6 +62,7 @@ class Pipeline:
         overwrite: bool = False,
         retry_failed: bool = False,
         dry_run: bool = False,
+        only: object = None,
         progress: Progress,
         stop: threading.Event,
     ) -> Summary:
@@ -74,6 +75,7 @@ class Pipeline:
                 "overwrite": overwrite,
                 "retry_failed": retry_failed,
                 "dry_run": dry_run,
+                "only": only,
             }
         )
         if self.error is not None:
@@ -682,7 +684,7 @@ from pathlib import Path
 from epam_extract.progress.reports import datasets
 from epam_extract.records import BenchReport, BenchRow, Plan, Summary
 def extract_features(videos, out, config, *, progress, stop, list_file, overwrite, retry_failed,
-                     dry_run):
+                     dry_run, only):
     progress.plan(Plan(1, 1, 0, 0, 10, 1, 1, 10))
     progress.message("waiting")
     while not stop.wait(0.01):

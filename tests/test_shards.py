@@ -9,21 +9,29 @@ from pathlib import Path
 import pytest
 
 from epam_extract.cluster.shards import (
+    PlanDraft,
     Shard,
+    ShardChoice,
     balanced,
-    chosen_ids,
     missing_parts,
     parse_shard,
     read_plan,
     write_plan,
 )
 from epam_extract.errors import ConfigError
+from epam_extract.video import FoundVideo
+
+
+def chosen_ids(ids: list[str], shard: Shard, plan: dict[str, int] | None = None) -> list[str]:
+    choice = ShardChoice(shard, plan)
+    return [name for name in ids if choice(FoundVideo(name, Path(name)))]
+
 
 IDS = [f"class {number % 7}/v_{number:04d}" for number in range(2000)]
 
 
 def test_every_video_is_in_exactly_one_part_and_parts_are_alike_in_size() -> None:
-    parts = [chosen_ids(IDS, Shard(index, 16), plan=None) for index in range(16)]
+    parts = [chosen_ids(IDS, Shard(index, 16)) for index in range(16)]
     assert sorted(name for part in parts for name in part) == sorted(IDS)
     assert all(80 < len(part) < 170 for part in parts)
 
@@ -33,8 +41,8 @@ def test_a_video_keeps_its_part_whatever_else_is_there_and_on_every_machine() ->
     assert [Shard(i, 5).has("ü") for i in range(5)].index(True) == 0
     assert [Shard(i, 5).has("\udcff") for i in range(5)].count(True) == 1
     fewer = random.Random(0).sample(IDS, 100)
-    mine = set(chosen_ids(IDS, Shard(3, 16), plan=None))
-    assert set(chosen_ids(fewer, Shard(3, 16), plan=None)) == mine & set(fewer)
+    mine = set(chosen_ids(IDS, Shard(3, 16)))
+    assert set(chosen_ids(fewer, Shard(3, 16))) == mine & set(fewer)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +129,18 @@ def test_a_plan_balances_by_size_and_is_the_same_for_all(tmp_path: Path) -> None
     assert max(loads) < 1.01 * sum(sizes.values()) / 16
     shuffled = dict(rng.sample(list(plan.items()), len(plan)))
     assert balanced(shuffled, 16) == parts
-    here = [*IDS, "came later"]
-    assert sorted(chosen_ids(here, Shard(5, 16), plan=plan)) == sorted(parts[5])
+    choice = ShardChoice(Shard(5, 16), plan)
+    here = [FoundVideo(name, Path(name)) for name in [*IDS, "came later"]]
+    assert sorted(video.id for video in here if choice(video)) == sorted(parts[5])
+    assert choice.unplanned == 1
+
+
+def test_a_plan_is_drafted_from_the_sizes_of_files(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(bytes(300))
+    draft = PlanDraft()
+    assert draft(FoundVideo("a", tmp_path / "a.mp4"))
+    assert draft(FoundVideo("gone", tmp_path / "gone.mp4"))
+    assert draft.sizes == {"a": 300, "gone": 0}
 
 
 def test_videos_of_unknown_size_are_spread_too() -> None:

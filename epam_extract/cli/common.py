@@ -18,6 +18,7 @@ from ..errors import ConfigError, EpamExtractError
 
 WEIGHTS, POSE, WINDOWS = "Weights", "Pose", "Windows"
 STORED, SPEED, AGAIN, SCREEN = "What is stored", "Speed", "Running again", "Screen"
+MACHINES = "Many machines"
 Number = int | None
 File = Path | None
 
@@ -157,5 +158,7 @@ def refuse_contradictions(context: typer.Context) -> None:
         )
     if values.get("no_full") and given("features") and "full" in values["features"].split(","):
         raise ConfigError("--no-full and --features with full contradict each other: choose one")
+    if values.get("plan") is not None and not (values["dry_run"] or values["shard"]):
+        raise ConfigError("--plan goes with --dry-run, to write it, or with --shard I/N, to use it")
     if values.get("quiet") and values["progress"] in ("rich", "plain", "tqdm"):
         raise ConfigError(f"--quiet and --progress {values['progress']} contradict each other")

@@ -19,6 +19,7 @@ from ..config import (
 from ..errors import ConfigError
 from .common import (
     AGAIN,
+    MACHINES,
     POSE,
     SCREEN,
     SPEED,
@@ -126,6 +127,14 @@ def extract(
         bool, flag(AGAIN, "Do the videos that failed before, and only those.", "--retry-failed")
     ] = False,
     dry_run: Annotated[bool, flag(AGAIN, "Say what would be done, and stop.", "--dry-run")] = False,
+    shard: Annotated[
+        str | None,
+        option(MACHINES, "Do part I of N, from 0; auto asks the scheduler.", metavar="I/N"),
+    ] = None,
+    plan: Annotated[
+        File,
+        option(MACHINES, "With --dry-run write this plan; --shard then balances by it."),
+    ] = None,
     progress: Annotated[
         str, option(SCREEN, "auto, rich, plain, tqdm, json, none.", metavar="NAME")
     ] = "auto",
@@ -184,6 +193,8 @@ def extract(
             overwrite=overwrite,
             retry_failed=retry_failed,
             dry_run=dry_run,
+            shard=shard,
+            plan=plan,
             progress=progress,
             quiet=quiet,
             verbose=verbose,

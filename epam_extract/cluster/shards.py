@@ -10,11 +10,15 @@ import hashlib
 import heapq
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+
+if TYPE_CHECKING:
+    from ..video import FoundVideo  # the decoders load with it
 
 PART = re.compile(r"(?P<stem>.+)\.shard-(?P<index>\d{5,})-of-(?P<count>\d{5,})(?P<suffix>\.[^.]*)?")
 PLAN_VERSION = 1
@@ -90,7 +94,7 @@ def _slurm_array(environment: Mapping[str, str]) -> Found | None:
     if rest or not 0 <= index < count:
         raise ConfigError(
             f"--shard auto: task {task} of a SLURM array of {count} that starts at {first} is not "
-            "one of consecutive numbers; use --array=0-15 and the like, or --shard I/N"
+            "among consecutive numbers; number the tasks 0-15 and the like, or use --shard I/N"
         )
     return index, count, "SLURM_ARRAY_TASK_ID and SLURM_ARRAY_TASK_COUNT"
 
@@ -195,9 +199,31 @@ def balanced(sizes: Mapping[str, int], count: int) -> list[list[str]]:
     return parts
 
 
-def chosen_ids(ids: Sequence[str], shard: Shard, *, plan: Mapping[str, int] | None) -> list[str]:
-    """Those of ``ids`` that a shard does: by the plan, which must know them, or by their hash."""
-    if plan is None:
-        return [video_id for video_id in ids if shard.has(video_id)]
-    mine = set(balanced(plan, shard.count)[shard.index])
-    return [video_id for video_id in ids if video_id in mine]
+class ShardChoice:
+    """Accepts the videos of one shard: by the plan, or where there is none by a hash of the id."""
+
+    def __init__(self, shard: Shard, plan: Mapping[str, int] | None = None) -> None:
+        self._shard, self._plan = shard, plan
+        self._mine = frozenset(balanced(plan, shard.count)[shard.index] if plan else ())
+        self.unplanned = 0
+        """Videos that the plan does not know, and so are in no shard."""
+
+    def __call__(self, video: FoundVideo) -> bool:
+        if self._plan is None:
+            return self._shard.has(video.id)
+        self.unplanned += video.id not in self._plan
+        return video.id in self._mine
+
+
+class PlanDraft:
+    """Accepts every video and remembers its size, for a plan."""
+
+    def __init__(self) -> None:
+        self.sizes: dict[str, int] = {}
+
+    def __call__(self, video: FoundVideo) -> bool:
+        try:
+            self.sizes[video.id] = video.path.stat().st_size
+        except (OSError, ValueError):
+            self.sizes[video.id] = 0  # its run will say why
+        return True
