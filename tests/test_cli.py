@@ -232,7 +232,7 @@ def test_a_list_can_come_from_stdin(pipeline: Pipeline, arguments: list[str]) ->
         ("--demo --no-full --features full", "--no-full and --features with full contradict"),
         ("--demo --no-full --features tokens,full", "--no-full and --features with full"),
         ("--demo --features ,", "features must name at least one of pooled, full, tokens"),
-        ("--demo --features pooled,ful", "must be one of pooled, full, tokens, got 'ful'"),
+        ("--demo --features pooled,ful", "one of pooled, full, tokens, attention, got 'ful'"),
         ("--demo --grid single --stride 8", "--grid single makes one window of the whole video"),
         ("--demo --stride 0", "stride must be at least 1, got 0"),
         ("--demo --frame-interval 0", "frame_interval must be at least 1, got 0"),
