@@ -275,7 +275,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         end_of_file = end_of_file_in(self.path)
         view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
         with explained(self.path, whole=True):
-            self._h5 = h5py.File(view, "r")
+            self._h5 = h5py.File(view, "r", rdcc_nbytes=0)
             self.attributes = _own_attributes(self._h5, self.path)
             read_failures(self._h5)
         self._stamp = stamp
