@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from .cluster.shards import PlanDraft, ShardChoice, parse_shard, read_plan, write_plan
 from .config import ExtractConfig
-from .errors import ConfigError, EpamExtractError
+from .errors import ConfigError, EpamExtractError, MachineError
 from .in_child import look
 from .installed import resolve
 from .interrupt import EXIT_STATUS as INTERRUPTED
@@ -120,7 +121,8 @@ def check_writable(target: str | None) -> None:
     if target in (None, "-"):
         return
     path = Path(str(target))
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    in_place = path.exists() and not path.is_file()
+    if path.is_dir() or not os.access(path if in_place else path.parent, os.W_OK):
         raise ConfigError(
             f"--summary-json {path} cannot be written: expected a file name in a directory "
             "that is there and may be written, or - for stdout"
@@ -128,7 +130,13 @@ def check_writable(target: str | None) -> None:
 
 
 def write_json(target: str | None, values: Mapping[str, object]) -> None:
-    """Write JSON to a file, whole or not at all, or to stdout for ``-``; None writes nothing."""
+    """Write JSON to a file, whole or not at all, or to stdout for ``-``; None writes nothing.
+
+    What is no regular file, such as a device or a pipe, is written in place.
+
+    Raises:
+        MachineError: it cannot be written.
+    """
     if target is None:
         return
     text = json.dumps(values, indent=2) + "\n"
@@ -137,9 +145,28 @@ def write_json(target: str | None, values: Mapping[str, object]) -> None:
         sys.stdout.flush()
         return
     path = Path(target)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        if path.exists() and not path.is_file():
+            with open(_open_in_place(path), "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        path = path.resolve()  # through a link: the file is written, and the link stays
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with beside.open("x", encoding="utf-8") as file:
+            file.write(text)
+        beside.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise MachineError(
+            f"--summary-json {target}: cannot be written ({reason}); the features are not concerned"
+        ) from error
+
+
+def _open_in_place(path: Path) -> int:
+    """Open a device or a pipe; one that nobody reads is an error, and nothing to wait for."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _report(summary: Summary, config: ExtractConfig, display: Display) -> None:

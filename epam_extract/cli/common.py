@@ -86,7 +86,11 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
         status = status_of(error)
         if not isinstance(error, ConfigError):
             kind = type(error).__name__
-            write_json(summary_to, {"error": kind, "message": message, "exit_status": status})
+            outcome = {"error": kind, "message": message, "exit_status": status}
+            try:
+                write_json(summary_to, outcome)
+            except EpamExtractError as again:
+                typer.secho(f"error: {again}", fg="red", err=True)
         raise typer.Exit(status) from None
     except KeyboardInterrupt:
         typer.secho("interrupted", fg="yellow", err=True)

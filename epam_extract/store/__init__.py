@@ -303,7 +303,9 @@ class StoreWriter:
         Raises:
             MachineError: the disk is full or fails; what was committed stays, what waited waits.
             StoreLocked: another program keeps the file open for too long.
+            StoreError: the file was deleted, moved or replaced since it was opened.
         """
+        self._file.require_in_place()
         if self._dropped:  # by itself: writing into space just freed would go through the journal
             with self.transaction() as h5:
                 for video_id in self._dropped:

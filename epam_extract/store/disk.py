@@ -85,11 +85,13 @@ def open_to_read(path: Path) -> int:
 
 def open_regular(path: Path) -> int:
     """Open the output to read it; raises StoreError at once for what is no regular file."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # of a pipe: do not wait
-    mode = os.fstat(descriptor).st_mode
+    mode = path.stat().st_mode  # a device may do something when it is opened
     if stat.S_ISREG(mode):
-        return descriptor
-    os.close(descriptor)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISREG(mode):
+            return descriptor
+        os.close(descriptor)
     raise StoreError(
         f"{path}: is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}, expected a file "
         "of features"

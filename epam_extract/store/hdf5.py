@@ -98,7 +98,7 @@ def walk(
     while folders:
         prefix, folder, own = folders.pop()
         try:
-            found = [entry for entry in children(folder) if not (own and entry[0] in OWN_NAMES)]
+            found = children(folder, but=OWN_NAMES if own else ())
         except BROKEN as error:
             _note(damaged, prefix.rstrip("/"), error)
             continue

@@ -114,11 +114,9 @@ def read_journal(descriptor: int, path: Path, *, main_size: int) -> Journal | No
     if len(head) < HEADER.size or start != MAGIC:
         return None
     _, base, size, fingerprint, count, length = HEADER.unpack(head)
-    most = HEADER.size + count * (PAGE_HEADER.size + PAGE)
-    if count > main_size // PAGE + SLACK or not HEADER.size <= length <= most:
+    most = HEADER.size + (main_size // PAGE + SLACK) * (PAGE_HEADER.size + PAGE)
+    if not HEADER.size <= length <= most or there < length + DIGEST:
         return None  # no commit to this file claims that: it is torn
-    if there < length + DIGEST:
-        return None
     data = bytearray(length + DIGEST)
     read_at(descriptor, memoryview(data), 0)
     body, digest = memoryview(data)[:length], data[length:]
@@ -126,15 +124,18 @@ def read_journal(descriptor: int, path: Path, *, main_size: int) -> Journal | No
         return None
     pages = {}
     at = HEADER.size
-    for _ in range(count):
-        if at + PAGE_HEADER.size > length:
-            return None
+    while at + PAGE_HEADER.size <= length:
         number, filled = PAGE_HEADER.unpack_from(body, at)
         at += PAGE_HEADER.size
         if filled > PAGE or at + filled > length or number * PAGE >= max(base, size):
-            return None
+            break
         pages[number] = bytes(body[at : at + filled])
         at += filled
+    if at != length or len(pages) != count:
+        raise StoreError(
+            f"{journal_path(path)}: is whole, but holds no commit that this program writes. Delete "
+            f"it to keep {path.name} as it is now."
+        )
     return Journal(base, size, fingerprint, pages)
 
 

@@ -66,7 +66,7 @@ def feature_specs(config: Mapping[str, object]) -> dict[str, Spec]:
     full = {"f16": "<f2", "f32": "<f4"}.get(str(config.get("stored_dtype")))
     features = config.get("features")
     if full is None or not isinstance(features, Sequence) or isinstance(features, str):
-        raise StoreError(f"config names no features, or no dtype of them: {dict(config)!r}"[:300])
+        raise ValueError(f"config names no features, or no dtype of them: {dict(config)!r}"[:300])
     cells = (GRID_SIZE, GRID_SIZE)
     choices: dict[str, dict[str, Spec]] = {
         "pooled": {

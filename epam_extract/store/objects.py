@@ -9,7 +9,7 @@ object of the file gets it from here.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Container
 
 import h5py
 import numpy as np
@@ -41,12 +41,20 @@ def child(folder: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     return _open(folder, key)
 
 
-def children(folder: h5py.Group) -> Iterator[tuple[str, int, int]]:
-    """Name, kind of link and address in the file of everything in a group; opens nothing."""
-    found: list[tuple[bytes, int, int]] = []
-    folder.id.links.iterate(lambda key, link: found.append((key, link.type, link.u)), info=True)
-    for key, kind, address in found:
-        yield key.decode("utf-8", "surrogateescape"), kind, address
+def children(folder: h5py.Group, *, but: Container[str] = ()) -> list[tuple[str, int, int]]:
+    """Name, kind of link and address in the file of what a group holds; opens nothing.
+
+    Names in ``but`` are left out.
+    """
+    found: list[tuple[str, int, int]] = []
+
+    def note(key: bytes, link: h5l.LinkInfo) -> None:
+        name = key.decode("utf-8", "surrogateescape")
+        if name not in but:
+            found.append((name, link.type, link.u))
+
+    folder.id.links.iterate(note, info=True)
+    return found
 
 
 def open_child(folder: h5py.Group, name: str, kind: int) -> h5py.Group | h5py.Dataset:

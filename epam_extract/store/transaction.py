@@ -227,11 +227,15 @@ class JournaledFile(CommittedView):
         if self._error is not None:
             raise self._error
 
+    def require_in_place(self) -> None:
+        """Raise StoreError unless the path still names the file that is written."""
+        require_in_place(self._main, self.path)
+
     def commit(self) -> None:
         """Make this transaction's bytes count. Use :meth:`transaction` rather than this."""
         try:
             self.check()
-            require_in_place(self._main, self.path)
+            self.require_in_place()
             if not self._pages and self.size == self._base:
                 return
             self._set_length(self.size)
