@@ -379,6 +379,14 @@ def test_tracked_people_keep_their_row_and_leave_it_to_others(tmp_path: Path) ->
     assert rows == {(9, 9, 9, 9, 9, 9), (5, 5, 0, 7, 7, 0)}
 
 
+@pytest.mark.parametrize("form", WRITERS)
+def test_it_is_known_whether_the_source_says_who_is_who(tmp_path: Path, form: str) -> None:
+    untold = ("pyskl rows", "mmpose", "alphapose open", "coco results", "openpose", "ultralytics d")
+    video = open_keypoints(WRITERS[form](tmp_path)).match(["a"])
+    source = open_keypoints(WRITERS[form](tmp_path))
+    assert source.open(video.found["a"], height=64, width=96).linked != form.startswith(untold)
+
+
 def test_the_same_number_twice_in_a_frame_is_two_people(tmp_path: Path) -> None:
     people = [{"image_id": "0.jpg", "keypoints": [x, 20, 0.9] * 17, "idx": 1} for x in (10, 40, 70)]
     found = read(dump(tmp_path / "a.json", people))

@@ -68,7 +68,7 @@ class Poses:
     whole: bool = True
     """Whether T is the video's length; False where frames without people may be left out."""
     linked: bool = True
-    """Whether a row is one person; else each frame has its own order."""
+    """Whether a row is one person; False where each frame has its own order."""
 
 
 Annotation = Callable[[], Poses]
@@ -182,7 +182,8 @@ def stack(
     frame_count = stop if length is None else length
     dense = np.zeros((people, frame_count, NUM_KEYPOINTS, 3), np.float32)
     dense[rows, index] = joints
-    return Poses(dense[..., :2], dense[..., 2], size, whole=length is not None, linked=False)
+    whole, linked = length is not None, bool((who >= 0).all())
+    return Poses(dense[..., :2], dense[..., 2], size, whole=whole, linked=linked)
 
 
 def _distinct(frames: np.ndarray, persons: np.ndarray) -> np.ndarray:
