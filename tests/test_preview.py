@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from epam_extract import preview
-from epam_extract.clips import WindowCutter, grown_box, tight_box
+from epam_extract.clips import WindowCutter, grown_box, seen_in, tight_box
 from epam_extract.config import RGB_STEP, ExtractConfig, PoseConfig, WindowConfig
 from epam_extract.errors import ConfigError, ProbeError
 from epam_extract.heatmaps import render_heatmaps
@@ -68,8 +68,12 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Video:
 
 
 def scene_of(video: Video, pose: Walker | None = None, **options: object) -> Scene:
-    crop = str(options.pop("crop", "window"))
-    config = ExtractConfig(windows=WindowConfig(**options), crop=crop)  # type: ignore[arg-type]
+    crop, most = str(options.pop("crop", "window")), options.pop("max_persons", None)
+    config = ExtractConfig(
+        windows=WindowConfig(**options),  # type: ignore[arg-type]
+        pose=PoseConfig(max_persons=most),  # type: ignore[arg-type]
+        crop=crop,
+    )
     return find_people(video, pose or Walker(), config)  # type: ignore[arg-type]
 
 
@@ -89,6 +93,8 @@ GRIDS = (
     {"grid": "valid", "stride": 60},
     {"grid": "single"},
     {"crop": "video"},
+    {"crop": "video", "max_persons": 1},
+    {"max_persons": 1},
 )
 
 
@@ -96,13 +102,20 @@ GRIDS = (
 def test_crops_and_heatmaps_are_those_of_the_clips(video: Video, options: dict) -> None:
     pose = Walker(people=2)
     scene = scene_of(video, pose, **options)
+    most = options.get("max_persons")
     box = None
     if options.get("crop") == "video":
         box = grown_box(tight_box(scene.track.keypoints), video.height, video.width)
-    pieces = [(piece, pose.estimate(piece)) for piece in read_frames(video)]
+    by_video = most if box else None
+    pieces = [
+        (piece, seen_in(pose.estimate(piece), np.arange(len(piece.frames)), by_video))
+        for piece in read_frames(video)
+    ]
     frames = np.concatenate([piece.frames for piece, _ in pieces])
     rows = 0
-    cutter = WindowCutter("walker", scene.config.windows, windows=scene.windows, video_box=box)
+    cutter = WindowCutter(
+        "walker", scene.config.windows, windows=scene.windows, video_box=box, max_persons=most
+    )
     for pair in pieces:
         for cut in cutter.add(*pair):
             clip, row = cut.clip(), cut.window

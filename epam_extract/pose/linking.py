@@ -1,18 +1,20 @@
-"""Who is who: a row of keypoints is one person from frame to frame.
+"""Who is who: each row of keypoints is one person over time.
 
-Pose models answer frame by frame, the surest person first, so people would swap rows whenever their
-scores cross. :class:`PersonLinker` gives every person of a frame the row of the person before who
-is nearest in shape and place, all 17 joints compared at once:
+A pose model answers frame by frame, the surest person first, so people would swap rows whenever
+the order of their scores changes. :class:`PersonLinker` compares the people of a frame with the
+rows so far, all 17 joints at once:
 
-1. Each row seen within the last ``MEMORY_FRAMES`` frames is moved on at the speed it had.
-2. The distance of a row and a person is the mean distance of the joints that both have, by the
-   person's size. Closest pairs come first; what is farther than ``REACH`` is no pair.
-3. A person without a row takes the lowest one that is free: one nobody was in for
-   ``MEMORY_FRAMES`` frames. So there are never more rows than people within that time.
+1. A row that was seen within the last ``MEMORY_FRAMES`` frames is moved on by one frame at the
+   speed it had.
+2. The distance between a row and a person is the mean distance of the joints that both have,
+   divided by the person's size. The closest pairs are matched first; pairs further apart than
+   ``REACH`` are not the same person.
+3. A person without a row takes the lowest free one: a row that was empty for ``MEMORY_FRAMES``
+   frames. So there are never more rows than different people within that time.
 
-All that is known of the past are the rows of the last ``MEMORY_FRAMES`` frames as they are stored.
-That is why a run that resumes from a file links exactly as one that was never interrupted, and why
-the result depends neither on the length of pieces nor on the number of workers.
+The rows of the last ``MEMORY_FRAMES`` frames, as they are stored, are all that is known of the
+past. A run that resumes from a file therefore links exactly as one that was never interrupted, and
+neither the length of pieces nor the number of workers matters.
 """
 
 from __future__ import annotations
@@ -23,13 +25,12 @@ from ..config import NUM_KEYPOINTS
 from ..records import PoseTrack
 from .boxes import pair_off
 
-MEMORY_FRAMES = 48  # a person out of sight this long comes back in a row that is free
-REACH = 0.5  # farthest mean distance of joints that is still one person, in sizes of the person,
-REACH_PER_FRAME = 0.02  # more for each frame out of sight,
+MEMORY_FRAMES = 48  # a person who is away this long loses the row
+REACH = 0.5  # the largest distance that is still the same person, in sizes of the person;
+REACH_PER_FRAME = 0.02  # it grows with each frame that they are away,
 FARTHEST = 1.0  # up to this
-SPEED_FRAMES = 4  # speed is measured over as many frames,
-MOVING_FRAMES = 8  # and believed for so many out of sight
-SMALLEST = 4.0  # pixels; sizes under it are no measure
+SPEED_FRAMES = 4  # speed is measured over as many frames
+SMALLEST = 4.0  # pixels; the size of a person with hardly any joints
 
 
 class PersonLinker:
@@ -121,8 +122,12 @@ def _choose_rows(
 def _expected(
     keypoints: np.ndarray, there: np.ndarray, seen: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each row's person should be now: joints (M, 17, 2), which there are (M, 17), and for
-    how many frames the last sight of them is past (M,), 1 for the frame before."""
+    """Where each row's person should be now: joints (M, 17, 2), which there are (M, 17), and how
+    many frames ago they were last seen (M,), 1 for the frame before.
+
+    Nobody is followed further than one frame's way: guessing where somebody hidden has gone to made
+    more swaps than it saved.
+    """
     row = np.arange(len(seen))
     last = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)  # (M,)
     unseen = seen.shape[1] - last
@@ -131,8 +136,7 @@ def _expected(
     both = there[row, last] & there[row, first]  # (M, 17)
     moved = ((keypoints[row, last] - keypoints[row, first]) * both[..., None]).sum(1)
     speed = moved / np.maximum(both.sum(1) * (last - first), 1)[:, None]  # (M, 2) pixels per frame
-    ahead = speed * np.minimum(unseen, MOVING_FRAMES)[:, None]
-    return keypoints[row, last] + ahead[:, None], there[row, last], unseen
+    return keypoints[row, last] + speed[:, None], there[row, last], unseen
 
 
 def _distances(
