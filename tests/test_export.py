@@ -21,11 +21,12 @@ from test_cli import run
 from test_store import POSE, WEIGHTS, make_track
 
 from epam_extract.config import ExtractConfig, WindowConfig
-from epam_extract.errors import ConfigError
-from epam_extract.exchange import FORMATS, export_features, read_annotations
+from epam_extract.errors import ConfigError, StoreError
+from epam_extract.exchange import FORMATS, export_features, open_keypoints, read_annotations
+from epam_extract.exchange.target import Target
 from epam_extract.exchange.timeline import Timeline
-from epam_extract.records import Video
-from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
+from epam_extract.records import FramePiece, Video
+from epam_extract.store import FeatureStore, StoredVideo, StoreHeader, StoreWriter
 from epam_extract.windows import grid_attributes, plan_windows, valid_share, window_times
 
 FRAMES = 203
@@ -236,13 +237,21 @@ def test_arrays_and_tables_hold_what_the_file_holds(file: Path, tmp_path: Path) 
         assert all(float(line["end"]) >= float(line["centre"]) for line in index)
         with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
             skeletons = pickle.load(pickled)
-        assert skeletons["split"]["all"] == ["a__b_c", "d", "e"]
+        assert skeletons["split"]["all"] == ["a/b.c", "d", "e"]
         for name, annotation in zip(store, skeletons["annotations"], strict=True):
             video = store[name]
             np.testing.assert_array_equal(annotation["keypoint"], video["keypoints"])
             np.testing.assert_array_equal(annotation["keypoint_score"], video["keypoint_scores"])
             assert annotation["total_frames"] == FRAMES
             assert annotation["img_shape"] == (90, 160)
+    keypoints = open_keypoints(tmp_path / "pyskl" / "skeletons.pkl")  # and back
+    frames = FramePiece(0, np.zeros((FRAMES, 90, 160, 3), np.uint8))
+    with FeatureStore(file) as store:
+        matches = keypoints.match(store).found
+        for name, video in store.items():
+            track = keypoints.open(matches[name], height=90, width=160).estimate(frames)
+            np.testing.assert_array_equal(track.keypoints, video["keypoints"])
+            np.testing.assert_array_equal(track.keypoint_scores, video["keypoint_scores"])
     pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
@@ -371,7 +380,7 @@ def test_labels_and_splits_go_with_keypoints_and_rows(file: Path, tmp_path: Path
     with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
         skeletons = pickle.load(pickled)
     labels = {a["frame_dir"]: a.get("label") for a in skeletons["annotations"]}
-    assert labels == {"a__b_c": None, "d": 0, "e": 1}  # of several labels none is the video's
+    assert labels == {"a/b.c": None, "d": 0, "e": 1}  # of several labels none is the video's
     assert (skeletons["split"]["train"], skeletons["split"]["val"]) == (["d"], ["e"])
     assert (tmp_path / "pyskl" / "labels.txt").read_text() == "kick\nthrow\n"
     assert str(tmp_path / "pyskl" / "skeletons.pkl") in (
@@ -393,6 +402,47 @@ def test_a_damaged_video_costs_only_itself(file: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "o" / "d.npy").exists()
     assert (tmp_path / "o" / "e.npy").exists() and (tmp_path / "o" / "a" / "b.c.npy").exists()
     assert "d: damaged in the file" in (tmp_path / "o" / "missing.txt").read_text()
+
+
+def test_a_video_that_cannot_be_read_is_left_out_of_everything(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Target.matrix
+
+    def broken(target: Target, video: StoredVideo) -> np.ndarray:
+        if video.id == "d":
+            raise StoreError("a part of it is damaged")
+        return real(target, video)
+
+    monkeypatch.setattr(Target, "matrix", broken)
+    (tmp_path / "a.csv").write_text("d,1,2,kick\ne,1,2,throw\n")
+    annotations = read_annotations(tmp_path / "a.csv")
+    done = export_features(file, "actionformer", tmp_path / "o", annotations=annotations)
+    assert (done.videos, done.written, done.failed) == (2, 2, {"d": "a part of it is damaged"})
+    database = json.loads((tmp_path / "o" / "annotations.json").read_text())["database"]
+    assert database.keys() == {"e"}
+    assert setting((tmp_path / "o" / "config.yaml").read_text(), "num_classes") == 1
+
+
+def test_segments_carry_their_labels(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as h5:
+        h5["videos/d"].attrs["label"], h5["videos/e"].attrs["label"] = "kick", "throw"
+    for form in ("segmentation", "pyskl", "npy", "actionformer"):
+        export_features(file, form, tmp_path / form)
+    truth = (tmp_path / "segmentation" / "groundTruth" / "e.txt").read_text()
+    assert truth == "throw\n" * FRAMES
+    with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
+        labels = {a["frame_dir"]: a.get("label") for a in pickle.load(pickled)["annotations"]}
+    assert labels == {"a/b.c": None, "d": 0, "e": 1}
+    with (tmp_path / "npy" / "index.csv").open() as lines:
+        labels = {line["video"]: line["label"] for line in csv.DictReader(lines)}
+    assert labels == {"a/b.c": "", "d": "kick", "e": "throw"}
+    text = (tmp_path / "actionformer" / "annotations.json").read_text()
+    video = json.loads(text)["database"]["d"]
+    assert video["annotations"][0]["label"] == "kick"
+    np.testing.assert_allclose(
+        video["annotations"][0]["segment"], [0, video["duration"]], atol=1e-5
+    )
 
 
 def test_a_full_disk_is_one_sentence(

@@ -261,7 +261,7 @@ def _write(
         for video_id, problem in zip(todo, pool.map(video, todo), strict=True):
             if problem is not None:
                 failed[video_id] = problem
-                del target.names[video_id]
+                target.leave_out(video_id)
     if not target.names:
         raise StoreError(next(iter(failed.values())))
 
@@ -284,7 +284,7 @@ def _explain(target: Target, to: str, form: Form) -> None:
     ]
     if "random_seed" in weights:
         lines.insert(1, "THE WEIGHTS ARE RANDOM: for trying the tool, not for science.")
-    if target.annotations is not None:
+    if target.has_labels:
         subsets = [annotation.subset for annotation in target.annotated.values()]
         counts = [f"{subsets.count(name)} {name}" for name in dict.fromkeys(subsets)]
         lines.append(f"Annotated videos: {', '.join(counts)}; classes: {len(target.labels)}.")

@@ -170,7 +170,7 @@ FORMATS = {
         words=("<video>.pt: a dict of tensors; torch.load(path, weights_only=True).", OWN_CLOCK),
     ),
     "pyskl": Form(
-        name=_plain,
+        name=_nested,
         files=_no_files,
         end=tables.pyskl,
         words=(

@@ -57,7 +57,7 @@ def segmentation_end(target: Target) -> None:
     for video_id, annotation in target.annotated.items():
         name = target.names[video_id]
         bundles["train" if annotation.subset == TRAINING else "test"].append(f"{name}.txt\n")
-        if target.annotations is not None:
+        if target.has_labels:
             lines = _frame_labels(target, video_id)
             target.text(f"groundTruth/{name}.txt", "".join(f"{line}\n" for line in lines))
     for split, lines in bundles.items():

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..store import FeatureStore, StoredVideo
-from .annotations import Annotations, VideoAnnotation
+from .annotations import Annotations, Event, VideoAnnotation
 from .timeline import Timeline
 
 
@@ -43,6 +43,12 @@ class Target:
         """Videos to export, in order."""
         return list(self.names)
 
+    def leave_out(self, video_id: str) -> None:
+        """Take a video out of the export."""
+        del self.names[video_id]
+        for name in ("rates", "annotated", "labels"):  # of the videos that are left
+            self.__dict__.pop(name, None)
+
     def matrix(self, video: StoredVideo) -> np.ndarray:
         """(W, C) float32: the chosen features side by side."""
         return np.concatenate([video[name] for name in self.features], axis=1, dtype=np.float32)
@@ -65,16 +71,33 @@ class Target:
     # -- what is annotated ------------------------------------------------------------------
 
     def annotation(self, video_id: str) -> VideoAnnotation | None:
-        """What is annotated of a video, None where nothing is."""
-        return None if self.annotations is None else self.annotations.videos.get(video_id)
+        """What is annotated of a video, or the label it is stored with; None where nothing is."""
+        known = None if self.annotations is None else self.annotations.videos.get(video_id)
+        label = self.stored_label(video_id)
+        if known is not None or label is None:
+            return known
+        timeline = self.timeline(video_id)
+        whole = Event(timeline.start, timeline.start + timeline.duration, label)
+        return VideoAnnotation([whole])
 
     @cached_property
     def annotated(self) -> dict[str, VideoAnnotation]:
-        """What readers of annotations may see: the annotated videos; without annotations all."""
-        if self.annotations is None:
+        """What readers of annotations may see: the annotated videos; where there are none, all."""
+        found = {video_id: self.annotation(video_id) for video_id in self.ids}
+        known = {video_id: video for video_id, video in found.items() if video is not None}
+        if self.annotations is None and not known:
             return {video_id: VideoAnnotation() for video_id in self.ids}
-        known = self.annotations.videos
-        return {video_id: known[video_id] for video_id in self.ids if video_id in known}
+        return known
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether anything is annotated at all."""
+        return self.annotations is not None or bool(self.labels)
+
+    def stored_label(self, video_id: str) -> str | None:
+        """The label that a video, cut from a longer one, has in the file."""
+        label = self.store[video_id].attrs.get("label")
+        return None if label is None else str(label)
 
     @cached_property
     def labels(self) -> list[str]:
@@ -85,20 +108,16 @@ class Target:
         return sorted({event.label for video in self.annotated.values() for event in video.events})
 
     def label(self, video_id: str) -> str | None:
-        """The label of a video as a whole: its own, or the one that all its events have."""
-        stored = self.store[video_id].attrs.get("label")
-        if stored is not None:
-            return str(stored)
+        """The label of a video as a whole: the one that all its events have."""
         annotation = self.annotation(video_id)
         labels = {event.label for event in annotation.events} if annotation else set()
         return labels.pop() if len(labels) == 1 else None
 
     def row_labels(self, video_id: str) -> list[str | None]:
-        """(W,): the video's own label, else that of the latest event in which a row's centre is."""
-        video, annotation = self.store[video_id], self.annotation(video_id)
-        centers = video["times"][:, 1]
-        stored = video.attrs.get("label")
-        labels = np.full(len(centers), None if stored is None else str(stored), object)
+        """(W,): the video's stored label, or that of the latest event a row's centre is in."""
+        centers = self.store[video_id]["times"][:, 1]
+        labels = np.full(len(centers), self.stored_label(video_id), object)
+        annotation = self.annotations.videos.get(video_id) if self.annotations else None
         for event in sorted(annotation.events, key=lambda e: e.start) if annotation else ():
             labels[(centers >= event.start) & (centers < event.end)] = event.label
         return list(labels)
