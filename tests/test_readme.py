@@ -43,7 +43,9 @@ def test_snippet_runs(code: str, checkpoint: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_commands_and_options_exist() -> None:
-    names = "extract export check classify probe merge report info verify preview bench weights models"
+    names = (
+        "extract export check classify probe merge report info verify preview bench weights models"
+    )
     shown = set(re.findall(rf"epam-extract ({names.replace(' ', '|')})\b", README))
     helps = {
         name: CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "200"}).output
