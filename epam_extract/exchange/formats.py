@@ -18,7 +18,7 @@ def _flat(video_id: str) -> str:
 
 
 def _plain(video_id: str) -> str:
-    """For readers that cut an id at its first dot."""
+    """For readers that cut an id at its first dot, and for skeletons' ``frame_dir``."""
     return _flat(video_id).replace(".", "_")
 
 
@@ -170,7 +170,7 @@ FORMATS = {
         words=("<video>.pt: a dict of tensors; torch.load(path, weights_only=True).", OWN_CLOCK),
     ),
     "pyskl": Form(
-        name=_nested,
+        name=_plain,
         files=_no_files,
         end=tables.pyskl,
         words=(
