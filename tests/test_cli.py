@@ -521,7 +521,9 @@ CONTENTS: dict[str, Any] = {
 
 def test_info_prints_tables_or_json(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     here(monkeypatch)
-    monkeypatch.setattr(verify_module, "describe", lambda path: {**CONTENTS, "path": str(path)})
+    monkeypatch.setattr(
+        "epam_extract.store.describe.describe", lambda path: {**CONTENTS, "path": str(path)}
+    )
     told = run("info", "my f.h5").stdout
     rows = [line.split() for line in told.splitlines()]
     row = next(row for row in rows if "[x]" in row)
@@ -554,6 +556,7 @@ def test_verify_lists_what_is_wrong_and_repairs(
     problems, repaired = [changed, gone], []
     here(monkeypatch)
     monkeypatch.setattr(verify_module, "verify", lambda path, *, videos: list(problems))
+    monkeypatch.setattr(verify_module, "uncovered", lambda path: 0)
 
     def repair(path: Path, found: list[Any]) -> list[str]:
         repaired.extend(found)
