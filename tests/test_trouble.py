@@ -244,7 +244,7 @@ def test_names_are_shown_escaped_everywhere(
     from epam_extract.progress.logs import logging_to
     from epam_extract.progress.reports import failure_table
     from epam_extract.records import VideoFailure
-    from epam_extract.verify import describe
+    from epam_extract.store.describe import describe
 
     name = "esc\x1b[31m\nred\u202e"
     shown = r"esc\x1b[31m\nred\u202e"
