@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -9,7 +10,20 @@ import numpy as np
 import pytest
 from faulty_disk import Killed
 from test_pipeline import assert_same
-from test_store import FULL, HEADER, POSE, SMALL, WEIGHTS, begin, make_rows, make_video, write_video
+from test_store import (
+    FULL,
+    GRID,
+    HEADER,
+    POSE,
+    SMALL,
+    WEIGHTS,
+    begin,
+    make_end,
+    make_rows,
+    make_track,
+    make_video,
+    write_video,
+)
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
@@ -207,6 +221,36 @@ def test_a_changed_byte_is_found_and_nothing_of_that_video_is_kept(tmp_path: Pat
         merge_parts(tmp_path / "out.h5", parts)
     with FeatureStore(tmp_path / "out.h5") as store:
         assert "c" not in store
+
+
+def test_a_changed_attribute_is_found(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path, [["a"]])
+    with h5py.File(parts[0], "r+") as h5:
+        h5["videos/a"].attrs["fps_num"] = 24
+    with pytest.raises(StoreError, match="an attribute of a has changed"):
+        merge_parts(tmp_path / "out.h5", parts)
+
+
+def test_the_same_video_read_from_two_copies_is_one_video(tmp_path: Path) -> None:
+    one, other = write_parts(tmp_path, [["a"], []])
+    with StoreWriter(other, HEADER) as store:
+        video = replace(make_video("a", 20), path=Path("/elsewhere/a.mp4"), mtime_ns=9)
+        begin(store, video)
+        store.append_windows("a", make_rows("a", 0, 2))
+        store.append_keypoints("a", 0, make_track("a", 0, 20))
+        store.finish(video, grid=GRID, **make_end("a", 2))
+        store.commit()
+    assert merge_parts(tmp_path / "out.h5", [one, other]).videos == 1
+    assert_same(one, tmp_path / "out.h5")
+
+
+def test_a_link_to_another_file_is_not_copied(tmp_path: Path) -> None:
+    parts = write_parts(tmp_path, [["a"], ["c"]])
+    with h5py.File(parts[1], "r+") as h5:
+        del h5["videos/c/box"]
+        h5["videos/c/box"] = h5py.ExternalLink(parts[0].name, "/videos/a/box")
+    with pytest.raises(StoreError, match="damaged"):
+        merge_parts(tmp_path / "out.h5", parts)
 
 
 def test_a_part_still_written_is_refused_and_left_alone(tmp_path: Path) -> None:

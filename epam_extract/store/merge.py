@@ -18,14 +18,15 @@ import h5py
 from ..errors import ConfigError, StoreError, StoreMismatch
 from . import StoreWriter
 from .disk import require_unwritten
-from .hdf5 import spans
+from .hdf5 import own_array, spans, video_group
 from .journal import lock_path
-from .layout import OWN_NAMES, StoredFailure, StoreHeader, run_on
-from .objects import get_attribute, set_attribute
+from .layout import OWN_NAMES, StoredFailure, StoreHeader, attributes_checksum, run_on
+from .objects import get_attribute, get_attributes, set_attribute
 from .stored import FeatureStore
 
 BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video
-SAME_VIDEO = ("source", "source_mtime_ns")  # may differ between copies of one video's file
+OF_THE_COPY = {"source", "source_mtime_ns", "attributes_checksum"}
+"""Attributes that differ where two parts read two copies of one video's file."""
 
 
 @dataclass(frozen=True)
@@ -153,19 +154,21 @@ def _require_equal(video_id: str, one: FeatureStore, other: FeatureStore) -> Non
 def _contents(store: FeatureStore, video_id: str) -> dict[str, object]:
     """What a video holds, without reading its arrays."""
     with store.reading() as h5:
-        group = h5["videos"][video_id]
-        attributes: dict[str, object] = {
-            name: value for name, value in group.attrs.items() if name not in SAME_VIDEO
+        group = _group(h5, video_id)
+        contents: dict[str, object] = {
+            name: value for name, value in get_attributes(group).items() if name not in OF_THE_COPY
         }
-        arrays = {
-            name: (
-                group[name].shape,
-                group[name].dtype,
-                int(get_attribute(group[name], "checksum")),
-            )
-            for name in OWN_NAMES.intersection(group)
-        }
-        return {**attributes, **arrays}
+        for name in OWN_NAMES.intersection(group):
+            array = own_array(group, name)
+            contents[name] = (array.shape, array.dtype, int(get_attribute(array, "checksum")))
+        return contents
+
+
+def _group(h5: h5py.File, video_id: str) -> h5py.Group:
+    group = video_group(h5, video_id)
+    if group is None:
+        raise KeyError(f"{video_id} is not there any more")
+    return group
 
 
 def _require_room(video_ids: Iterable[str]) -> None:
@@ -205,23 +208,32 @@ def _copy(h5: h5py.File, video_id: str, part: FeatureStore) -> int:
     """Copy one video within a transaction; return the bytes its arrays take."""
     size = 0
     with part.reading() as source:
-        group = source["videos"][video_id]
+        group = _group(source, video_id)
+        attributes = get_attributes(group)
+        expected = attributes.get("attributes_checksum")  # files of earlier versions have none
+        if expected is not None and expected != attributes_checksum(attributes):
+            raise _changed("an attribute", video_id, part.path)
         target = h5["videos"].require_group(video_id)
         for name in sorted(OWN_NAMES.intersection(group)):
+            own_array(group, name)  # refuses what does not lie in the part itself
             h5py.h5o.copy(group.id, name.encode(), target.id, name.encode())
             array = target[name]
             value = 0
             for span in spans(array):
                 value = run_on(value, name, array[span])
             if value != get_attribute(array, "checksum"):
-                raise StoreError(
-                    f"{part.path}: {name} of {video_id} has changed since it was written "
-                    f"(checksum). {_how_to_repair(part.path)}"
-                )
+                raise _changed(name, video_id, part.path)
             size += array.id.get_storage_size()
-        for name, value in group.attrs.items():
-            set_attribute(target, name, value)
+        for name in attributes:
+            set_attribute(target, name, group.attrs[name])
     return size
+
+
+def _changed(what: str, video_id: str, part: Path) -> StoreError:
+    return StoreError(
+        f"{part}: {what} of {video_id} has changed since it was written (checksum). "
+        f"{_how_to_repair(part)}"
+    )
 
 
 def _how_to_repair(part: Path) -> str:
