@@ -275,6 +275,13 @@ class BenchReport:
     """That measuring took."""
 
 
+def readable(text: str) -> str:
+    """A name as it can be shown, typed and stored: bytes that are no UTF-8, and null characters,
+    are escaped, as in ``\\xff``."""
+    raw = text.encode("utf-8", "surrogateescape")
+    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
 def concatenate(tracks: Sequence[PoseTrack]) -> PoseTrack:
     """Join tracks along time, zero-padding people to the largest M."""
     people = max((len(track.keypoints) for track in tracks), default=0)

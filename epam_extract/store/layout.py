@@ -24,7 +24,7 @@ from ..config import (
     RGB_FRAMES,
 )
 from ..errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
-from ..records import PoseTrack, Video, VideoFailure
+from ..records import PoseTrack, Video, VideoFailure, readable
 
 SCHEMA_VERSION = 1
 LONGEST_ID = 1 << 14  # bytes; paths end at 4096, of which each may be escaped
@@ -167,7 +167,7 @@ class StoredFailure:
             with contextlib.suppress(OSError, ValueError):
                 stat = failure.path.stat()
                 size, mtime_ns = stat.st_size, stat.st_mtime_ns
-        return cls(failure.stage, storable(failure.message), size, mtime_ns)
+        return cls(failure.stage, readable(failure.message), size, mtime_ns)
 
 
 @dataclass
@@ -209,13 +209,7 @@ class Draft:
 
 def source_attributes(path: Path, size: int, mtime_ns: int) -> dict[str, object]:
     """Which file a video is, and of when."""
-    return {"source": storable(str(path)), "source_size": size, "source_mtime_ns": mtime_ns}
-
-
-def storable(text: str) -> str:
-    """``text`` as HDF5 can hold it: bytes that are no UTF-8, and null characters, are escaped."""
-    raw = text.encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    return {"source": readable(str(path)), "source_size": size, "source_mtime_ns": mtime_ns}
 
 
 def video_attributes(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..records import readable
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -49,12 +50,6 @@ class _Candidate:
             root = root.parent
         under = self.path.relative_to(root)
         return readable((under if suffix else under.with_suffix("")).as_posix())
-
-
-def readable(path: str) -> str:
-    """A path that can be shown, typed and stored: bytes that are no UTF-8 become ``\\xff``."""
-    raw = path.encode("utf-8", "surrogateescape")
-    return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def find_videos(
