@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from epam_extract.demo import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
-from epam_extract.demo.evaluate import Model, evaluate, match, read_video
-from epam_extract.demo.export import (
+from sample_videos.training.evaluate import Model, evaluate, match, read_video
+from sample_videos.training.export import (
     DOUBT,
     PERSONS,
     SPREAD,
@@ -22,11 +22,11 @@ from epam_extract.demo.export import (
     export,
     fold,
 )
-from epam_extract.demo.loader import MIRROR
-from epam_extract.demo.networks import Detector, KeypointNet, cell_centres
-from epam_extract.demo.render import draw_skeleton, render_clip
-from epam_extract.demo.restore import restore
-from epam_extract.demo.scenes import EASY, HARD
+from sample_videos.training.loader import MIRROR
+from sample_videos.training.networks import Detector, KeypointNet, cell_centres
+from sample_videos.training.render import draw_skeleton, render_clip
+from sample_videos.training.restore import restore
+from sample_videos.training.scenes import EASY, HARD
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
 KIND = "CPUExecutionProvider"

@@ -15,12 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from test_cli import run
 
-from epam_extract.demo.labelled import make_labelled
 from epam_extract.errors import ConfigError
 from epam_extract.exchange.labels import Labelled, read_labels
 from epam_extract.exchange.probe import CLASSIFIERS, ProbeResult, Score, probe
 from epam_extract.report import probe_page
 from epam_extract.store import FeatureStore
+from sample_videos.training.labelled import make_labelled
 
 CLASSES = ("clap", "kick", "wave")
 VIDEOS = 24
