@@ -47,7 +47,7 @@ from .planning import (
     with_stored_people,
 )
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
-from .progress import SILENT, Progress
+from .progress import SILENT, Progress, displays
 from .records import FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
@@ -80,7 +80,7 @@ def extract_features(
     retry_failed: bool = False,
     dry_run: bool = False,
     only: Callable[[FoundVideo], bool] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | str = SILENT,
     stop: threading.Event | None = None,
 ) -> Summary:
     """Write the features of every window of ``videos`` to the HDF5 file ``out``, or go on with it.
@@ -99,7 +99,7 @@ def extract_features(
         dry_run: plan, report the plan and stop.
         only: do the videos it accepts, one part of all. What depends on how many videos there are
             is decided by all of them, so that every part has the same numbers.
-        progress: told what happens.
+        progress: told what happens; ``"auto"`` shows it, in a terminal, a notebook or a log.
         stop: once set, what is in flight is finished and committed and the run ends.
 
     Raises:
@@ -109,18 +109,19 @@ def extract_features(
         MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
     """
     config = config or ExtractConfig()
-    if config.weights == WeightsConfig() and not dry_run:
-        weights, said_by = resolve(config.weights)
-        config = replace(config, weights=weights)
-        progress.message(f"weights: {weights.file} ({said_by})")
-    run = _Run(config, Path(out), progress, stop or threading.Event())
-    sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
-    found = find_videos(sources, list_file=list_file)
-    mine = found if only is None else [video for video in found if only(video)]
-    if dry_run:
-        return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
-    part_of = None if only is None else found
-    return run(mine, part_of=part_of, overwrite=overwrite, retry_failed=retry_failed)
+    with displays.shown(progress) as shown:
+        if config.weights == WeightsConfig() and not dry_run:
+            weights, said_by = resolve(config.weights)
+            config = replace(config, weights=weights)
+            shown.message(f"weights: {weights.file} ({said_by})")
+        run = _Run(config, Path(out), shown, stop or threading.Event())
+        sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
+        found = find_videos(sources, list_file=list_file)
+        mine = found if only is None else [video for video in found if only(video)]
+        if dry_run:
+            return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
+        part_of = None if only is None else found
+        return run(mine, part_of=part_of, overwrite=overwrite, retry_failed=retry_failed)
 
 
 class _Run:
@@ -166,9 +167,7 @@ class _Run:
             pose = open_pose_model(
                 config.pose, device=self._pose_device(), threads=1, on_download=progress.download
             )
-        pose_source: dict[str, object] = {}
-        if pose is not None:
-            pose_source |= pose.source
+        pose_source: dict[str, object] = {} if pose is None else dict(pose.source)
         if keypoints is not None:
             pose_source |= keypoints.source
         announced = (weights.announcement, pose.announcement if pose is not None else None)

@@ -48,7 +48,9 @@ from .common import (
     one_line_errors,
     option,
     refuse_contradictions,
+    require_hdf5_name,
 )
+from .options_file import use_file
 
 
 def extract(
@@ -66,6 +68,16 @@ def extract(
     list_file: Annotated[
         File,
         typer.Option("--list", metavar="FILE", help="Text file of videos, one a line; - is stdin."),
+    ] = None,
+    config_file: Annotated[
+        File,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            callback=use_file,
+            is_eager=True,
+            help="Take options from this TOML file, or those of an earlier run from its .h5 file.",
+        ),
     ] = None,
     weights: Annotated[
         File, option(WEIGHTS, "EPAM-Net checkpoint; else $EPAM_WEIGHTS, else the installed one.")
@@ -116,7 +128,8 @@ def extract(
         Number, option(SPEED, "Clips per network call; else by device.")
     ] = ExtractConfig.batch_size,
     workers: Annotated[
-        Number, option(SPEED, "Videos read at the same time; else by device.")
+        Number,
+        option(SPEED, "Videos read at the same time; else by device.", envvar="EPAM_WORKERS"),
     ] = ExtractConfig.workers,
     compile_network: Annotated[
         str, option(SPEED, "auto, on, off: torch.compile the network.", "--compile", metavar="NAME")
@@ -151,6 +164,7 @@ def extract(
     """
     with one_line_errors(verbose=verbose, summary_to=summary_json):
         refuse_contradictions(context)
+        require_hdf5_name(out)
         config = ExtractConfig(
             windows=WindowConfig(grid=grid, stride=stride, frame_interval=frame_interval),
             pose=PoseConfig(

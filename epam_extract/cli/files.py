@@ -108,6 +108,7 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop bad videos; the next run does just those.")
     ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
 ) -> None:
     """Read a whole file of features and say what is wrong with it, by video.
 
@@ -123,12 +124,17 @@ def verify(
         folder = None if videos is None else str(videos)
         answer = look("verify", file, videos=folder)
         found = answer["problems"]
+        dropped = look("repair", file, problems=found) if repair and found else []
+        problems = [Problem(**problem) for problem in found]
+        left = [problem for problem in problems if not (repair and problem.droppable)]
+        if as_json:
+            typer.echo(json.dumps({**answer, "dropped": dropped, "left": len(left)}, indent=2))
+            raise typer.Exit(1 if left else 0)
         if answer["uncovered"]:
             say(
                 f"{file}: an earlier version wrote it, or a part of it, without checksums of the "
                 "attributes: a change in them would not be noticed"
             )
-        problems = [Problem(**problem) for problem in found]
         if not problems:
             say(f"{file}: all is well")
             return
@@ -137,12 +143,10 @@ def verify(
         say(f"{file}: something is wrong with {what}")
         show(problem_table([(p.video_id or "(file)", p.array, p.message) for p in problems]))
         if repair:
-            dropped = look("repair", file, problems=found)
             say(
                 f"dropped {counted(len(dropped), 'video')}: "
                 "run the command that made the file again to do just those"
             )
         elif any(problem.droppable for problem in problems):
             say("--repair drops them, so that the next run does just those")
-        left = [problem for problem in problems if not (repair and problem.droppable)]
     raise typer.Exit(1 if left else 0)
