@@ -86,18 +86,23 @@ def everything(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", "-V", callback=_show_version, is_eager=True, help="Print the version."
+            "--version",
+            "-V",
+            metavar=" ",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and exit.",
         ),
     ] = False,
 ) -> None:
-    """From a folder of videos to EPAM-Net features, in one resumable HDF5 file.
+    """Extract EPAM-Net features from a folder of videos into one resumable HDF5 file.
 
-    [bold]epam-extract videos/ --out feats.h5[/] is all there is to type, once weights are
-    installed with [bold]epam-extract weights add FILE[/].
+    [bold]epam-extract videos/ --out feats.h5 --demo[/] tries the tool without weights.
 
-    [bold]epam-extract videos/ --out feats.h5 --demo[/] tries the tool without any weights.
+    [bold]epam-extract weights add FILE[/] installs the authors' weights, and from then on
+    [bold]epam-extract videos/ --out feats.h5[/] is all you need.
 
-    [bold]epam-extract extract --help[/] lists the options.
+    [bold]epam-extract extract --help[/] lists all options.
     """
 
 

@@ -30,7 +30,7 @@ def option(
     return typer.Option(*names, help=help, metavar=metavar, envvar=envvar, rich_help_panel=panel)
 
 
-def flag(panel: str, help: str, *names: str) -> Any:
+def flag(panel: str | None, help: str, *names: str) -> Any:
     """An option without a value."""
     return typer.Option(*names, help=help, metavar=" ", rich_help_panel=panel)
 
@@ -53,25 +53,35 @@ def choice(
 
 
 Demo = Annotated[
-    bool, flag(WEIGHTS, "Random weights, bundled pose model: needs no download.", "--demo")
+    bool,
+    flag(WEIGHTS, "Use random weights and the bundled pose model; downloads nothing.", "--demo"),
 ]
 Pose = Annotated[str, choice(POSE, POSE_MODES)]
-DetModel = Annotated[File, option(POSE, "Local ONNX person detector: YOLOX, RTMDet.")]
-PoseModel = Annotated[File, option(POSE, "Local ONNX pose network: RTMPose, or RTMO alone.")]
-DetScore = Annotated[float | None, option(POSE, "Least score of a person; else the model's own.")]
-KeypointScore = Annotated[float, option(POSE, "Least score of a keypoint.")]
+DetModel = Annotated[File, option(POSE, "Local person detector, an ONNX file: YOLOX or RTMDet.")]
+PoseModel = Annotated[
+    File, option(POSE, "Local pose network, an ONNX file: RTMPose, or RTMO without a detector.")
+]
+DetScore = Annotated[
+    float | None, option(POSE, "Minimum detection score. Default: the model's own.")
+]
+KeypointScore = Annotated[float, option(POSE, "Minimum keypoint score.")]
 MaxPersons = Annotated[
     Number,
-    option(POSE, "Windows see this many people, those seen longest and surest; else all."),
+    option(
+        POSE,
+        "Use at most this many people per window: those seen longest and clearest. Default: all.",
+    ),
 ]
 DetEvery = Annotated[
-    int, option(POSE, "Detect people on every K-th frame, interpolate between.", metavar="K")
+    int, option(POSE, "Detect people on every K-th frame and interpolate in between.", metavar="K")
 ]
 Grid = Annotated[str, choice(WINDOWS, GRIDS)]
-Stride = Annotated[int, option(WINDOWS, "Frames between windows.")]
-FrameInterval = Annotated[int, option(WINDOWS, "Frames between the frames of a window.")]
-Crop = Annotated[str, choice(WINDOWS, CROPS, "whose people the box is around")]
-NoFull = Annotated[bool, flag(STORED, "No full feature maps.", "--no-full")]
+Stride = Annotated[int, option(WINDOWS, "Frames from one window to the next.")]
+FrameInterval = Annotated[int, option(WINDOWS, "Frames from one frame of a window to the next.")]
+Crop = Annotated[
+    str, choice(WINDOWS, CROPS, "crop around the people of each window or of the whole video")
+]
+NoFull = Annotated[bool, flag(STORED, "Do not store full feature maps.", "--no-full")]
 Precision = Annotated[str, choice(SPEED, PRECISIONS)]
 Device = Annotated[
     str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME", envvar="EPAM_DEVICE")
@@ -148,7 +158,7 @@ CONTRADICTIONS = {
     ("demo", "det_model"): "--demo brings its own pose model",
     ("pose", "pose_model"): "--pose names a pair of models, --pose-model a file of your own",
     ("pose", "det_model"): "--pose names a pair of models, --det-model a file of your own",
-    ("overwrite", "retry_failed"): "a file started anew has no failed videos to try again",
+    ("overwrite", "retry_failed"): "a new file has no failed videos to retry",
     ("quiet", "verbose"): "one says less, the other more",
 }
 

@@ -25,6 +25,7 @@ from .common import (
     Pose,
     PoseModel,
     Stride,
+    flag,
     one_line_errors,
     refuse_contradictions,
     say,
@@ -33,10 +34,10 @@ from .common import (
 
 def preview(
     context: typer.Context,
-    video: Annotated[Path, typer.Argument(show_default=False, help="The video.")],
+    video: Annotated[Path, typer.Argument(show_default=False, help="Video file.")],
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Picture (.png) or video (.mp4) to make.")
+        Path, typer.Option("--out", "-o", help="Output picture (.png) or video (.mp4).")
     ],
     demo: Demo = False,
     pose: Pose = PoseConfig.mode,
@@ -53,7 +54,7 @@ def preview(
     device: Device = ExtractConfig.device,
     decoder: Decoder = ExtractConfig.decoder,
 ) -> None:
-    """Draw what the network sees of a video: skeletons, window box, crop and heatmaps."""
+    """Draw what the network sees: skeletons, window box, crop and heatmaps."""
     with one_line_errors():
         refuse_contradictions(context)
         config = ExtractConfig(
@@ -82,11 +83,11 @@ def preview(
 
 
 def info(
-    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of tables.", "--json")] = False,
 ) -> None:
-    """Say what is in a file of features; it may be written meanwhile."""
+    """Show what a feature file contains, even while a run is writing it."""
     with one_line_errors():
         from ..in_child import look
         from ..progress.contents import info_report
@@ -100,19 +101,19 @@ def info(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
     *,
     videos: Annotated[
-        File, typer.Option(metavar="DIR", help="Check that these are still the videos, too.")
+        File, typer.Option(metavar="DIR", help="Also check that these videos are unchanged.")
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop bad videos; the next run does just those.")
+        bool, flag(None, "Remove damaged videos; the next run redoes only those.", "--repair")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
-    """Read a whole file of features and say what is wrong with it, by video.
+    """Check a feature file and list the problems of each video.
 
-    Exit status 1 where something is, or is left after --repair.
+    Exits with status 1 if there are any, or if any remain after --repair.
     """
     with one_line_errors():
         from ..in_child import look
