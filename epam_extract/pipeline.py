@@ -83,7 +83,7 @@ def extract_features(
     progress: Progress | str = SILENT,
     stop: threading.Event | None = None,
 ) -> Summary:
-    """Write the features of every window of ``videos`` to the HDF5 file ``out``, or go on with it.
+    """Write the features of every window of ``videos`` to the HDF5 file ``out``, or resume it.
 
     Videos that are complete in ``out`` and unchanged on disk are skipped without being opened. A
     video that fails is recorded in the file and does not stop the run.
@@ -244,7 +244,7 @@ class _Run:
             device=self.device,
             compile=compiles,
             on_halved=lambda size: progress.warning(
-                f"the GPU's memory is full: going on with {size} clips at a time"
+                f"the GPU's memory is full: continuing with {size} clips at a time"
             ),
         )
         if compiles and stored and not network.compiled:
@@ -258,7 +258,7 @@ class _Run:
             progress.message(COMPILED[network.compiled])
         elif compiles:
             progress.warning(
-                "the network could not be compiled (the log says why); going on without"
+                "the network could not be compiled (the log says why); continuing without"
             )
         return network
 

@@ -252,7 +252,7 @@ def test_training_stops_kindly(tmp_path):
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does
         _, told = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "the same command goes on from here" in told
+    assert "the same command resumes" in told
 
 
 def test_learning_rate_warms_up_and_falls():

@@ -1,7 +1,7 @@
 """``python -m sample_videos.training.train``: render the data, train both networks, export them.
 
 One command from a clone to the two ONNX files. Everything it makes lies in one folder, and a
-second call goes on where the first one stopped. Time, not steps, is the budget: the learning
+second call resumes where the first one stopped. Time, not steps, is the budget: the learning
 rate follows the share of the minutes that training itself has taken, over all calls together.
 
 With ``--again`` training starts from the networks in the package instead of from random weights.
@@ -108,7 +108,7 @@ def train(
     bf16: bool = False,
     again: bool = False,
 ) -> Path:
-    """Train one network of ``RECIPES`` and return its checkpoint; go on from an earlier one.
+    """Train one network of ``RECIPES`` and return its checkpoint; resume from an earlier one.
 
     ``again`` starts with the shipped network: whole pictures and fitting scores at once, and
     lower learning rates.
@@ -268,5 +268,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(130)
