@@ -107,6 +107,7 @@ def test_something_in_front_hides_keypoints_and_shrinks_the_box():
     assert (behind.visibility[13:] == HIDDEN).any()
 
 
+@pytest.mark.slow
 def test_looks_make_scenes_harder():
     def bodies(**changes: float) -> list[Body]:
         look = dataclasses.replace(HARD, **changes)
@@ -197,6 +198,7 @@ def test_augmented_keypoints_stay_on_their_person(shards):
     assert seen > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["detector", "pose"])
 def test_training_saves_and_goes_on(shards, monkeypatch, name):
     monkeypatch.setitem(train.RECIPES, name, dataclasses.replace(train.RECIPES[name], batch=3))
@@ -209,6 +211,7 @@ def test_training_saves_and_goes_on(shards, monkeypatch, name):
     assert all(torch.isfinite(v).all() for v in second["mean"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["detector", "pose"])
 def test_training_again_starts_from_the_shipped_networks(shards, monkeypatch, tmp_path, name):
     monkeypatch.setitem(train.RECIPES, name, dataclasses.replace(train.RECIPES[name], batch=3))
@@ -238,6 +241,7 @@ def test_training_asks_for_onnx_before_it_starts(monkeypatch, capsys, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_training_stops_kindly(tmp_path):
     command = [sys.executable, "-m", "sample_videos.training.train", "--only", "render", "--out"]
     with subprocess.Popen(
@@ -247,6 +251,9 @@ def test_training_stops_kindly(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored in the background
     ) as run:
         assert run.stdout.readline().startswith("rendered 0 of")
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does
