@@ -17,7 +17,7 @@ from test_cli import CONTENTS, MAIN, Pipeline, environment, here, pipeline, run 
 import epam_extract
 from epam_extract import installed
 from epam_extract import verify as verify_module
-from epam_extract.config import ExtractConfig, WindowConfig
+from epam_extract.config import ExtractConfig, PoseConfig, WindowConfig
 from epam_extract.errors import ConfigError
 from epam_extract.progress import contents, displays
 from epam_extract.records import Plan, StageLoad
@@ -216,7 +216,9 @@ def test_a_config_file_that_is_not_there_is_named(pipeline: Pipeline, tmp_path: 
 
 
 EARLIER = ExtractConfig(
-    windows=WindowConfig(stride=8, frame_interval=2),
+    windows=WindowConfig(grid="valid", stride=8, frame_interval=2),
+    pose=PoseConfig(det_score=0.4, keypoint_score=0.1, max_persons=2, det_every=3),
+    compression="lzf",
     features=("pooled", "tokens"),
     precision="float32",
     stored_dtype="f32",
