@@ -47,7 +47,8 @@ from .planning import (
     with_stored_people,
 )
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
-from .progress import SILENT, Progress, displays
+from .progress import SILENT, Progress
+from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
@@ -83,7 +84,7 @@ def extract_features(
     progress: Progress | str = SILENT,
     stop: threading.Event | None = None,
 ) -> Summary:
-    """Write the features of every window of ``videos`` to the HDF5 file ``out``, or resume it.
+    """Write the features of every window of ``videos`` to the HDF5 file ``out``, or go on with it.
 
     Videos that are complete in ``out`` and unchanged on disk are skipped without being opened. A
     video that fails is recorded in the file and does not stop the run.
@@ -108,20 +109,22 @@ def extract_features(
         StoreError: ``out`` cannot be written, or belongs to other options.
         MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
     """
+    if isinstance(progress, str):
+        with open_progress(progress) as progress:
+            return extract_features(**locals())
     config = config or ExtractConfig()
-    with displays.shown(progress) as shown:
-        if config.weights == WeightsConfig() and not dry_run:
-            weights, said_by = resolve(config.weights)
-            config = replace(config, weights=weights)
-            shown.message(f"weights: {weights.file} ({said_by})")
-        run = _Run(config, Path(out), shown, stop or threading.Event())
-        sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
-        found = find_videos(sources, list_file=list_file)
-        mine = found if only is None else [video for video in found if only(video)]
-        if dry_run:
-            return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
-        part_of = None if only is None else found
-        return run(mine, part_of=part_of, overwrite=overwrite, retry_failed=retry_failed)
+    if config.weights == WeightsConfig() and not dry_run:
+        weights, said_by = resolve(config.weights)
+        config = replace(config, weights=weights)
+        progress.message(f"weights: {weights.file} ({said_by})")
+    run = _Run(config, Path(out), progress, stop or threading.Event())
+    sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
+    found = find_videos(sources, list_file=list_file)
+    mine = found if only is None else [video for video in found if only(video)]
+    if dry_run:
+        return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
+    part_of = None if only is None else found
+    return run(mine, part_of=part_of, overwrite=overwrite, retry_failed=retry_failed)
 
 
 class _Run:
@@ -167,7 +170,9 @@ class _Run:
             pose = open_pose_model(
                 config.pose, device=self._pose_device(), threads=1, on_download=progress.download
             )
-        pose_source: dict[str, object] = {} if pose is None else dict(pose.source)
+        pose_source: dict[str, object] = {}
+        if pose is not None:
+            pose_source |= pose.source
         if keypoints is not None:
             pose_source |= keypoints.source
         announced = (weights.announcement, pose.announcement if pose is not None else None)
@@ -244,7 +249,7 @@ class _Run:
             device=self.device,
             compile=compiles,
             on_halved=lambda size: progress.warning(
-                f"the GPU's memory is full: continuing with {size} clips at a time"
+                f"the GPU's memory is full: going on with {size} clips at a time"
             ),
         )
         if compiles and stored and not network.compiled:
@@ -258,7 +263,7 @@ class _Run:
             progress.message(COMPILED[network.compiled])
         elif compiles:
             progress.warning(
-                "the network could not be compiled (the log says why); continuing without"
+                "the network could not be compiled (the log says why); going on without"
             )
         return network
 

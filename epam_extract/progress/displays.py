@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import TextIO
 
@@ -26,7 +25,7 @@ from rich.text import Text
 
 from ..errors import ConfigError
 from ..records import Summary
-from . import Progress, escaped, in_bytes, in_rate, in_time
+from . import escaped, in_bytes, in_rate, in_time
 from .lines import Display, JsonLines, PlainLines, TqdmBar
 
 BARS_WIDTH = 72  # of a terminal; in a narrower one there are names and numbers alone
@@ -59,15 +58,6 @@ def open_progress(
         kind = "tqdm" if console.is_jupyter else "plain" if plain else "rich"
     shown = {"rich": LiveDisplay, "plain": PlainLines, "tqdm": TqdmBar}
     return shown.get(kind, Display)(console, quiet=quiet, verbose=verbose)
-
-
-def shown(progress: Progress | str) -> AbstractContextManager[Progress]:
-    """The display of this name, to enter and leave; a progress is its owner's to enter and leave.
-
-    Raises:
-        ConfigError: there is no such display.
-    """
-    return open_progress(progress) if isinstance(progress, str) else nullcontext(progress)
 
 
 class LiveDisplay(Display):
