@@ -54,6 +54,7 @@ def worst(found, expected):
     return ((found.float() - expected).abs().max() / expected.std()).item()
 
 
+@pytest.mark.slow
 def test_full_size_clips_are_equal(backbone, fused):
     rgb, heatmaps = torch.randn(1, 3, 16, 224, 224), torch.rand(1, 17, 48, 56, 56)
     with torch.inference_mode():
@@ -62,6 +63,7 @@ def test_full_size_clips_are_equal(backbone, fused):
             assert worst(found, expected) < FLOAT32_BOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 2, 3])
 def test_any_batch_is_equal(backbone, fused, clips, batch):
     rgb, heatmaps = clips[0][:batch], clips[1][:batch]
@@ -97,6 +99,7 @@ def test_odd_sizes_are_equal(backbone, fused):
             assert worst(found, expected) < FLOAT32_BOUND
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("chunk_bytes", [1, 100_000, 1 << 40])
 def test_pieces_of_any_size_give_the_same(backbone, clips, chunk_bytes, monkeypatch):
     monkeypatch.setattr(folded, "CHUNK_BYTES", chunk_bytes)
@@ -115,6 +118,7 @@ def test_a_whole_batch_at_once_is_equal(backbone, clips):
             assert worst(found, expected) < FLOAT32_BOUND
 
 
+@pytest.mark.slow
 def test_a_whole_batch_is_one_graph(clips):
     """Nothing in it stops ``torch.compile``, which GPUs and bfloat16 use."""
     backbone = EPAMBackbone()
@@ -185,6 +189,7 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 def test_threads_do_not_disturb_each_other(fused, clips, one_thread):
     expected = fused(*clips)
     results = [None] * 4
