@@ -283,10 +283,9 @@ def test_every_array_is_read_back(tmp_path: Path) -> None:
         assert (attributes["feat_stride"], attributes["offset_frames"]) == (16.0, 8.0)
         assert attributes["source"] == "/videos/two.mp4"
         assert attributes["person_share"] == pytest.approx(store["two"]["person"].mean())
-        assert store["two"].shape("rgb") == (3, 432, 16, 7, 7)
-        np.testing.assert_array_equal(store["two"].rows("rgb", 1, 2), store["two"]["rgb"][1:2])
+        assert store["two"]["rgb"].shape == (3, 432, 16, 7, 7)
         for name in store["two"]:
-            blocks = list(store["two"].blocks(name))
+            blocks = list(store["two"][name].blocks())
             assert all(block.nbytes <= 8 << 20 for block in blocks)
             assert b"".join(map(bytes, blocks)) == store["two"][name].tobytes()
         with pytest.raises(KeyError, match="no complete video 'three'"):
@@ -603,7 +602,7 @@ def test_a_failing_disk_is_the_machines_fault(tmp_path: Path) -> None:
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no such file"):
         FeatureStore(tmp_path / "feats.h5")
-    with pytest.raises(StoreError, match="is a directory"):
+    with pytest.raises(StoreError, match=r"is a directory without any file \*\.h5"):
         FeatureStore(tmp_path)
     assert stored_states(tmp_path / "feats.h5").progress("a") is None
     assert stored_states(tmp_path / "feats.h5").failures() == {}

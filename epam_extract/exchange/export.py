@@ -145,7 +145,7 @@ def _require_features(store: FeatureStore, features: Sequence[str]) -> None:
     wrong = [name for name in features if name not in have]
     if wrong or not features:
         raise ConfigError(
-            f"{store.path}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
+            f"{store.name}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
             f"{', '.join(POOLED)}, and the file has {', '.join(have) or 'none of them'}"
         )
 

@@ -47,6 +47,6 @@ def _poses(store: FeatureStore, video_id: str) -> Poses:
     try:
         video = store[video_id]
         size = (float(str(video.attrs["height"])), float(str(video.attrs["width"])))
-        return Poses(video["keypoints"], video["keypoint_scores"].astype(np.float32), size)
+        return Poses(video["keypoints"][:], video["keypoint_scores"].astype(np.float32), size)
     except StoreError as error:
         raise KeypointsError(str(error)) from error
