@@ -65,7 +65,7 @@ class StoredArray(NDArrayOperatorsMixin):
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, key: object) -> np.ndarray:
+    def __getitem__(self, key: Any) -> np.ndarray:
         parts = key if isinstance(key, tuple) else (key,)
         if all(map(is_basic, parts)):
             return self._file.read(self._video_id, self.name, key)

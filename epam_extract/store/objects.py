@@ -112,9 +112,12 @@ def find_array(folder: h5py.Group, name: str) -> h5py.Dataset:
         raise ValueError(f"{name} is stored through filters that are none of ours")
     size = h5i.get_file_id(array.id).get_filesize()
     limit = size * MOST_PACKED if layout == h5d.CHUNKED else size
-    shapes = [array.shape, array.chunks or ()] if array.size else [array.shape]
-    if array.shape is None or any(math.prod(s) * array.dtype.itemsize > limit for s in shapes):
-        raise ValueError(f"{name} claims {array.shape} values, more than the file can hold")
+    shape, item = array.shape, array.dtype.itemsize
+    shapes = [shape or ()]
+    if layout == h5d.CHUNKED and math.prod(shapes[0]):
+        shapes.append(plan.get_chunk())
+    if shape is None or any(math.prod(lengths) * item > limit for lengths in shapes):
+        raise ValueError(f"{name} claims {shape} values, more than the file can hold")
     return array
 
 
@@ -123,13 +126,11 @@ def where_it_lies(array: h5py.Dataset) -> int | None:
 
     None where only HDF5 can read it: in chunks, through filters, or not written yet.
     """
-    if array.dtype.kind not in "fiu" or array.id.get_type() != h5t.py_create(array.dtype):
+    dtype, start = array.dtype, array.id.get_offset()  # None of chunks
+    if start is None or dtype.kind not in "fiu" or array.id.get_type() != h5t.py_create(dtype):
         return None
-    if array.id.get_create_plist().get_layout() != h5d.CONTIGUOUS:
-        return None
-    start = array.id.get_offset()
     end = h5i.get_file_id(array.id).get_filesize()
-    return start if start is not None and start + array.nbytes <= end else None
+    return start if start + array.nbytes <= end else None
 
 
 def address(folder: h5py.Group, name: str) -> int:

@@ -37,7 +37,10 @@ def find_files(files: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:
             raise StoreError(f"{files}: there is no file of such a name")
     else:
         found = [Path(files)]
-    return tuple({path.resolve(): path for path in reversed(found)}.values())[::-1]
+    once: dict[Path, Path] = {}
+    for path in found:
+        once.setdefault(path.resolve(), path)
+    return tuple(once.values())
 
 
 def common_header(files: Sequence[FeatureFile]) -> StoreHeader:

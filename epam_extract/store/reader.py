@@ -210,7 +210,7 @@ class FeatureFile:
         known = self._known.get((video_id, name))
         if known is None:
             with explained(self.path):
-                array = self._open(video_id, name)
+                array = own_array(self._group(video_id), name)
                 known = Known(array.shape, array.dtype, where_it_lies(array))
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
