@@ -511,6 +511,7 @@ CONTENTS: dict[str, Any] = {
             "person_share": None,
             "clipped": 0,
             "notes": "",
+            "label": "",
             "source": "half.mp4",
         },
     ],

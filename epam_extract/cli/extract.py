@@ -67,6 +67,14 @@ def extract(
         File,
         typer.Option("--list", metavar="FILE", help="Text file of videos, one a line; - is stdin."),
     ] = None,
+    segments: Annotated[
+        File,
+        typer.Option(
+            "--segments",
+            metavar="PATH",
+            help="Do only the parts of videos that this file or folder names, each as a video.",
+        ),
+    ] = None,
     weights: Annotated[
         File, option(WEIGHTS, "EPAM-Net checkpoint; else $EPAM_WEIGHTS, else the installed one.")
     ] = None,
@@ -190,6 +198,7 @@ def extract(
             out,
             config,
             list_file=list_file,
+            segments=segments,
             overwrite=overwrite,
             retry_failed=retry_failed,
             dry_run=dry_run,

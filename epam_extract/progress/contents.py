@@ -93,6 +93,9 @@ def _videos(contents: Mapping[str, Any]) -> RenderableType:
     table.add_column("picture", justify="right", no_wrap=True)
     table.add_column("fps", justify="right", no_wrap=True)
     table.add_column("person", _share(totals["person_share"]), justify="right", no_wrap=True)
+    labelled = any(row["label"] for row in contents["videos"])
+    if labelled:
+        table.add_column("label", overflow="fold")
     table.add_column("flags", style="yellow", overflow="fold")
     for row in contents["videos"][:ROWS]:
         table.add_row(
@@ -103,6 +106,7 @@ def _videos(contents: Mapping[str, Any]) -> RenderableType:
             f"{row['width']}x{row['height']}" if row["width"] else "-",
             _fps(row["fps"] or "0/0"),
             _share(row["person_share"]),
+            *([Text(escaped(row["label"]))] if labelled else []),
             Text(escaped(_flags(row))),
         )
     return table

@@ -13,7 +13,17 @@ import numpy as np
 
 from ..errors import EpamExtractError, StoreError
 from .layout import OWN_NAMES, StoredFailure, StoredProgress, id_problem
-from .objects import address, child, children, find, find_array, get_attribute, open_child
+from .objects import (
+    address,
+    attribute_names,
+    child,
+    children,
+    find,
+    find_array,
+    get_attribute,
+    get_text,
+    open_child,
+)
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
 FAILURES_AT_ONCE = 64  # rows of their table, read at a time
@@ -163,6 +173,7 @@ def read_progress(group: h5py.Group) -> StoredProgress:
         frames=frames,
         size=int(get_attribute(group, "source_size")),
         mtime_ns=int(get_attribute(group, "source_mtime_ns")),
+        label=get_text(group, "label") if "label" in attribute_names(group) else "",
     )
 
 

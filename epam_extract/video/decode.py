@@ -28,6 +28,8 @@ FORMATS = (
 )
 """Containers that hold their frames themselves."""
 Tick = Callable[[], None]
+SAME_TIME = 1e-6  # seconds: two that are computed from the same ticks
+SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # seconds before a frame, where one decodes from to reach it
 
 
 class Unreadable(Exception):
@@ -59,6 +61,23 @@ class Measured:
     notes: tuple[str, ...]
     wrong: tuple[str, ...] = ()
     """Why decord would read it wrongly, or not at all."""
+    seekable: bool = False
+    """Whether a frame can be found by its time: the packets are the frames, one for one."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The frames of a video that are wanted."""
+
+    indices: np.ndarray
+    """(U,) int64, ascending."""
+    seconds: np.ndarray
+    """(U,) float64, when each is shown."""
+    seekable: bool
+
+    def after(self, count: int) -> Choice:
+        """Without the first ``count``."""
+        return Choice(self.indices[count:], self.seconds[count:], self.seekable)
 
 
 # -------------------------------------------------------------------------------------- opening
@@ -155,9 +174,12 @@ class PyavDecoder:
     """Reads a file once, in order: every frame that decodes, and what was met on the way."""
 
     def __init__(self, path: str, tick: Tick) -> None:
-        self._container = open_container(path)
+        self._path, self._tick = path, tick
+        self._open()
+
+    def _open(self) -> None:
+        self._container = open_container(self._path)
         self._stream = video_stream(self._container)
-        self._tick = tick
         self._packets = self._hidden = 0
         self._damaged = False
         self._pts: list[int | None] = []
@@ -211,21 +233,80 @@ class PyavDecoder:
 
     def frames(self, start: int) -> Iterator[np.ndarray]:
         """Frames ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB, valid until the next one."""
+        pixels = self._converter()
+        frame: Any = self._first
+        index = 0
+        while frame is not None:
+            if index >= start:
+                yield pixels(frame)
+            frame, index = next(self._decoded, None), index + 1
+
+    def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
+        """These frames likewise, from the keyframe before the first; Unreadable if one is amiss."""
+        pixels = self._converter()
+        index, frame = self._reach(choice)
+        for wanted, second in zip(choice.indices, choice.seconds, strict=True):
+            while frame is not None and index < wanted:
+                frame, index = next(self._decoded, None), index + 1
+            if frame is None or (choice.seekable and not self._shown_at(frame, second)):
+                raise Unreadable(
+                    f"its frame {wanted} does not decode to what is shown at {second:.3f} s: the "
+                    "file is damaged, or it changed since it was measured"
+                )
+            yield pixels(frame)
+
+    def _converter(self) -> Callable[[Any], np.ndarray]:
+        """What turns a decoded frame into upright pixels, which the next call overwrites."""
         from av.video.reformatter import VideoReformatter
 
         convert = VideoReformatter()
-        frame: Any = self._first
-        index = 0
         # a change of picture size in mid-video is scaled to the first, as ffmpeg does
-        width, height = frame.width, frame.height
-        while frame is not None:
-            if index >= start:
-                turns = _turns(frame)
-                plane = convert.reformat(frame, width, height, format="rgb24").planes[0]
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-                rgb = rows[:, : 3 * width].reshape(height, width, 3)
-                yield np.rot90(rgb, turns) if turns else rgb
-            frame, index = next(self._decoded, None), index + 1
+        width, height = self._first.width, self._first.height
+
+        def pixels(frame: Any) -> np.ndarray:
+            turns = _turns(frame)
+            plane = convert.reformat(frame, width, height, format="rgb24").planes[0]
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+            rgb = rows[:, : 3 * width].reshape(height, width, 3)
+            return np.rot90(rgb, turns) if turns else rgb
+
+        return pixels
+
+    def _reach(self, choice: Choice) -> tuple[int, Any]:
+        """The first frame of a choice, or one before it, and its index."""
+        if choice.seekable and choice.indices[0] > 0:
+            second = float(choice.seconds[0])
+            for back in SEEK_BACK:
+                frame = self._seek(second - back, second)
+                if frame is not None:
+                    return int(choice.indices[0]), frame
+            self.close()
+            self._open()
+        return 0, self._first
+
+    def _seek(self, start: float, wanted: float) -> Any:
+        """The frame shown at ``wanted``, decoded from the keyframe before ``start``.
+
+        None where that keyframe is shown after it: the frame then leans on pictures before.
+        """
+        import av
+
+        try:
+            self._container.seek(round(start / self.time_base), stream=self._stream)
+        except av.error.FFmpegError:
+            return None
+        self._decoded = self._decode()
+        whole = False  # once a keyframe has come
+        for frame in self._decoded:
+            whole = whole or bool(frame.key_frame)
+            if frame.pts is None:
+                return None
+            if frame.pts * self.time_base >= wanted - SAME_TIME:
+                return frame if whole and self._shown_at(frame, wanted) else None
+        return None
+
+    def _shown_at(self, frame: Any, second: float) -> bool:
+        return frame.pts is not None and abs(frame.pts * self.time_base - second) < SAME_TIME
 
     def measured(self) -> Measured:
         """What the file really held; to be asked once the frames have ended."""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .decode import Header, Measured, PyavDecoder, Tick, Unreadable
+from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
 from .measure import probe
 
 FAULT_TOLERANCE = 1e-4  # the first frame that decord would make up is an error
@@ -71,6 +71,15 @@ class DecordDecoder:
             raise Unreadable(f"decord gives up: {_plain(error)}") from error
         except StopIteration as error:
             raise Unreadable("decord gives up: no more frames") from error
+
+    def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
+        """These frames likewise; all frames before the last of them are decoded."""
+        wanted = set(choice.indices.tolist())
+        for index, frame in enumerate(self.frames(0)):
+            if index in wanted:
+                yield frame
+            if index == choice.indices[-1]:
+                return
 
     def measured(self) -> Measured:
         """What the file holds; decord has given all of it."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..records import readable
+from ..records import Segment, readable
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -35,6 +35,8 @@ class FoundVideo:
     id: str
     """Path under its root without suffix, "/" kept; see :func:`find_videos`."""
     path: Path
+    segment: Segment | None = field(default=None, compare=False)
+    """The part of it that is meant, or its label."""
 
 
 @dataclass(frozen=True)

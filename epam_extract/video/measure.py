@@ -46,8 +46,9 @@ def probe(path: str, tick: Tick) -> Measured:
             measured = Measured(measured_fps(seconds, fps), *size, seconds, ())
     finally:
         decoder.close()
+    seekable = not wrong and form != "gif"
     wrong += [name for name, meant in (("AV1", "av1" in codec), ("GIF", form == "gif")) if meant]
-    return replace(measured, wrong=tuple(wrong))
+    return replace(measured, wrong=tuple(wrong), seekable=seekable)
 
 
 Packets = list[tuple[int | None, bool, bool, bool]]
