@@ -117,7 +117,8 @@ def extract_features(
         progress.message(f"weights: {weights.file} ({said_by})")
     run = _Run(config, Path(out), progress, stop or threading.Event())
     sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
-    found = find_videos(sources, list_file=list_file)
+    pictures = config.image_fps is not None
+    found = find_videos(sources, list_file=list_file, pictures=pictures)
     if segments is not None:
         parts = read_segments(segments)
         found, notes = find_segments(parts, found, source=segments.name)

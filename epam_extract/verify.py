@@ -66,7 +66,8 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
         if videos is not None:
             bad = {problem.video_id for problem in problems}
             left = [store.video(video_id) for video_id in complete if video_id not in bad]
-            problems.extend(_changed(left, videos))
+            pictures = store.config.get("image_fps") is not None
+            problems.extend(_changed(left, videos, pictures=pictures))
         return problems
 
 
@@ -184,11 +185,11 @@ def _cause(error: BaseException) -> str:
     return first_line(error.__cause__ or error)
 
 
-def _changed(stored: Iterable[StoredVideo], videos: Path) -> Iterator[Problem]:
+def _changed(stored: Iterable[StoredVideo], videos: Path, *, pictures: bool) -> Iterator[Problem]:
     """Videos on disk that are not the ones extracted."""
     from .video import find_videos
 
-    on_disk = {video.id: video.path for video in find_videos([videos])}
+    on_disk = {video.id: video.path for video in find_videos([videos], pictures=pictures)}
     for video in stored:
         attributes = video.attrs
         part = "segment_start" in attributes

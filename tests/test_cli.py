@@ -497,6 +497,7 @@ CONTENTS: dict[str, Any] = {
             "person_share": 0.0,
             "clipped": 3,
             "notes": "truncated",
+            "label": "wave",
             "source": "a.mp4",
         },
         {
@@ -687,8 +688,8 @@ import sys, types, time
 from pathlib import Path
 from epam_extract.progress.reports import datasets
 from epam_extract.records import BenchReport, BenchRow, Plan, Summary
-def extract_features(videos, out, config, *, progress, stop, list_file, overwrite, retry_failed,
-                     dry_run, only):
+def extract_features(videos, out, config, *, progress, stop, list_file, segments, overwrite,
+                     retry_failed, dry_run, only):
     progress.plan(Plan(1, 1, 0, 0, 10, 1, 1, 10))
     progress.message("waiting")
     while not stop.wait(0.01):

@@ -57,6 +57,10 @@ DetEvery = Annotated[
 Grid = Annotated[str, choice(WINDOWS, GRIDS)]
 Stride = Annotated[int, option(WINDOWS, "Frames between windows.")]
 FrameInterval = Annotated[int, option(WINDOWS, "Frames between the frames of a window.")]
+Fps = Annotated[
+    float | None,
+    option(WINDOWS, "Place windows on a regular time line of F frames a second.", metavar="F"),
+]
 Crop = Annotated[str, choice(WINDOWS, CROPS, "whose people the box is around")]
 NoFull = Annotated[bool, flag(STORED, "No full feature maps.", "--no-full")]
 Precision = Annotated[str, choice(SPEED, PRECISIONS)]

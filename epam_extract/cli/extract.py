@@ -33,6 +33,7 @@ from .common import (
     DetScore,
     Device,
     File,
+    Fps,
     FrameInterval,
     Grid,
     KeypointScore,
@@ -75,6 +76,10 @@ def extract(
             help="Do only the parts of videos that this file or folder names, each as a video.",
         ),
     ] = None,
+    image_fps: Annotated[
+        float | None,
+        typer.Option(metavar="F", help="Read folders of numbered pictures as videos of this rate."),
+    ] = ExtractConfig.image_fps,
     weights: Annotated[
         File, option(WEIGHTS, "EPAM-Net checkpoint; else $EPAM_WEIGHTS, else the installed one.")
     ] = None,
@@ -107,6 +112,7 @@ def extract(
     grid: Grid = WindowConfig.grid,
     stride: Stride = WindowConfig.stride,
     frame_interval: FrameInterval = WindowConfig.frame_interval,
+    fps: Fps = ExtractConfig.fps,
     crop: Crop = ExtractConfig.crop,
     features: Annotated[
         str, option(STORED, f"Any of {','.join(FEATURES)}.", metavar="NAMES")
@@ -179,6 +185,8 @@ def extract(
             ),
             keypoints=keypoints,
             keypoints_missing=keypoints_missing,
+            fps=fps,
+            image_fps=image_fps,
             crop=crop,
             features=chosen_features(features, no_full=no_full),
             precision=precision,
