@@ -191,19 +191,11 @@ class Lane:
             size = opened.header.height, opened.header.width
             keypoints = self.keypoints.open(key, height=size[0], width=size[1])
             own = job.video_id in found  # else of the video that the segment is cut from
-            if own and keypoints.fps == self.config.frame_rate:
-                return keypoints
             whole = not own or job.source_id == job.video_id
             if isinstance(opened, OpenView) and whole and keypoints.fps is None:
                 return keypoints.through(opened.indices, opened.source.num_frames)
-            line = "its own frames"
-            if keypoints.fps is not None:
-                line = f"a time line of {float(keypoints.fps):g} frames a second"
-            raise KeypointsFailed(
-                f"the keypoints {key!r} are on {line}, which is not that of this run; expected "
-                "keypoints of every frame of the whole video, or of a run with the same --fps and "
-                "--segments"
-            )
+            keypoints.require_line(self.config.frame_rate if own else None)
+            return keypoints
         if self.pose is None:
             reasons = {} if self.matches is None else self.matches.reasons
             why = reasons.get(job.source_id, "no keypoints are given for it")

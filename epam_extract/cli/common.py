@@ -54,6 +54,13 @@ MaxPersons = Annotated[
 DetEvery = Annotated[
     int, option(POSE, "Detect people on every K-th frame, interpolate between.", metavar="K")
 ]
+Keypoints = Annotated[
+    File,
+    option(POSE, "Use this file or folder of keypoints instead of a pose model.", metavar="PATH"),
+]
+KeypointsMissing = Annotated[
+    str, option(POSE, "Videos without keypoints in it: fail, or estimate.", metavar="NAME")
+]
 Grid = Annotated[str, choice(WINDOWS, GRIDS)]
 Stride = Annotated[int, option(WINDOWS, "Frames between windows.")]
 FrameInterval = Annotated[int, option(WINDOWS, "Frames between the frames of a window.")]

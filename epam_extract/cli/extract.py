@@ -20,7 +20,6 @@ from ..errors import ConfigError
 from .common import (
     AGAIN,
     MACHINES,
-    POSE,
     SCREEN,
     SPEED,
     STORED,
@@ -36,7 +35,9 @@ from .common import (
     Fps,
     FrameInterval,
     Grid,
+    Keypoints,
     KeypointScore,
+    KeypointsMissing,
     MaxPersons,
     NoFull,
     Number,
@@ -100,15 +101,8 @@ def extract(
     keypoint_score: KeypointScore = PoseConfig.keypoint_score,
     max_persons: MaxPersons = PoseConfig.max_persons,
     det_every: DetEvery = PoseConfig.det_every,
-    keypoints: Annotated[
-        File,
-        option(
-            POSE, "Use this file or folder of keypoints instead of a pose model.", metavar="PATH"
-        ),
-    ] = ExtractConfig.keypoints,
-    keypoints_missing: Annotated[
-        str, option(POSE, "Videos without keypoints in it: fail, or estimate.", metavar="NAME")
-    ] = ExtractConfig.keypoints_missing,
+    keypoints: Keypoints = ExtractConfig.keypoints,
+    keypoints_missing: KeypointsMissing = ExtractConfig.keypoints_missing,
     grid: Grid = WindowConfig.grid,
     stride: Stride = WindowConfig.stride,
     frame_interval: FrameInterval = WindowConfig.frame_interval,

@@ -66,6 +66,18 @@ class VideoKeypoints:
         )
         return VideoKeypoints(track, whole=True, linked=self.linked)
 
+    def require_line(self, fps: Fraction | None) -> None:
+        """Raise KeypointsFailed unless they are on a time line of this rate; None: on none."""
+        if self.fps == fps:
+            return
+        line = "its own frames"
+        if self.fps is not None:
+            line = f"a time line of {float(self.fps):g} frames a second"
+        raise KeypointsFailed(
+            f"its keypoints are on {line}, which is not that of this run; expected those of every "
+            "frame of the whole video, or of a run with the same --fps and --segments"
+        )
+
     def require(self, num_frames: int) -> None:
         """Raise KeypointsFailed unless they are of a video of this many frames."""
         if self._frames == num_frames or (not self._whole and self._frames < num_frames):
