@@ -301,3 +301,23 @@ def test_a_long_time_line_is_cut_as_it_comes(stand_ins: StandInPose, tmp_path: P
         assert opened.video is not None and opened.video.num_frames == 800
     assert len(order) == 25
     assert find_videos([path])[0].id == "v"
+
+
+@pytest.mark.parametrize("part", [None, Segment(1.0, 3.0)])
+def test_where_pictures_are_damaged_the_one_before_stays_on(
+    tmp_path: Path, part: Segment | None
+) -> None:
+    path = write_video(tmp_path / "v.avi", "mjpeg", frames=100, pix_fmt="yuvj420p")
+    data = bytearray(path.read_bytes())
+    starts = [i for i in range(len(data) - 3) if data[i : i + 3] == b"\xff\xd8\xff"]
+    for number in (40, 41, 60):  # no picture any more, in packets that are still there
+        data[starts[number] : starts[number + 1] - 16] = bytes(
+            starts[number + 1] - 16 - starts[number]
+        )
+    path.write_bytes(data)
+    with open_video(path, "v", segment=part, fps=Fraction(25)) as opened:
+        shown = [number_of(frame) for piece in opened.frames() for frame in piece.images()]
+        expected = [{40: 39, 41: 39, 60: 59}.get(i, i) for i in range(100)]
+        assert shown == (expected if part is None else expected[25:75])
+        assert opened.video is not None
+        assert opened.video.notes[-1] == "damaged: 3 of its frames do not decode"

@@ -18,7 +18,14 @@ from epam_extract.pipeline import extract_features
 from epam_extract.records import Segment
 from epam_extract.store import FeatureStore
 from epam_extract.verify import verify
-from epam_extract.video import find_videos, open_video, probe, read_frames, read_header
+from epam_extract.video import (
+    close_workers,
+    find_videos,
+    open_video,
+    probe,
+    read_frames,
+    read_header,
+)
 
 __all__ = ["stand_ins"]  # a fixture
 RATE = Fraction(25)
@@ -194,6 +201,15 @@ def test_a_picture_that_comes_later_makes_it_another_video(
     write_pictures(folder, [21], first=20)
     summary = extract_features(folder, tmp_path / "f.h5", IMAGES)
     assert (summary.skipped, summary.frames) == (0, 21)
+
+
+def test_png_is_read_by_a_process_that_has_loaded_decord(tmp_path: Path) -> None:
+    pytest.importorskip("decord")
+    path = write_video(tmp_path / "a.mp4", frames=4)
+    close_workers()
+    with open_video(path, "a", decoder="decord") as opened:
+        assert sum(len(piece) for piece in opened.frames()) == 4
+    assert read(write_pictures(tmp_path / "v", [1, 2])) == [0, 1]  # by the same process
 
 
 def test_segments_of_folders_open_no_other_picture(stand_ins: StandInPose, tmp_path: Path) -> None:

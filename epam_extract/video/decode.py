@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from .clock import measured_fps, seconds_of
+
 DEFAULT_FPS = Fraction(25)  # where a file says nothing
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,mxf,"
@@ -180,7 +182,7 @@ class PyavDecoder:
     def _open(self) -> None:
         self._container = open_container(self._path)
         self._stream = video_stream(self._container)
-        self._packets = self._hidden = 0
+        self._packets = self._hidden = self.missing = 0
         self._damaged = False
         self._pts: list[int | None] = []
         self._early: list[int] = []  # times of the packets up to the first frame
@@ -242,18 +244,31 @@ class PyavDecoder:
             frame, index = next(self._decoded, None), index + 1
 
     def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
-        """These frames likewise, from the keyframe before the first; Unreadable if one is amiss."""
+        """These frames likewise, from the keyframe before the first.
+
+        For one that does not decode, the one before it is shown again, and :attr:`missing` counts.
+        Raises :class:`Unreadable` where none of them decodes.
+        """
         pixels = self._converter()
         index, frame = self._reach(choice)
+        shown = frame
         for wanted, second in zip(choice.indices, choice.seconds, strict=True):
-            while frame is not None and index < wanted:
+            while frame is not None and self._before(frame, index, wanted, second, choice):
+                shown = frame
                 frame, index = next(self._decoded, None), index + 1
-            if frame is None or (choice.seekable and not self._shown_at(frame, second)):
-                raise Unreadable(
-                    f"its frame {wanted} does not decode to what is shown at {second:.3f} s: the "
-                    "file is damaged, or it changed since it was measured"
-                )
-            yield pixels(frame)
+            if frame is not None and (self._shown_at(frame, second) or not choice.seekable):
+                shown = frame
+            else:
+                self.missing += 1
+                if self.missing == len(choice.indices) or not choice.seekable:
+                    raise Unreadable(f"its frames from {wanted} on do not decode")
+            yield pixels(shown)
+
+    def _before(self, frame: Any, index: int, wanted: int, second: float, choice: Choice) -> bool:
+        """Whether a frame comes before the wanted one: by time, or else by count."""
+        if not choice.seekable or frame.pts is None:
+            return index < wanted
+        return frame.pts * self.time_base < second - SAME_TIME
 
     def _converter(self) -> Callable[[Any], np.ndarray]:
         """What turns a decoded frame into upright pixels, which the next call overwrites."""
@@ -375,26 +390,3 @@ def _upright(frame: Any) -> tuple[int, int]:
     """Height and width as displayed."""
     size = (frame.height, frame.width)
     return size[::-1] if _turns(frame) % 2 else size
-
-
-def seconds_of(
-    pts: list[int | None], time_base: Fraction, fps: Fraction
-) -> tuple[np.ndarray, list[str]]:
-    """Times of the frames, (T,) float64, from the file or else from its rate; and a note."""
-    known = [t for t in pts if t is not None]
-    if len(known) < len(pts):
-        note = f"it holds no timestamps: times follow from {float(fps):g} frames a second"
-        return np.arange(len(pts)) / float(fps), [note]
-    ticks = np.array(sorted(known), np.float64)
-    return ticks * time_base.numerator / time_base.denominator, []
-
-
-def measured_fps(seconds: np.ndarray, stated: Fraction) -> Fraction:
-    """Frames a second from the timestamps; the header's exact fraction where it agrees."""
-    span = float(seconds[-1] - seconds[0])
-    if span <= 0:
-        return stated
-    measured = (len(seconds) - 1) / span
-    if abs(float(stated) / measured - 1) < 0.01:
-        return stated
-    return Fraction(measured).limit_denominator(1001)

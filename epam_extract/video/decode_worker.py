@@ -91,6 +91,9 @@ class Piece:
 class Delivered:
     """Every frame of a choice was handed over."""
 
+    missing: int
+    """How many of them do not decode: the frame before was handed over instead."""
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -176,7 +179,7 @@ def _read(
             filled = 0
     if filled:
         connection.send(Piece(slot, filled))
-    connection.send(Delivered() if chosen else decoder.measured())
+    connection.send(Delivered(decoder.missing) if chosen else decoder.measured())
 
 
 def _open(request: OpenRequest, tick: Tick) -> Decoder:

@@ -24,6 +24,9 @@ OTHER_COLOURS = 6.0  # grey levels in the mean; two ways to convert colours stay
 class DecordDecoder:
     """Reads a file by decord, once it is known how many frames that must give, and when."""
 
+    missing = 0
+    """Wanted frames that do not decode: each of them is an error here."""
+
     def __init__(self, path: str, tick: Tick) -> None:
         first = PyavDecoder(path, tick)
         try:
@@ -43,6 +46,8 @@ class DecordDecoder:
         Raises :class:`Unreadable` where decord is missing, refuses the file, counts other frames,
         or shows another first frame than PyAV.
         """
+        import cv2  # noqa: F401  # must come first: decord's zlib breaks OpenCV's PNG reader
+
         try:
             import decord
             from decord._ffi.base import DECORDError, DECORDLimitReachedError

@@ -18,6 +18,7 @@ from ..config import DECODERS, PIECE_FRAMES, frames_per_piece
 from ..errors import ConfigError, DecodeError, ProbeError
 from ..records import FramePiece, Video
 from .decode import Choice, Header, Measured, Unreadable
+from .decode_worker import Delivered
 from .decord_decoder import refused_by_decord
 from .files import file_status, is_folder_of_pictures, real_path, stamp_of
 from .images import folder_header
@@ -155,6 +156,7 @@ class OpenVideo:
         """Size and time of change, as :func:`records.file_stamp` has them."""
         self.video: Video | None = None
         """What was measured, once every frame was read."""
+        self.missing = 0
         self._decoder = "pyav" if decoder == "auto" else decoder
         self._stall_seconds = stall_seconds
         self._worker: DecodeWorker | None = None
@@ -189,7 +191,7 @@ class OpenVideo:
         """
         if self.video is None:
             found = yield from self._pieces(start, None, piece_frames)
-            if found is not None:
+            if isinstance(found, Measured):
                 self.require_unchanged()
                 self.video = as_video(self.path, self.id, found, self.stamp)
 
@@ -198,9 +200,12 @@ class OpenVideo:
     ) -> Generator[FramePiece, None, None]:
         """Yield the frames of a choice likewise, in pieces that count them, from ``start`` on.
 
-        To reach them, no more is decoded than from the keyframe before. Nothing is measured.
+        To reach them, no more is decoded than from the keyframe before. Nothing is measured, but
+        :attr:`missing` counts those that do not decode: the one before is shown instead.
         """
-        yield from self._pieces(start, choice, piece_frames)
+        end = yield from self._pieces(start, choice, piece_frames)
+        if isinstance(end, Delivered):
+            self.missing += end.missing
         self.require_unchanged()
 
     def piece_start(self, frame: int, step: int) -> int:
@@ -215,14 +220,14 @@ class OpenVideo:
 
     def _pieces(
         self, start: int, choice: Choice | None, piece_frames: int | None
-    ) -> Generator[FramePiece, None, Measured | None]:
+    ) -> Generator[FramePiece, None, Measured | Delivered]:
         size = piece_frames or frames_per_piece(self.header.height, self.header.width)
         done = start
         while True:
             if self._worker is None:
                 raise ValueError(f"{self.path} is closed, or was read before")
             if choice is not None and done >= len(choice.indices):
-                return None
+                return Delivered(0)
             pieces = self._worker.read(
                 wanted=done if choice is None else choice.after(done),
                 piece_frames=size,

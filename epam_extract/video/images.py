@@ -108,6 +108,9 @@ def measure_folder(path: str, fps: Fraction, tick: Tick) -> Measured:
 class ImagesDecoder:
     """Reads the pictures of a folder as the frames of a video."""
 
+    missing = 0
+    """Wanted frames that do not decode: each of them is an error here."""
+
     def __init__(self, path: str, fps: Fraction, tick: Tick) -> None:
         self._folder, self._fps, self._tick = Path(path), fps, tick
         self._series = list_pictures(path)

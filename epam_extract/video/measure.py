@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .decode import (
-    Measured,
-    PyavDecoder,
-    Tick,
-    measured_fps,
-    open_container,
-    seconds_of,
-    video_stream,
-)
+from .clock import measured_fps, seconds_of
+from .decode import Measured, PyavDecoder, Tick, open_container, video_stream
 
 
 def probe(path: str, tick: Tick) -> Measured:

@@ -157,7 +157,9 @@ class OpenView:
         does. Raises :class:`DecodeError` where the file cannot be read, or changed meanwhile.
         """
         yield from self._pieces(self._reader, start)
-        self.video = self._view
+        missing = self._reader.missing
+        said = (f"damaged: {missing} of its frames do not decode",) if missing else ()
+        self.video = replace(self._view, notes=(*self._view.notes, *said))
 
     def again(self) -> Iterator[FramePiece]:
         """Read all frames once more."""

@@ -135,11 +135,11 @@ class DecodeWorker:
 
     def read(
         self, *, wanted: int | Choice, piece_frames: int, slots: int, stall_seconds: float
-    ) -> Generator[np.ndarray, None, Measured | None]:
+    ) -> Generator[np.ndarray, None, Measured | Delivered]:
         """Yield (F, H, W, 3) uint8 pieces of the open video, in order: from a frame on, or chosen.
 
-        Returns what was measured meanwhile, None of a choice. Raises Unreadable or WorkerLost; what
-        was yielded before is right.
+        Returns what was measured meanwhile, or of a choice how it went. Raises Unreadable or
+        WorkerLost; what was yielded before is right.
         """
         height, width = self._opened.height, self._opened.width
         size = piece_frames * height * width * 3
@@ -148,10 +148,8 @@ class DecodeWorker:
         self._send(ReadRequest(number, wanted, piece_frames, slots, fresh=bool(self._lent)))
         while True:
             reply = self._wait(stall_seconds)
-            if isinstance(reply, Measured):
+            if isinstance(reply, (Measured, Delivered)):
                 return reply
-            if isinstance(reply, Delivered):
-                return None
             if isinstance(reply, Mapped):
                 self._memory = mmap.mmap(fd := recv_handle(self._connection), reply.size)
                 os.close(fd)
