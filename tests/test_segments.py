@@ -108,6 +108,11 @@ BAD = {
     "not a time": (b"a,1,soon,x\n", "row 1: 'soon' is no time"),
     "infinite": (b"a,1,1e999,x\n", "'1e999' is no time"),
     "NaN": (b'{"database": {"a": {"annotations": [{"segment": [NaN, 2]}]}}}', "no time"),
+    "an endless number": (
+        b'{"database": {"a": {"annotations": [{"segment": [0, %s]}]}}}' % (b"9" * 400),
+        "too large",
+    ),
+    "an endless label": (b"a,1,2," + b"x" * 2000 + b"\n", "a label of 2,000 characters"),
     "huge": (b"a,1,99999999999,x\n", "no time in a video"),
     "short row": (b"video,start,end\na,1,2\nb,1\n", "row 2 has no video, start or end"),
     "no column": (b"video,from,till\na,1,2\n", "no column start, end"),
@@ -126,11 +131,21 @@ def test_a_bad_file_is_refused_in_a_sentence(tmp_path: Path, what: str) -> None:
     assert "\n" not in message and len(message) < 500
 
 
+def test_half_a_character_in_a_label_is_written_out(tmp_path: Path) -> None:
+    text = '{"database": {"a": {"annotations": [{"segment": [0, 1], "label": "\\ud800 x"}]}}}'
+    (one,) = read_segments(_written(tmp_path / "s.json", text))
+    assert one.segment.label == "\\ud800 x"
+
+
 def test_no_file_and_no_regular_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read"):
         read_segments(tmp_path / "nothing")
     with pytest.raises(ConfigError, match="holds no segment"):
         read_segments(tmp_path)
+    with (tmp_path / "video").open("wb") as file:
+        file.truncate(300 << 20)  # a hole: takes no space
+    with pytest.raises(ConfigError, match="larger than 256 MB"):
+        read_segments(tmp_path / "video")
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="no regular file"):
         read_segments(tmp_path / "pipe")

@@ -7,12 +7,13 @@ import itertools
 import json
 import math
 import re
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import ConfigError
-from ..records import Segment
+from ..records import Segment, readable
 from ..video import SUFFIXES, FoundVideo
 from .labels import names_of
 
@@ -21,12 +22,17 @@ EXPECTED = (
     "label' lines, or a folder of THUMOS's text files"
 )
 COLUMNS = ("video", "start", "end")
+LARGEST = 256 << 20  # bytes of a file
+LONGEST_LABEL = 1000
 LATEST = 1e7  # seconds: no recording is of 115 days
 SHORTEST = 1e-3
 TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")  # h:m:s, m:s or seconds
 THUMOS_SUFFIXES = ("_val", "_test", "_train")  # of a file's name, which begins with the label
 UNSURE = "Ambiguous"  # THUMOS's name for what is no class
-MALFORMED = (ValueError, TypeError, AttributeError, LookupError, RecursionError, csv.Error)
+MALFORMED = (
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError),
+    csv.Error,
+)
 
 
 @dataclass(frozen=True)
@@ -50,12 +56,7 @@ def read_segments(path: Path) -> list[NamedSegment]:
         ConfigError: it cannot be read, or is of another shape, or holds no segment.
     """
     try:
-        if path.is_dir():
-            found = list(_thumos(path))
-        elif path.exists() and not path.is_file():
-            raise ConfigError(f"--segments {path}: is no regular file; {EXPECTED}")
-        else:
-            found = list(_parsed(path.read_text("utf-8-sig")))
+        found = list(_thumos(path) if path.is_dir() else _parsed(_text(path)))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
         raise ConfigError(f"--segments {path}: cannot be read: {reason}") from error
@@ -66,6 +67,16 @@ def read_segments(path: Path) -> list[NamedSegment]:
     if not found:
         raise ConfigError(f"--segments {path}: holds no segment; {EXPECTED}")
     return found
+
+
+def _text(path: Path) -> str:
+    """The content of a text file; raises OSError, ValueError for what can be none."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("is no regular file")
+    if status.st_size > LARGEST:
+        raise ValueError(f"{path.name} is larger than {LARGEST >> 20} MB")
+    return path.read_text("utf-8-sig")
 
 
 def find_segments(
@@ -202,7 +213,8 @@ def _list(lines: Sequence[str]) -> Iterator[NamedSegment]:
         parts = line.rsplit(maxsplit=1)
         if len(parts) != 2:
             raise ValueError(f"line {number} has no label: {line.strip()[:60]!r}")
-        yield NamedSegment(parts[0].strip(), Segment(label=parts[1]))
+        label = _label(parts[1], f"line {number}")
+        yield NamedSegment(parts[0].strip(), Segment(label=label))
 
 
 def _thumos(folder: Path) -> Iterator[NamedSegment]:
@@ -213,7 +225,7 @@ def _thumos(folder: Path) -> Iterator[NamedSegment]:
             label = label.removesuffix(suffix)
         if label == UNSURE or not file.is_file():
             continue
-        lines = [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+        lines = [line for line in _text(file).splitlines() if line.strip()]
         if lines and _thumos_line(lines[0]) is None:
             continue  # such as detclasslist.txt, the list of classes
         yield from _thumos_lines(lines, label)
@@ -238,7 +250,19 @@ def _thumos_line(line: str) -> tuple[str, str, str] | None:
 
 def _named(video: str, start: object, end: object, label: object, *, where: str) -> NamedSegment:
     first, last = (_seconds(time, where) for time in (start, end))
-    return NamedSegment(video, Segment(first, last, " ".join(str(label).split())))
+    return NamedSegment(_plain(video), Segment(first, last, _label(label, where)))
+
+
+def _label(label: object, where: str) -> str:
+    text = _plain(" ".join(str(label).split()))
+    if len(text) > LONGEST_LABEL:
+        raise ValueError(f"{where}: a label of {len(text):,} characters")
+    return text
+
+
+def _plain(text: str) -> str:
+    """As it can be stored: JSON can have halves of characters."""
+    return readable(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _seconds(time: object, where: str) -> float:
