@@ -1,10 +1,12 @@
 """``--segments``: parts of videos, each as if it were a trimmed video of its own."""
 
+import base64
 import json
 import os
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from make_videos import number_of, remux, write_video
@@ -20,6 +22,8 @@ from epam_extract.pipeline import extract_features
 from epam_extract.progress import Progress
 from epam_extract.progress.contents import info_report
 from epam_extract.records import Segment
+from epam_extract.report.details import add_pictures, describe_video
+from epam_extract.report.summary import summarise
 from epam_extract.store import FeatureStore
 from epam_extract.store.describe import describe
 from epam_extract.verify import verify
@@ -430,6 +434,26 @@ def test_a_whole_list_gives_labels_to_whole_videos(
             np.testing.assert_array_equal(
                 store[video_id]["rgb_pooled"], plain[video_id]["rgb_pooled"]
             )
+
+
+@pytest.mark.parametrize("fps", [None, 10.0])
+def test_the_report_shows_the_frames_of_the_segment(
+    clips: Path, stand_ins: StandInPose, tmp_path: Path, fps: float | None
+) -> None:
+    pytest.importorskip("jinja2")
+    config, out = replace(POOLED, fps=fps), tmp_path / "f.h5"
+    segments = segments_file(tmp_path, "long,4,8,a")
+    extract_features(clips, out, config, segments=segments)
+    with FeatureStore(out) as store:
+        (summary,) = summarise(store, {}, {})
+        details = describe_video(store[summary.id], summary, ("rgb_pooled",))
+    assert summary.source_id == "sub/long"
+    add_pictures(details, summary, clips / "sub" / "long.mp4", fps=config.frame_rate)
+    for moment in details.moments:
+        picture = base64.b64decode(str(moment.picture).split(",")[1])
+        small = cv2.imdecode(np.frombuffer(picture, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        number = number_of(cv2.resize(small, (96, 64)))
+        assert number == 100 + round(moment.frame * 25 / (fps or 25) - 1e-6)
 
 
 def test_a_plan_weighs_segments_by_their_length() -> None:
