@@ -482,7 +482,7 @@ def test_a_long_video_stays_in_bounded_memory(
         most_alive = max(most_alive, alive)
         return piece
 
-    def opened(path: Path, video_id: str, **_: str) -> StandInVideo:
+    def opened(path: Path, video_id: str, **_: object) -> StandInVideo:
         return StandInVideo(path, video_id, frames=frames, make=black)
 
     pending: list[int] = []
@@ -493,7 +493,7 @@ def test_a_long_video_stays_in_bounded_memory(
         commit(store)
 
     monkeypatch.setattr(lane, "open_video", opened)
-    monkeypatch.setattr(planning, "read_header", lambda path: opened(path, "v").header)
+    monkeypatch.setattr(planning, "read_header", lambda path, **_: opened(path, "v").header)
     monkeypatch.setattr(pipeline.StoreWriter, "commit", watched)
     monkeypatch.setattr("epam_extract.writing.COMMIT_BYTES", 1 << 20)
     (tmp_path / "v.mp4").write_bytes(b"stand-in")

@@ -36,7 +36,7 @@ class Stages:
         if stage in self.hooks:
             self.hooks[stage](number)
 
-    def open_video(self, path: Path, video_id: str, *, decoder: str) -> StandInVideo:
+    def open_video(self, path: Path, video_id: str, **_: object) -> StandInVideo:
         return StandInVideo(path, video_id, frames=self.pieces * PIECE_FRAMES, make=self.read)
 
     def read(self, start: int) -> np.ndarray:

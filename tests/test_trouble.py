@@ -316,11 +316,11 @@ def test_the_first_features_do_not_wait_for_the_plan(
     done = threading.Semaphore(0)
     real, plans = planning.read_header, []
 
-    def slow(path: Path):
+    def slow(path: Path, **options: object):
         if path.stem != "0":
             assert done.acquire(timeout=60)
             done.release()
-        return real(path)
+        return real(path, **options)
 
     class Listen(Progress):
         def plan(self, plan: Plan) -> None:

@@ -244,6 +244,7 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
         "person_share": pytest.approx(make_rows("a", 0, 2)["person"].mean()),
         "clipped": 0,
         "notes": "",
+        "label": "",
         "source": "/videos/a.mp4",
     }
     assert whole["videos"][4]["complete"] is False

@@ -457,7 +457,7 @@ def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Pat
     with worker_pool.borrowed() as process:
         process.open(sample("long.mp4"), "pyav", stall_seconds=20)
         beats_before = int(process._beats[0])
-        shown = process.read(start=0, piece_frames=4, slots=worker_pool.SLOTS, stall_seconds=20)
+        shown = process.read(wanted=0, piece_frames=4, slots=worker_pool.SLOTS, stall_seconds=20)
         next(shown)
         time.sleep(0.3)
         # packets are read a little ahead of the frames they hold

@@ -75,6 +75,15 @@ MaxPersons = Annotated[
 DetEvery = Annotated[
     int, option(POSE, "Detect people on every K-th frame and interpolate in between.", metavar="K")
 ]
+Keypoints = Annotated[
+    File,
+    option(
+        POSE, "Read keypoints from this file or folder instead of estimating them.", metavar="PATH"
+    ),
+]
+KeypointsMissing = Annotated[
+    str, option(POSE, "What to do with videos it lacks: fail or estimate.", metavar="NAME")
+]
 Grid = Annotated[str, choice(WINDOWS, GRIDS)]
 Stride = Annotated[int, option(WINDOWS, "Frames from one window to the next.")]
 FrameInterval = Annotated[int, option(WINDOWS, "Frames from one frame of a window to the next.")]
@@ -82,6 +91,10 @@ Crop = Annotated[
     str, choice(WINDOWS, CROPS, "crop around the people of each window or of the whole video")
 ]
 NoFull = Annotated[bool, flag(STORED, "Do not store full feature maps.", "--no-full")]
+Fps = Annotated[
+    float | None,
+    option(WINDOWS, "Place windows on a regular time line of F frames per second.", metavar="F"),
+]
 Precision = Annotated[str, choice(SPEED, PRECISIONS)]
 Device = Annotated[
     str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME", envvar="EPAM_DEVICE")

@@ -20,7 +20,6 @@ from ..errors import ConfigError
 from .common import (
     AGAIN,
     MACHINES,
-    POSE,
     SCREEN,
     SPEED,
     STORED,
@@ -33,9 +32,12 @@ from .common import (
     DetScore,
     Device,
     File,
+    Fps,
     FrameInterval,
     Grid,
+    Keypoints,
     KeypointScore,
+    KeypointsMissing,
     MaxPersons,
     NoFull,
     Number,
@@ -84,6 +86,18 @@ def extract(
             help="Read options from a TOML file, or reuse those of an earlier run (.h5).",
         ),
     ] = None,
+    segments: Annotated[
+        File,
+        typer.Option(
+            "--segments",
+            metavar="PATH",
+            help="Do only the parts of videos that this file or folder names, each as a video.",
+        ),
+    ] = None,
+    image_fps: Annotated[
+        float | None,
+        typer.Option(metavar="F", help="Read folders of numbered pictures as videos of this rate."),
+    ] = ExtractConfig.image_fps,
     weights: Annotated[
         File,
         option(WEIGHTS, "EPAM-Net checkpoint. Default: $EPAM_WEIGHTS, then the installed one."),
@@ -107,20 +121,12 @@ def extract(
     keypoint_score: KeypointScore = PoseConfig.keypoint_score,
     max_persons: MaxPersons = PoseConfig.max_persons,
     det_every: DetEvery = PoseConfig.det_every,
-    keypoints: Annotated[
-        File,
-        option(
-            POSE,
-            "Read keypoints from this file or folder instead of estimating them.",
-            metavar="PATH",
-        ),
-    ] = ExtractConfig.keypoints,
-    keypoints_missing: Annotated[
-        str, option(POSE, "What to do with videos it lacks: fail or estimate.", metavar="NAME")
-    ] = ExtractConfig.keypoints_missing,
+    keypoints: Keypoints = ExtractConfig.keypoints,
+    keypoints_missing: KeypointsMissing = ExtractConfig.keypoints_missing,
     grid: Grid = WindowConfig.grid,
     stride: Stride = WindowConfig.stride,
     frame_interval: FrameInterval = WindowConfig.frame_interval,
+    fps: Fps = ExtractConfig.fps,
     crop: Crop = ExtractConfig.crop,
     features: Annotated[
         str, option(STORED, f"Comma-separated, from {', '.join(FEATURES)}.", metavar="NAMES")
@@ -208,6 +214,8 @@ def extract(
             ),
             keypoints=keypoints,
             keypoints_missing=keypoints_missing,
+            fps=fps,
+            image_fps=image_fps,
             crop=crop,
             features=chosen_features(features, no_full=no_full),
             precision=precision,
@@ -227,6 +235,7 @@ def extract(
             out,
             config,
             list_file=list_file,
+            segments=segments,
             overwrite=overwrite,
             retry_failed=retry_failed,
             dry_run=dry_run,

@@ -107,6 +107,9 @@ class _VideoTable:
         )
         for name in shown:
             table.add_column(name, footers.get(name, ""), justify="right", no_wrap=True)
+        labelled = any(row["label"] for row in contents["videos"])
+        if labelled:
+            table.add_column("label", overflow="fold")
         table.add_column("flags", style="yellow", overflow="fold")
         for row in contents["videos"][:ROWS]:
             cells = {
@@ -120,6 +123,7 @@ class _VideoTable:
             table.add_row(
                 Text(escaped(row["id"])),
                 *(cells[name] for name in shown),
+                *([Text(escaped(row["label"]))] if labelled else []),
                 Text(escaped(_flags(row))),
             )
         yield table
