@@ -19,6 +19,7 @@ from .concurrency import Budget, Meter, map_ahead
 from .config import PIECE_FRAMES, ExtractConfig, WindowConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
 from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
+from .memory import Room, available_memory
 from .pose import MEMORY_FRAMES, PersonLinker, PoseEstimator
 from .records import Clip, FramePiece, PoseTrack, Video, VideoFailure, concatenate
 from .video import OpenVideo, open_video, read_frames
@@ -113,6 +114,8 @@ class Lane:
     """Bytes of whole frames."""
     meter: Meter
     stop: threading.Event
+    available: int = field(default_factory=available_memory)
+    """Bytes of memory that there were at the start."""
     keypoints: KeypointFile | None = None
     matches: Matches | None = None
     """Which videos have keypoints in that file."""
@@ -143,11 +146,13 @@ class Lane:
 
     def _read(self, job: Job) -> Iterator[Event]:
         config = self.config
-        with open_video(job.path, job.video_id, decoder=config.decoder) as opened:
+        room = Room(
+            config.max_memory or self.available, config.windows.span, READER_PIECES + self.depth
+        )
+        with open_video(job.path, job.video_id, decoder=config.decoder, room=room) as opened:
             status, header = opened.status, opened.header
             yield VideoStarted(job, job.path, status.st_size, status.st_mtime_ns, header.frames)
-            ahead = frames_per_piece(header.height, header.width) * (READER_PIECES + self.depth)
-            frames = min(config.windows.span + ahead, max(header.frames, 1))
+            frames = room.alive(header.height, header.width, header.frames)
             people = self._people(job, header.height, header.width)
             with self.budget.hold(frames * header.height * header.width * 3):
                 if config.crop == "video" or config.windows.grid == "single":

@@ -26,7 +26,8 @@ from .config import (
 )
 from .errors import EpamExtractError, MachineError
 from .lane import Job
-from .progress import Progress, counted, in_bytes
+from .memory import in_bytes
+from .progress import Progress, counted
 from .records import Plan, VideoFailure
 from .store import StoredVideos, StoreWriter
 from .video import FoundVideo, read_header

@@ -164,6 +164,7 @@ def test_every_option_reaches_the_config(pipeline: Pipeline, tmp_path: Path) -> 
         "--device": "cuda:1",
         "--batch-size": "32",
         "--workers": "6",
+        "--max-memory": "8GB",
         "--compile": "off",
         "--decoder": "pyav",
     }
@@ -188,6 +189,7 @@ def test_every_option_reaches_the_config(pipeline: Pipeline, tmp_path: Path) -> 
     assert (config.stored_dtype, config.compression) == ("f32", "lzf")
     assert (config.precision, config.device, config.decoder) == ("bf16", "cuda:1", "pyav")
     assert (config.batch_size, config.workers, config.compile) == (32, 6, "off")
+    assert config.max_memory == 8_000_000_000
 
 
 def test_demo_is_bundled_pose_and_seeded_weights(pipeline: Pipeline) -> None:

@@ -17,6 +17,7 @@ from ..config import (
     WindowConfig,
 )
 from ..errors import ConfigError
+from ..memory import to_bytes
 from .common import (
     AGAIN,
     MACHINES,
@@ -118,6 +119,10 @@ def extract(
     workers: Annotated[
         Number, option(SPEED, "Videos read at the same time; else by device.")
     ] = ExtractConfig.workers,
+    max_memory: Annotated[
+        str | None,
+        option(SPEED, "Most for one video's pictures, as 8GB; else what there is.", metavar="SIZE"),
+    ] = None,
     compile_network: Annotated[
         str, option(SPEED, "auto, on, off: torch.compile the network.", "--compile", metavar="NAME")
     ] = ExtractConfig.compile,
@@ -180,6 +185,7 @@ def extract(
             device=device,
             batch_size=batch_size,
             workers=workers,
+            max_memory=None if max_memory is None else to_bytes(max_memory),
             compile=compile_network,
         )
         sources, list_file = where_videos_are(sources or [], list_file)

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from . import counted, escaped, in_bytes, in_time
+from ..memory import in_bytes
+from . import counted, escaped, in_time
 
 ROWS = 500  # of the table of videos; laying out 10,000 takes rich longer than reading them
 

@@ -14,7 +14,8 @@ from typing import Any
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
 from ..in_child import look
-from ..progress import SILENT, Progress, counted, in_bytes, in_time
+from ..memory import in_bytes
+from ..progress import SILENT, Progress, counted, in_time
 from ..store import FeatureStore
 from ..video import find_videos
 from .details import STRIP_HEIGHT, Details, add_pictures, describe_video

@@ -19,6 +19,7 @@ from multiprocessing.reduction import send_handle
 
 import numpy as np
 
+from ..memory import Room
 from .decode import Header, PyavDecoder, Unreadable, header
 from .decord_decoder import DecordDecoder
 from .measure import probe
@@ -35,6 +36,7 @@ class HeaderRequest:
     """Answer with the :class:`Header`; decode nothing."""
 
     path: str
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class ProbeRequest:
     """Answer with what is :class:`Measured`."""
 
     path: str
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class OpenRequest:
 
     path: str
     decoder: str
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -193,16 +197,16 @@ def serve() -> None:
                 if isinstance(request, ReadRequest) and decoder is not None:
                     _read(request, decoder, connection, slots)
                 elif isinstance(request, HeaderRequest):
-                    connection.send(header(request.path, tick))
+                    connection.send(header(request.path, tick, request.room))
                 elif isinstance(request, ProbeRequest):
-                    connection.send(probe(request.path, tick))
+                    connection.send(probe(request.path, tick, request.room))
                 if isinstance(request, Free):
                     continue  # of a read that has ended
                 if decoder is not None:
                     decoder.close()
                     decoder = None
                 if isinstance(request, OpenRequest):
-                    decoder = DECODERS[request.decoder](request.path, tick)
+                    decoder = DECODERS[request.decoder](request.path, tick, request.room)
                     connection.send(decoder.header)
             except Unreadable as error:
                 connection.send(Trouble(str(error)))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..memory import Room
 from .decode import Header, Measured, PyavDecoder, Tick, Unreadable
 from .measure import probe
 
@@ -24,11 +25,11 @@ OTHER_COLOURS = 6.0  # grey levels in the mean; two ways to convert colours stay
 class DecordDecoder:
     """Reads a file by decord, once it is known how many frames that must give, and when."""
 
-    def __init__(self, path: str, tick: Tick) -> None:
-        first = PyavDecoder(path, tick)
+    def __init__(self, path: str, tick: Tick, room: Room) -> None:
+        first = PyavDecoder(path, tick, room)
         try:
             self._reference = next(first.frames(0)).copy()
-            self._found = first.by_index() or probe(path, tick)
+            self._found = first.by_index() or probe(path, tick, room)
         finally:
             first.close()
         if self._found.wrong:

@@ -18,6 +18,7 @@ from typing import TypeVar
 
 from ..config import DECODERS, PIECE_FRAMES, frames_per_piece
 from ..errors import ConfigError, DecodeError, ProbeError
+from ..memory import Room, available_memory
 from ..records import FramePiece, Video
 from .decode import Header, Measured, Unreadable
 from .decord_decoder import refused_by_decord
@@ -106,22 +107,37 @@ def _read_probed(
 
 
 def open_video(
-    path: Path, video_id: str, *, decoder: str = "auto", stall_seconds: float = STALL_SECONDS
+    path: Path,
+    video_id: str,
+    *,
+    decoder: str = "auto",
+    stall_seconds: float = STALL_SECONDS,
+    room: Room | None = None,
 ) -> OpenVideo:
     """Open a video to read it once, from its first frame to its last; a context manager.
 
-    Raises :class:`ProbeError` for what is no video or has no frames, with ``decoder="decord"`` also
-    for what decord gets wrong; :class:`ConfigError` when decord is asked for and not there.
+    Raises :class:`ProbeError` for what is no video, has no frames or does not fit ``room`` (None:
+    what the machine has), with ``decoder="decord"`` also for what decord gets wrong;
+    :class:`ConfigError` when decord is asked for and not there.
     """
     _check_decoder(decoder)
-    return OpenVideo(Path(path), video_id, decoder=decoder, stall_seconds=stall_seconds)
+    return OpenVideo(Path(path), video_id, decoder=decoder, stall_seconds=stall_seconds, room=room)
 
 
 class OpenVideo:
     """A video that is being read. Made by :func:`open_video`."""
 
-    def __init__(self, path: Path, video_id: str, *, decoder: str, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        video_id: str,
+        *,
+        decoder: str,
+        stall_seconds: float,
+        room: Room | None = None,
+    ) -> None:
         self.path, self.id = path, video_id
+        self.room = room or Room(available_memory())
         self.status = file_status(path)
         self.video: Video | None = None
         """What was measured, once every frame was read."""
@@ -173,6 +189,7 @@ class OpenVideo:
                 while True:
                     frames = next(pieces)
                     first, done = done, done + len(frames)
+                    self._require_room(done)
                     yield FramePiece(first, frames)
                     self._lost = 0
                     del frames  # its slot is the worker's again once the receiver lets go
@@ -192,7 +209,10 @@ class OpenVideo:
             self._worker, self._busy = borrow(), True
             try:
                 header = self._worker.open(
-                    real_path(self.path), self._decoder, stall_seconds=self._stall_seconds
+                    real_path(self.path),
+                    self._decoder,
+                    stall_seconds=self._stall_seconds,
+                    room=self.room,
                 )
             except WorkerLost as error:
                 self._give_up(error, "")
@@ -212,6 +232,14 @@ class OpenVideo:
             kind = DecodeError if so_far else ProbeError
             raise kind(f"{self.path}: {so_far}{error}") from error
         _log.warning("%s: %s%s; another one is tried", self.path, so_far, error)
+
+    def _require_room(self, frames: int) -> None:
+        """Raise DecodeError where a video that holds more than it promised does not fit."""
+        found = self.header
+        if frames > found.frames and (
+            too_large := self.room.refusal(found.height, found.width, frames)
+        ):
+            raise DecodeError(f"{self.path}: {too_large}")
 
     def _measured(self, found: Measured) -> Video:
         now = file_status(self.path)

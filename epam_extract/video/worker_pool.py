@@ -30,6 +30,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import MachineError
+from ..memory import Room, available_memory
 from .decode import Header, Measured, Unreadable
 from .decode_worker import (
     Free,
@@ -109,18 +110,20 @@ class DecodeWorker:
 
     def header(self, path: Path, *, stall_seconds: float) -> Header:
         """What a file's header says; raises Unreadable or WorkerLost."""
-        return self._ask(HeaderRequest(os.fspath(path)), Header, stall_seconds)
+        room = Room(available_memory())
+        return self._ask(HeaderRequest(os.fspath(path), room), Header, stall_seconds)
 
     def probe(self, path: Path, *, stall_seconds: float) -> Measured:
         """Measure a file; raises Unreadable or WorkerLost."""
-        return self._ask(ProbeRequest(os.fspath(path)), Measured, stall_seconds)
+        room = Room(available_memory())
+        return self._ask(ProbeRequest(os.fspath(path), room), Measured, stall_seconds)
 
-    def open(self, path: Path, decoder: str, *, stall_seconds: float) -> Header:
+    def open(self, path: Path, decoder: str, *, stall_seconds: float, room: Room) -> Header:
         """Open a video for :meth:`read`; raises Unreadable or WorkerLost."""
         patience = stall_seconds
         with suppress(OSError):
             patience += path.stat().st_size / SLOWEST_DISK if decoder == "decord" else 0
-        self._opened = self._ask(OpenRequest(os.fspath(path), decoder), Header, patience)
+        self._opened = self._ask(OpenRequest(os.fspath(path), decoder, room), Header, patience)
         return self._opened
 
     def read(
