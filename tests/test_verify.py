@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +27,6 @@ from test_store import (
     write_video,
 )
 
-from epam_extract import in_child
 from epam_extract.errors import ConfigError, StoreError, StoreMismatch
 from epam_extract.records import Video, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
@@ -265,21 +263,6 @@ def test_describe_works_while_a_run_writes(path: Path) -> None:
         store.commit()
         assert describe(path)["totals"]["videos"] == 5
         assert verify(path) == []
-
-
-def test_a_file_on_which_hdf5_crashes_is_reported(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert in_child.look("verify", path, videos=None) == {"problems": [], "uncovered": 0}
-    assert in_child.look("describe", path) == json.loads(json.dumps(describe(path)))
-    with pytest.raises(StoreError, match="no such file"):
-        in_child.look("describe", path.with_name("none.h5"))
-    crashing = path.with_name("python")
-    crashing.write_text(f"#!{sys.executable}\nimport os; os.kill(os.getpid(), 11)\n")
-    monkeypatch.setattr(in_child.sys, "executable", str(crashing))
-    crashing.chmod(0o755)
-    with pytest.raises(StoreError, match=r"crashed HDF5 \(exit status -11\)"):
-        in_child.look("verify", path, videos=None)
 
 
 def test_no_random_damage_surprises_a_reader(path: Path, tmp_path: Path) -> None:
