@@ -27,9 +27,9 @@ def path(tmp_path: Path) -> Path:
 
 def test_looking_in_a_child_says_the_same(path: Path) -> None:
     assert in_child.look("verify", path, videos=None) == {"problems": [], "uncovered": 0}
-    assert in_child.look("describe", path) == json.loads(json.dumps(describe(path)))
+    assert in_child.look("describe", path, most_rows=None) == json.loads(json.dumps(describe(path)))
     with pytest.raises(StoreError, match="no such file"):
-        in_child.look("describe", path.with_name("none.h5"))
+        in_child.look("describe", path.with_name("none.h5"), most_rows=None)
 
 
 @pytest.mark.parametrize(

@@ -227,6 +227,7 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
         "seconds": pytest.approx(3.2),
         "person_share": pytest.approx(np.mean([row["person_share"] for row in done(whole)])),
         "clipped": 0,
+        "uncovered": 0,
     }
     assert [row["id"] for row in whole["videos"]] == ["a", "a/b", "c", "d e/ü", "half"]
     assert whole["videos"][0] == {
@@ -240,6 +241,7 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
         "width": 160,
         "person_share": pytest.approx(make_rows("a", 0, 2)["person"].mean()),
         "clipped": 0,
+        "covered": True,
         "notes": "",
         "source": "/videos/a.mp4",
     }
@@ -250,6 +252,9 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
     assert whole["arrays"]["rgb_pooled"] == {"shape": ["windows", 432], "dtype": "float32"}
     assert whole["arrays"]["keypoints"]["shape"] == ["people", "frames", 17, 2]
     assert whole["bytes"] == path.stat().st_size
+    few = describe(path, most_rows=2)
+    assert few["videos"] == whole["videos"][:2]
+    assert {**few, "videos": whole["videos"]} == whole
 
 
 def done(whole: dict) -> list[dict]:

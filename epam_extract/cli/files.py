@@ -89,10 +89,10 @@ def info(
     """Say what is in a file of features; it may be written meanwhile."""
     with one_line_errors():
         from ..in_child import look
-        from ..progress.contents import info_report
+        from ..progress.contents import ROWS, info_report
         from ..progress.reports import show
 
-        contents = look("describe", file)
+        contents = look("describe", file, most_rows=None if as_json else ROWS)
         if as_json:
             typer.echo(json.dumps(contents, indent=2))
         else:
@@ -116,7 +116,7 @@ def verify(
     with one_line_errors():
         from ..in_child import look
         from ..progress import counted
-        from ..progress.contents import problem_table
+        from ..progress.contents import UNCOVERED, problem_table
         from ..progress.reports import show
         from ..verify import Problem
 
@@ -124,10 +124,7 @@ def verify(
         answer = look("verify", file, videos=folder)
         found = answer["problems"]
         if answer["uncovered"]:
-            say(
-                f"{file}: an earlier version wrote it, or a part of it, without checksums of the "
-                "attributes: a change in them would not be noticed"
-            )
+            say(f"{file}: {UNCOVERED}")
         problems = [Problem(**problem) for problem in found]
         if not problems:
             say(f"{file}: all is well")

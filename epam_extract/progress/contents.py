@@ -14,6 +14,10 @@ from ..memory import in_bytes
 from . import counted, escaped, in_time
 
 ROWS = 500  # of the table of videos; laying out 10,000 takes rich longer than reading them
+UNCOVERED = (
+    "an earlier version wrote it, or a part of it, without checksums of the attributes: a change "
+    "in them would not be noticed"
+)
 
 
 def info_report(contents: Mapping[str, Any]) -> RenderableType:
@@ -21,7 +25,8 @@ def info_report(contents: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_provenance(contents)]
     if contents["videos"]:
         parts.append(_videos(contents))
-        left = len(contents["videos"]) - ROWS
+        totals = contents["totals"]
+        left = totals["videos"] + totals["incomplete"] - ROWS
         if left > 0:
             parts.append(Text(f"  and {counted(left, 'more video')}: --json lists all of them"))
     for name, rows in (("Failed", contents["failures"]), ("Damaged", contents["damaged"])):
@@ -79,6 +84,8 @@ def _provenance(contents: Mapping[str, Any]) -> RenderableType:
     }
     if totals["clipped"]:
         rows["clipped"] = f"{counted(totals['clipped'], 'value')} beyond float16's range"
+    if totals["uncovered"]:
+        rows["checksums"] = UNCOVERED
     for name, words in rows.items():
         grid.add_row(name, Text(escaped(words)))
     return grid

@@ -60,7 +60,8 @@ def write_report(
     """
     check_out(file, out)
     template = _template()
-    contents = look("describe", file)  # HDF5 can crash on a damaged file: not in this process
+    # HDF5 can crash on a damaged file: not in this process
+    contents = look("describe", file, most_rows=0)
     events = (
         {}
         if annotations is None

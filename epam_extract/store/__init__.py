@@ -61,6 +61,7 @@ from .layout import (
     AT_THE_END,
     OWN_NAMES,
     ROWS,
+    TRACKS,
     Draft,
     StoredFailure,
     StoredProgress,
@@ -75,7 +76,7 @@ from .layout import (
     unstorable,
     video_attributes,
 )
-from .objects import find, get_attribute
+from .objects import find, find_array, get_attribute
 from .stored import FeatureStore, StoredVideo
 from .transaction import JournaledFile
 
@@ -170,11 +171,11 @@ class StoreWriter:
         """Committed keypoints of consecutive frames of a video."""
         where = slice(frames.start, frames.stop)
         with explained(self.path):
-            group = self._reading()["videos"][video_id]
-            return PoseTrack(
-                group["keypoints"][:, where],
-                group["keypoint_scores"][:, where].astype(np.float32),
-            )
+            group = video_group(self._reading(), video_id)
+            if group is None:
+                raise ValueError(f"{video_id} is not there")
+            keypoints, scores = (find_array(group, name) for name in TRACKS)
+            return PoseTrack(keypoints[:, where], scores[:, where].astype(np.float32))
 
     def failures(self) -> dict[str, StoredFailure]:
         """Videos that failed, by id, with what is waiting to be committed."""
