@@ -22,6 +22,8 @@ import numpy as np
 from ..memory import Room, in_bytes
 
 DEFAULT_FPS = Fraction(25)  # where a file says nothing
+LEAST_FRAME_BYTES = 8  # of any codec and container, with its entry in the index
+MOST_FRAMES = 1 << 26  # a month at 25 frames a second
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,mxf,"
     "gxf,lxf,wtv,nut,nuv,rm,ivr,dv,ivf,h261,h263,h264,hevc,vvc,m4v,av1,obu,vc1,vc1test,dirac,dnxhd,"
@@ -151,12 +153,13 @@ def header(path: str, tick: Tick, room: Room) -> Header:
 
 
 def _expected(container: Any, stream: Any, fps: Fraction) -> int:
-    announced = _announced(container, stream) or stream.frames
-    if announced:
-        return announced
-    if stream.duration is not None:
-        return round(stream.duration * stream.time_base * fps)
-    return round((container.duration or 0) / 1e6 * fps)
+    """Frames that the header promises, as far as the file has room for them; 0 if it is silent."""
+    expected = _announced(container, stream) or stream.frames
+    if not expected and stream.duration is not None:
+        expected = round(stream.duration * stream.time_base * fps)
+    elif not expected:
+        expected = round((container.duration or 0) / 1e6 * fps)
+    return max(0, min(expected, container.size // LEAST_FRAME_BYTES, MOST_FRAMES))
 
 
 # ----------------------------------------------------------------------------------------- PyAV
