@@ -15,6 +15,7 @@ import logging
 import math
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -211,6 +212,11 @@ class DecodeWorker:
         for line in words:
             _log.debug("decode worker %d: %s", self.pid, line)
         code = self._process.returncode
+        if code == -signal.SIGKILL:
+            return (
+                "the decoder process was killed (SIGKILL), perhaps because memory is full: "
+                "--max-memory and fewer --workers bound what is used"
+            )
         return f"the decoder process died (exit status {code}{', ' + words[-1] if words else ''})"
 
     @property
