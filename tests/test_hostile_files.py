@@ -125,6 +125,12 @@ def attribute_of_none(video: h5py.Group) -> None:
     video.attrs["duration"] = h5py.Empty("<f8")
 
 
+def numbers_for_text(video: h5py.Group) -> None:  # read as text, HDF5 crashes
+    value = np.empty((), h5py.vlen_dtype(np.int64))
+    value[()] = np.arange(2, dtype=np.int64)
+    video.attrs.create("source", value, dtype=h5py.vlen_dtype(np.int64))
+
+
 def attribute_of_text(video: h5py.Group) -> None:
     video.attrs["num_frames"] = "many"
 
@@ -145,6 +151,7 @@ HOSTILE: list[Callable[[h5py.Group], None]] = [
     attribute_of_small_ones,
     attribute_of_none,
     attribute_of_text,
+    numbers_for_text,
 ]
 
 

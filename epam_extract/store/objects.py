@@ -149,9 +149,13 @@ def get_attribute(
 
 
 def get_text(holder: h5py.Group | h5py.Dataset, name: str) -> str:
-    """A text among the attributes; raises as :func:`get_attribute`, OSError if it is no text."""
+    """A text among the attributes; raises as :func:`get_attribute`."""
+    attribute = _single(holder, name)
+    kind = attribute.get_type()
+    if not (isinstance(kind, h5t.TypeStringID) and kind.is_variable_str()):
+        raise ValueError(f"the attribute {name} is no text")  # HDF5 may crash on reading it as one
     value: np.ndarray = np.empty((), h5py.string_dtype())
-    _single(holder, name).read(value, TEXT)
+    attribute.read(value, TEXT)
     return bytes(value[()]).decode("utf-8", "surrogateescape")
 
 
