@@ -203,6 +203,9 @@ class ExtractConfig:
     """Clips per network call; None is 1 on a CPU and 64 on a GPU."""
     workers: int | None = None
     """Videos read at the same time; None is 2 on a CPU and 8 on a GPU."""
+    max_memory: int | None = None
+    """Bytes that the pictures of one video may take; one that needs more fails. None: what this
+    machine, or the cgroup, has left when the run begins."""
     compile: str = "auto"
     """Compile the network: ``auto`` (where it pays, and as the file's was), ``on`` or ``off``."""
 
@@ -218,6 +221,7 @@ class ExtractConfig:
         _rate("image_fps", self.image_fps)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("workers", self.workers, 1)
+        _at_least("max_memory", self.max_memory, 1)
         if not self.features:
             raise ConfigError(f"features must name at least one of {', '.join(FEATURES)}")
         for name in self.features:

@@ -5,16 +5,24 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
+import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from . import errors
-from .errors import EpamExtractError, StoreError
+from .errors import EpamExtractError, MachineError, StoreError
+
+CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL} | (
+    {signal.SIGBUS} if hasattr(signal, "SIGBUS") else set()  # not on Windows
+)
+"""Signals by which a process ends that does what it must not."""
 
 
 def look(name: str, path: Path, **arguments: object) -> Any:
@@ -22,6 +30,8 @@ def look(name: str, path: Path, **arguments: object) -> Any:
 
     Raises:
         StoreError: also where the process dies, since HDF5 crashed.
+        MachineError: something else ended the process, such as want of memory.
+        RuntimeError: nobody foresaw what went wrong in it.
     """
     command = [sys.executable, "-m", "epam_extract.in_child", name, os.fspath(path)]
     package = Path(__file__).parents[1]
@@ -34,15 +44,32 @@ def look(name: str, path: Path, **arguments: object) -> Any:
         check=False,
     )
     if done.returncode:
-        raise StoreError(
-            f"{path}: reading it crashed HDF5 (exit status {done.returncode}), so it is badly "
+        raise _how_it_ended(path, done.returncode)
+    answer = json.loads(done.stdout)
+    if "unforeseen" in answer:
+        raise RuntimeError(answer["unforeseen"]) from RuntimeError(answer["where"])
+    if "error" in answer:
+        raise getattr(errors, answer["error"])(answer["message"])
+    return answer["result"]
+
+
+def _how_it_ended(path: Path, status: int) -> EpamExtractError:
+    """What a process that gave no answer died of."""
+    if -status in CRASHES:
+        return StoreError(
+            f"{path}: reading it crashed HDF5 ({signal.Signals(-status).name}), so it is badly "
             "damaged. Restore it from a copy, or delete it and run again."
         )
-    answer = json.loads(done.stdout)
-    if "error" in answer:
-        kind = getattr(errors, answer["error"], StoreError)
-        raise kind(answer["message"])
-    return answer["result"]
+    if -status == signal.SIGKILL:
+        return MachineError(
+            f"{path}: the process that read it was killed (SIGKILL), perhaps because memory is "
+            "full; the file was not changed by that. Free memory and run the same command again."
+        )
+    how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
+    return MachineError(
+        f"{path}: the process that read it was ended {how}, and said nothing of the file; run the "
+        "same command again"
+    )
 
 
 def _verify(path: Path, *, videos: str | None) -> object:
@@ -55,10 +82,11 @@ def _verify(path: Path, *, videos: str | None) -> object:
     return {"problems": problems, "uncovered": uncovered(path)}
 
 
-def _describe(path: Path) -> object:
+def _describe(path: Path, *, most_rows: int | None) -> object:
     from .store.describe import describe
 
-    return describe(path)
+    gc.disable()  # nothing to find among 10,000 videos, and a tenth of the time to look
+    return describe(path, most_rows=most_rows)
 
 
 def _repair(path: Path, *, problems: list[dict[str, Any]]) -> object:
@@ -101,6 +129,12 @@ def main() -> None:
         answer: dict[str, object] = {"result": TASKS[name](Path(path), **json.loads(arguments))}
     except EpamExtractError as error:
         answer = {"error": type(error).__name__, "message": str(error)}
+    except MemoryError:
+        message = f"{path}: there is not enough memory to look at it"
+        answer = {"error": MachineError.__name__, "message": message}
+    except Exception as error:
+        what = f"{path}: {type(error).__name__}: {error}"
+        answer = {"unforeseen": what, "where": traceback.format_exc()}
     sys.stdout.write(json.dumps(answer))
 
 

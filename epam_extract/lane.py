@@ -19,6 +19,7 @@ from .concurrency import Budget, Meter, map_ahead
 from .config import PIECE_FRAMES, ExtractConfig, WindowConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
 from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
+from .memory import Room, available_memory
 from .pose import MEMORY_FRAMES, PersonLinker, PoseEstimator
 from .records import Clip, FramePiece, PoseTrack, Segment, Video, VideoFailure, concatenate
 from .video import OpenVideo, OpenView, open_video
@@ -125,6 +126,8 @@ class Lane:
     """Bytes of whole frames."""
     meter: Meter
     stop: threading.Event
+    available: int = field(default_factory=available_memory)
+    """Bytes of memory that there were at the start."""
     keypoints: KeypointFile | None = None
     matches: Matches | None = None
     """Which videos have keypoints in that file."""
@@ -155,11 +158,13 @@ class Lane:
 
     def _read(self, job: Job) -> Iterator[Event]:
         config = self.config
-        with self._open(job) as opened:
+        room = Room(
+            config.max_memory or self.available, config.windows.span, READER_PIECES + self.depth
+        )
+        with self._open(job, room) as opened:
             (size, mtime_ns), header = opened.stamp, opened.header
             yield VideoStarted(job, job.path, size, mtime_ns, header.frames)
-            ahead = frames_per_piece(header.height, header.width) * (READER_PIECES + self.depth)
-            frames = min(config.windows.span + ahead, max(header.frames, 1))
+            frames = room.alive(header.height, header.width, header.frames)
             people = self._people(job, opened)
             with self.budget.hold(frames * header.height * header.width * 3):
                 if config.crop == "video" or config.windows.grid == "single":
@@ -172,7 +177,7 @@ class Lane:
                     windows = plan_windows(opened.video.num_frames, config.windows)
                     yield VideoEnded(replace(opened.video, segment=job.segment), windows)
 
-    def _open(self, job: Job) -> OpenVideo | OpenView:
+    def _open(self, job: Job, room: Room) -> OpenVideo | OpenView:
         config = self.config
         return open_video(
             job.path,
@@ -181,6 +186,7 @@ class Lane:
             fps=config.frame_rate,
             decoder=config.decoder,
             image_fps=config.image_rate,
+            room=room,
         )
 
     def _people(self, job: Job, opened: OpenVideo | OpenView) -> People:

@@ -25,7 +25,8 @@ from .config import (
 )
 from .errors import EpamExtractError, MachineError
 from .lane import Job
-from .progress import Progress, counted, in_bytes
+from .memory import in_bytes
+from .progress import Progress, counted
 from .records import Plan, Segment, VideoFailure, file_stamp
 from .store import StoredVideos, StoreWriter
 from .video import FoundVideo, Header, read_header

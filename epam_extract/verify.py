@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import StoreError
 from .records import file_stamp
-from .store.hdf5 import BROKEN, first_line, is_complete, walk
+from .store.hdf5 import BROKEN, first_line, has_checksum, walk_through
 from .store.layout import (
     ROWS,
     TRACKS,
@@ -21,7 +21,6 @@ from .store.layout import (
     finite,
     run_on,
 )
-from .store.objects import attribute_names
 from .store.reader import FeatureFile
 from .store.stored import StoredVideo
 
@@ -91,13 +90,9 @@ def uncovered(path: Path) -> int:
 
     Earlier versions wrote none, so that nobody could tell if one of these attributes changed.
     """
-    with FeatureFile(path) as store:
-        missing = int("attributes_checksum" not in store.attributes)
-        with store.reading() as h5:
-            for _, group in walk(h5, damaged={}):
-                if is_complete(group):
-                    missing += "attributes_checksum" not in attribute_names(group)
-    return missing
+    with FeatureFile(path) as store, store.reading() as h5:
+        groups = [group for _, group, complete in walk_through(h5, damaged={}) if complete]
+        return sum(not has_checksum(holder) for holder in (h5, *groups))
 
 
 def _file_problems(store: FeatureFile) -> list[Problem]:

@@ -35,13 +35,16 @@ def write_network(
     width: int | str = 64,
     channels: int = 3,
     extra_inputs: Sequence[str] = (),
+    external: str = "",
+    domain: str = "",
     fixed_inside: bool = False,
     label: str = "graph",
 ) -> Path:
     """Write a network that takes (batch, channels, height, width) float32.
 
-    ``fixed_inside`` makes any batch but one fail at run time, whatever the input says; ``label`` is
-    a name inside the file.
+    ``external`` names the file that holds the first output's constant, which is not written;
+    ``domain`` is that of the operators that add it. ``fixed_inside`` makes any batch but one fail
+    at run time, whatever the input says; ``label`` is a name inside the file.
     """
     nodes = [
         _node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0)  # (N,)
@@ -60,7 +63,7 @@ def write_network(
         name = output.name
         tensors += [
             _tensor(f"{name}_axes", axes.astype(np.int64)),
-            _tensor(f"{name}_constant", constant),
+            _tensor(f"{name}_constant", constant, external),
             _tensor(f"{name}_slope", np.asarray(slope, np.float32)),
         ]
         whole = output.constant.dtype.kind == "i"
@@ -71,8 +74,10 @@ def write_network(
                 "Add",
                 [f"{name}_change", f"{name}_constant"],
                 [f"{name}_float" if whole else name],
+                domain=domain,
             ),
         ]
+        external = ""
         if whole:
             nodes.append(_node("Cast", [f"{name}_float"], [name], to=INT64))
         shape = [batch, *output.constant.shape]
@@ -108,19 +113,30 @@ def _bytes(field: int, value: bytes) -> bytes:
     return _varint(field << 3 | 2) + _varint(len(value)) + value
 
 
-def _tensor(name: str, array: np.ndarray) -> bytes:
+def _tensor(name: str, array: np.ndarray, external: str = "") -> bytes:
     kind = INT64 if array.dtype == np.int64 else FLOAT
     dims = b"".join(_int(1, n) for n in array.shape)
     raw = struct.pack(f"<{array.size}{'q' if kind == INT64 else 'f'}", *array.ravel().tolist())
-    return dims + _int(2, kind) + _bytes(8, name.encode()) + _bytes(9, raw)
+    start = dims + _int(2, kind) + _bytes(8, name.encode())
+    if external:
+        where = _bytes(1, b"location") + _bytes(2, external.encode())
+        return start + _bytes(13, where) + _int(14, 1)
+    return start + _bytes(9, raw)
 
 
 def _node(
-    kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: int | list[int]
+    kind: str,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    *,
+    domain: str = "",
+    **attributes: int | list[int],
 ) -> bytes:
     parts = [_bytes(1, name.encode()) for name in inputs]
     parts += [_bytes(2, name.encode()) for name in outputs]
     parts.append(_bytes(4, kind.encode()))
+    if domain:
+        parts.append(_bytes(7, domain.encode()))
     for name, value in attributes.items():
         if isinstance(value, int):
             body = _int(3, value) + _int(20, 2)

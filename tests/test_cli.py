@@ -169,6 +169,7 @@ def test_every_option_reaches_the_config(pipeline: Pipeline, tmp_path: Path) -> 
         "--device": "cuda:1",
         "--batch-size": "32",
         "--workers": "6",
+        "--max-memory": "8GB",
         "--compile": "off",
         "--decoder": "pyav",
     }
@@ -194,6 +195,7 @@ def test_every_option_reaches_the_config(pipeline: Pipeline, tmp_path: Path) -> 
     assert (config.stored_dtype, config.compression) == ("f32", "lzf")
     assert (config.precision, config.device, config.decoder) == ("bf16", "cuda:1", "pyav")
     assert (config.batch_size, config.workers, config.compile) == (32, 6, "off")
+    assert config.max_memory == 8_000_000_000
 
 
 def test_demo_is_bundled_pose_and_seeded_weights(pipeline: Pipeline) -> None:
@@ -488,6 +490,7 @@ CONTENTS: dict[str, Any] = {
         "seconds": 7.6,
         "person_share": 0.0,
         "clipped": 3,
+        "uncovered": 1,
     },
     "arrays": {"rgb_pooled": {"shape": ["windows", 432], "dtype": "float32"}},
     "videos": [
@@ -530,7 +533,8 @@ CONTENTS: dict[str, Any] = {
 def test_info_prints_tables_or_json(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     here(monkeypatch)
     monkeypatch.setattr(
-        "epam_extract.store.describe.describe", lambda path: {**CONTENTS, "path": str(path)}
+        "epam_extract.store.describe.describe",
+        lambda path, *, most_rows: {**CONTENTS, "path": str(path)},
     )
     told = run("info", "my f.h5").stdout
     rows = [line.split() for line in told.splitlines()]
@@ -541,6 +545,7 @@ def test_info_prints_tables_or_json(pipeline: Pipeline, monkeypatch: pytest.Monk
     assert " ".join(half.split()) == "half 2 32 1 h 00 min 1920x1080 - - not complete"
     assert "1 complete, 1 not complete yet, 1 failed" in told
     assert "61 of 74 frames decoded" in told
+    assert "without checksums of the attributes" in " ".join(told.split())
     assert "mode local, pose (name p.onnx, sha256 abababababab)" in told
     assert "stride 16, features full+pooled" in told
     assert json.loads(run("info", "my f.h5", "--json").stdout)["path"] == "my f.h5"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -13,9 +14,11 @@ import h5py
 import numpy as np
 import pytest
 from faulty_disk import folder_in_memory
+from rich.console import Console
 from test_store import HEADER, begin, make_rows, make_track, make_video, write_video
 
 from epam_extract.errors import EpamExtractError, StoreError, VideoError
+from epam_extract.progress.contents import info_report
 from epam_extract.store import FeatureStore, StoredVideo, StoreWriter
 from epam_extract.store.describe import describe
 from epam_extract.store.reader import FeatureFile
@@ -111,8 +114,22 @@ def attribute_of_many(video: h5py.Group) -> None:
     video.attrs["num_windows"] = np.arange(3)
 
 
+def attribute_of_one(video: h5py.Group) -> None:
+    video.attrs["num_windows"] = np.array([2])
+
+
+def attribute_of_small_ones(video: h5py.Group) -> None:  # as long as one large one
+    video.attrs["num_windows"] = np.arange(8, dtype=np.int8)
+
+
 def attribute_of_none(video: h5py.Group) -> None:
     video.attrs["duration"] = h5py.Empty("<f8")
+
+
+def numbers_for_text(video: h5py.Group) -> None:  # read as text, HDF5 crashes
+    value = np.empty((), h5py.vlen_dtype(np.int64))
+    value[()] = np.arange(2, dtype=np.int64)
+    video.attrs.create("source", value, dtype=h5py.vlen_dtype(np.int64))
 
 
 def attribute_of_text(video: h5py.Group) -> None:
@@ -131,8 +148,11 @@ HOSTILE: list[Callable[[h5py.Group], None]] = [
     texts_for_numbers,
     filter_of_others,
     attribute_of_many,
+    attribute_of_one,
+    attribute_of_small_ones,
     attribute_of_none,
     attribute_of_text,
+    numbers_for_text,
 ]
 
 
@@ -289,12 +309,53 @@ def test_a_changed_attribute_is_found(path: Path) -> None:
         assert verify(path) == []
 
 
+@pytest.mark.parametrize(
+    "put",
+    [
+        lambda video, name, secret: video.create_dataset(
+            name, (1, 16, 17, 2), "<f4", external=[(secret, 0, h5py.h5f.UNLIMITED)]
+        ),
+        lambda video, name, _: video.__setitem__(name, h5py.SoftLink(f"/videos/a/{name}")),
+        lambda video, name, _: video.create_dataset(
+            name, (1 << 20, 1 << 20, 17, 2), "<f4", chunks=(1, 16, 17, 2)
+        ),
+        lambda video, name, _: None,
+    ],
+    ids=["external", "link", "huge", "missing"],
+)
+@pytest.mark.parametrize("name", ["keypoints", "keypoint_scores"])
+def test_keypoints_to_go_on_with_lie_in_the_file(
+    put: Callable[[h5py.Group, str, str], object], name: str, path: Path
+) -> None:
+    with StoreWriter(path, HEADER) as store:
+        assert store.keypoints("half", range(4, 9)).keypoints.shape[1:] == (5, 17, 2)
+    with h5py.File(path, "r+") as h5:
+        del h5["videos/half"][name]
+        put(h5["videos/half"], name, os.fspath(path.with_name("secret")))
+    with (
+        StoreWriter(path, HEADER) as store,
+        pytest.raises(StoreError, match="a part of it is damaged"),
+    ):
+        store.keypoints("half", range(4, 9))
+
+
+def shown(contents: dict[str, object]) -> str:
+    """What ``info`` prints, on one line."""
+    console = Console(width=200, file=io.StringIO())
+    console.print(info_report(contents))
+    return " ".join(console.file.getvalue().split())  # type: ignore[attr-defined]
+
+
 def test_older_files_without_checksums_of_attributes_are_read_and_told(path: Path) -> None:
     assert uncovered(path) == 0
     with h5py.File(path, "r+") as h5:
         for holder in (h5, h5["videos/a"]):
             del holder.attrs["attributes_checksum"]
     assert uncovered(path) == 2
+    whole = describe(path)
+    assert whole["totals"]["uncovered"] == 2  # type: ignore[index]
+    assert not whole["videos"][0]["covered"] and whole["videos"][1]["covered"]  # type: ignore[index]
+    assert "without checksums of the attributes" in shown(whole)
     assert verify(path) == []
     with FeatureStore(path) as store:
         assert store.ids == ["a", "b"]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -88,6 +91,34 @@ def test_what_a_killed_copy_left_is_removed_in_time(tmp_path: Path, data_folder:
     assert not old.exists()
     assert new.exists()
     assert [one.path.name for one in installed.installed()] == ["a.pth"]
+
+
+def test_a_killed_copy_installs_nothing_and_is_begun_again(
+    tmp_path: Path, data_folder: Path
+) -> None:
+    source = make(tmp_path / "a.pth", b"0123456789" * 1000)
+    code = """
+import os, signal, sys
+from pathlib import Path
+from epam_extract import installed
+def half(data, out):
+    out.write(data.read()[:5000])
+    out.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+installed.shutil.copyfileobj = half
+installed.platformdirs.user_data_path = lambda *_, **__: Path(sys.argv[1])
+installed.add(Path(sys.argv[2]), check=print)
+"""
+    command = [sys.executable, "-c", code, str(data_folder.parent), str(source)]
+    where = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, env=where, stdout=subprocess.DEVNULL, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = data_folder.iterdir()
+    assert left.stat().st_size == 5000
+    assert installed.installed() == [] and default() is None
+    added = add(source, check=fine)
+    assert added.path.read_bytes() == source.read_bytes()
+    assert [one.path for one in installed.installed()] == [added.path] == [default()]
 
 
 def test_a_copy_that_breaks_off_leaves_nothing_behind(

@@ -13,7 +13,7 @@ PACKAGE = Path(epam_extract.__file__).parent
 LEVELS = [
     {"errors": "errors"},
     {"config": "config"},
-    {"records": "records"},
+    {"records": "records", "memory": "memory"},
     # Stages: modules of one stage may import each other, stages may not.
     {
         "video": "video",

@@ -15,6 +15,7 @@ from epam_extract.pose import models as pose_models
 from epam_extract.pose.models import (
     cache_folder,
     download_models,
+    ensure,
     list_models,
     model_files,
 )
@@ -129,6 +130,29 @@ def test_every_pinned_name_is_one_of_rtmlibs() -> None:
     names = {file.name for file in list_models()}
     assert set(pose_models.PINNED) <= names
     assert all(len(digest) == 64 for digest in pose_models.PINNED.values())
+
+
+FETCHED = {file.name: file for file in list_models() if file.url is not None}
+
+
+@pytest.mark.parametrize("name", FETCHED)
+def test_every_model_that_is_fetched_is_checked(name, tmp_path, monkeypatch) -> None:
+    """Against the digest that is known, or else that of its first use."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (file,) = {one for one in list_models() if one.name == name and one.mode == FETCHED[name].mode}
+    file.path.parent.mkdir(parents=True)
+    file.path.write_bytes(b"the first")
+    if name in pose_models.PINNED:
+        with pytest.raises(PoseModelError, match=f"expected {pose_models.PINNED[name]}"):
+            ensure(file)
+        return
+    assert file.mode.startswith("rtmo")
+    assert ensure(file) == file.path
+    assert file.record.read_text() == f"{download.sha256(file.path)}  {name}\n"
+    ensure(file)
+    file.path.write_bytes(b"another")
+    with pytest.raises(PoseModelError, match=r"its SHA-256 is .* expected"):
+        ensure(file)
 
 
 def test_the_first_file_used_is_the_one_that_is_kept_to(site) -> None:

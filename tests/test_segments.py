@@ -18,6 +18,7 @@ from epam_extract.errors import ConfigError, ProbeError
 from epam_extract.exchange import export_features
 from epam_extract.exchange.labels import stored_labels
 from epam_extract.exchange.segments import NamedSegment, find_segments, read_segments
+from epam_extract.memory import Room
 from epam_extract.pipeline import extract_features
 from epam_extract.progress import Progress
 from epam_extract.progress.contents import info_report
@@ -236,7 +237,7 @@ def test_nothing_before_the_keyframe_is_decoded(clips: Path) -> None:
     path = clips / "sub" / "long.mp4"
     with OpenView(path, "v", segment=Segment(9, 9.5)) as view:
         choice = view._choice
-    decoder = PyavDecoder(str(path), lambda: None)
+    decoder = PyavDecoder(str(path), lambda: None, Room(10**9))
     assert [number_of(frame) for frame in decoder.chosen(choice)] == list(range(225, 238))
     assert decoder._packets < 40  # of 250: the first, those of one GOP, and what is reordered
     decoder.close()

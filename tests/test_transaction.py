@@ -578,6 +578,23 @@ def test_one_file_has_one_writer_whatever_its_names(tmp_path: Path) -> None:
             change(file, 0)
 
 
+def test_a_file_of_several_names_is_not_written(tmp_path: Path, states: list[bytes]) -> None:
+    """Its journal lies beside one of them, and the others may be somebody's backup."""
+    path = tmp_path / "toy"
+    path.write_bytes(states[0])
+    (tmp_path / "backup").hardlink_to(path)
+    for name in ("toy", "backup"):
+        with pytest.raises(StoreError, match="one file with 2 names"):
+            open_toy(tmp_path / name)
+    assert {file.name for file in tmp_path.iterdir()} == {"toy", "backup"}
+    copy = tmp_path / "copy"
+    copy.write_bytes(path.read_bytes())
+    copy.replace(path)
+    with open_toy(path) as file, file.transaction():
+        change(file, 0)
+    assert (tmp_path / "backup").read_bytes() == states[0]
+
+
 @pytest.mark.parametrize("deed", ["deleted", "moved", "replaced by another file"])
 def test_a_file_that_is_not_in_its_place_any_more_ends_the_writing(
     tmp_path: Path, deed: str

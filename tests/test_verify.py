@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -28,7 +27,6 @@ from test_store import (
     write_video,
 )
 
-from epam_extract import in_child
 from epam_extract.errors import ConfigError, StoreError, StoreMismatch
 from epam_extract.records import Video, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
@@ -230,6 +228,7 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
         "seconds": pytest.approx(3.2),
         "person_share": pytest.approx(np.mean([row["person_share"] for row in done(whole)])),
         "clipped": 0,
+        "uncovered": 0,
     }
     assert [row["id"] for row in whole["videos"]] == ["a", "a/b", "c", "d e/ü", "half"]
     assert whole["videos"][0] == {
@@ -243,6 +242,7 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
         "width": 160,
         "person_share": pytest.approx(make_rows("a", 0, 2)["person"].mean()),
         "clipped": 0,
+        "covered": True,
         "notes": "",
         "label": "",
         "source": "/videos/a.mp4",
@@ -254,6 +254,9 @@ def test_describe_says_what_is_in_the_file(path: Path) -> None:
     assert whole["arrays"]["rgb_pooled"] == {"shape": ["windows", 432], "dtype": "float32"}
     assert whole["arrays"]["keypoints"]["shape"] == ["people", "frames", 17, 2]
     assert whole["bytes"] == path.stat().st_size
+    few = describe(path, most_rows=2)
+    assert few["videos"] == whole["videos"][:2]
+    assert {**few, "videos": whole["videos"]} == whole
 
 
 def done(whole: dict) -> list[dict]:
@@ -267,22 +270,6 @@ def test_describe_works_while_a_run_writes(path: Path) -> None:
         store.commit()
         assert describe(path)["totals"]["videos"] == 5
         assert verify(path) == []
-
-
-@pytest.mark.slow
-def test_a_file_on_which_hdf5_crashes_is_reported(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert in_child.look("verify", path, videos=None) == {"problems": [], "uncovered": 0}
-    assert in_child.look("describe", path) == json.loads(json.dumps(describe(path)))
-    with pytest.raises(StoreError, match="no such file"):
-        in_child.look("describe", path.with_name("none.h5"))
-    crashing = path.with_name("python")
-    crashing.write_text(f"#!{sys.executable}\nimport os; os.kill(os.getpid(), 11)\n")
-    monkeypatch.setattr(in_child.sys, "executable", str(crashing))
-    crashing.chmod(0o755)
-    with pytest.raises(StoreError, match=r"crashed HDF5 \(exit status -11\)"):
-        in_child.look("verify", path, videos=None)
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from epam_extract.errors import ConfigError, DecodeError, MachineError, ProbeError
+from epam_extract.memory import Room
 from epam_extract.records import Video
 from epam_extract.video import (
     close_workers,
@@ -384,7 +385,7 @@ def test_decord_needs_no_look_at_every_packet_where_the_index_says_enough(
     sample: Callable[[str], Path],
 ) -> None:
     def by_index(name: str) -> decode.Measured | None:
-        return decode.PyavDecoder(str(sample(name)), lambda: None).by_index()
+        return decode.PyavDecoder(str(sample(name)), lambda: None, Room(10**9)).by_index()
 
     for name in ("h264.mp4", "h264_b.mp4", "ntsc.mp4", "late.mp4", "one.mp4"):
         found, measured = by_index(name), probe(sample(name), "x")
@@ -455,7 +456,7 @@ def test_pieces_stay_right_for_as_long_as_they_are_held(sample: Callable[[str], 
 
 def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Path]) -> None:
     with worker_pool.borrowed() as process:
-        process.open(sample("long.mp4"), "pyav", stall_seconds=20)
+        process.open(sample("long.mp4"), "pyav", stall_seconds=20, room=Room(10**9))
         beats_before = int(process._beats[0])
         shown = process.read(wanted=0, piece_frames=4, slots=worker_pool.SLOTS, stall_seconds=20)
         next(shown)
@@ -560,14 +561,22 @@ decode_worker.serve()
     close_workers()
 
 
+KILL = "__import__('os').kill(__import__('os').getpid(), 9)"
+TOLD = {
+    CRASH: "were read, then the decoder process died",
+    KILL: r"then the decoder process was killed \(SIGKILL\), perhaps because memory is full",
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [1, 2, 3])
+@pytest.mark.parametrize(("kills", "crash"), [(1, CRASH), (2, CRASH), (3, CRASH), (3, KILL)])
 def test_a_worker_that_is_killed_is_no_fault_of_the_video(
     sample: Callable[[str], Path],
     broken_worker: Callable[..., None],
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
     kills: int,
+    crash: str,
 ) -> None:
     """Two more workers go on where it died; the video is to blame when three died in a row."""
     count = tmp_path / "kills"
@@ -576,14 +585,14 @@ def test_a_worker_that_is_killed_is_no_fault_of_the_video(
             path = __import__('pathlib').Path({str(count)!r})
             if len(path.read_text()) < {kills}:
                 path.write_text(path.read_text() + "x")
-                {CRASH}"""
+                {crash}"""
     broken_worker("PyavDecoder.frames", die.strip(), at=2)
     found = probe(sample("long.mp4"), "x")
     if kills < frames.ATTEMPTS:
         assert numbers(found) == list(range(100))
         assert caplog.text.count("another one is tried") == kills
     else:
-        with pytest.raises(DecodeError, match="were read, then the decoder process died"):
+        with pytest.raises(DecodeError, match=TOLD[crash]):
             numbers(found)
 
 

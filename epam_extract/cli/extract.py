@@ -17,6 +17,7 @@ from ..config import (
     WindowConfig,
 )
 from ..errors import ConfigError
+from ..memory import to_bytes
 from .common import (
     AGAIN,
     MACHINES,
@@ -147,6 +148,10 @@ def extract(
         Number,
         option(SPEED, "Videos read in parallel. Default: by device.", envvar="EPAM_WORKERS"),
     ] = ExtractConfig.workers,
+    max_memory: Annotated[
+        str | None,
+        option(SPEED, "Most for one video's pictures, as 8GB; else what there is.", metavar="SIZE"),
+    ] = None,
     compile_network: Annotated[
         str, option(SPEED, "auto, on, off; compile the network.", "--compile", metavar="NAME")
     ] = ExtractConfig.compile,
@@ -225,6 +230,7 @@ def extract(
             device=device,
             batch_size=batch_size,
             workers=workers,
+            max_memory=None if max_memory is None else to_bytes(max_memory),
             compile=compile_network,
         )
         sources, list_file = where_videos_are(sources or [], list_file)

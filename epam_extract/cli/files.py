@@ -96,10 +96,10 @@ def info(
     """Show what a feature file contains, even while a run is writing it."""
     with one_line_errors():
         from ..in_child import look
-        from ..progress.contents import info_report
+        from ..progress.contents import ROWS, info_report
         from ..progress.reports import show
 
-        contents = look("describe", file)
+        contents = look("describe", file, most_rows=None if as_json else ROWS)
         if as_json:
             typer.echo(json.dumps(contents, indent=2))
         else:
@@ -124,7 +124,7 @@ def verify(
     with one_line_errors():
         from ..in_child import look
         from ..progress import counted
-        from ..progress.contents import problem_table
+        from ..progress.contents import UNCOVERED, problem_table
         from ..progress.reports import show
         from ..verify import Problem
 
@@ -138,10 +138,8 @@ def verify(
             typer.echo(json.dumps({**answer, "dropped": dropped, "left": len(left)}, indent=2))
             raise typer.Exit(1 if left else 0)
         if answer["uncovered"]:
-            say(
-                f"{file}: an earlier version wrote it, or a part of it, without checksums of the "
-                "attributes: a change in them would not be noticed"
-            )
+            say(f"{file}: {UNCOVERED}")
+        problems = [Problem(**problem) for problem in found]
         if not problems:
             say(f"{file}: all is well")
             return

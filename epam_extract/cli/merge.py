@@ -27,7 +27,8 @@ def merge(
     with one_line_errors():
         from ..cluster.shards import missing_parts
         from ..in_child import look
-        from ..progress import counted, in_bytes
+        from ..memory import in_bytes
+        from ..progress import counted
         from ..runner import DONE, SOME_FAILED
         from ..store.merge import merge_parts
 

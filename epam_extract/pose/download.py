@@ -97,12 +97,13 @@ def place(archive: Path, target: Path, *, expected: str | None) -> str | None:
     return reason
 
 
-def sha256(path: Path) -> str:
-    """The digest of a file's content, in hexadecimal."""
+def sha256(*paths: Path) -> str:
+    """The digest of a file's content, or of several one after the other, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(BLOCK):
+                digest.update(block)
     return digest.hexdigest()
 
 

@@ -20,7 +20,6 @@ rtmo   (N, D, 5) and (N, D, 17, 3)                                         BGR 0
 from __future__ import annotations
 
 import functools
-import hashlib
 import mmap
 import os
 import re
@@ -34,6 +33,8 @@ import numpy as np
 
 from ..config import NUM_KEYPOINTS
 from ..errors import PoseModelError
+from .download import sha256
+from .onnx_file import external_files
 
 KINDS = {
     "yolox": "a YOLOX detector",
@@ -96,14 +97,13 @@ class Network:
             yield where, [_as_float32(output[:size]) for output in outputs]
 
     def describe(self) -> dict[str, object]:
-        """JSON-ready identity: name, SHA-256 of the file, kind, input width and height."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        """JSON-ready identity: name, SHA-256 of the file, kind, input width and height.
+
+        The digest goes on over the files that hold its numbers, where the model has such.
+        """
         return {
             "name": self.path.name,
-            "sha256": digest.hexdigest(),
+            "sha256": sha256(self.path, *external_files(self.path)),
             "kind": self.kind,
             "input": [self.width, self.height],
         }
@@ -165,6 +165,13 @@ def open_network(
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "no such file"
         raise PoseModelError(f"{option} {path}: {what}. Expected the ONNX file of {expected}")
+    try:
+        external_files(path)
+    except (OSError, ValueError) as error:
+        raise PoseModelError(
+            f"{option} {path}: is no ONNX network ({error}). Expected the file of {expected}; "
+            "delete a damaged download and start again"
+        ) from error
     session = _open_session(path, option, expected, device, threads)
     inputs, outputs = session.get_inputs(), session.get_outputs()
     graph = " -> ".join(", ".join(f"{i.name} {_shape(i)}" for i in io) for io in (inputs, outputs))

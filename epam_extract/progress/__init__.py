@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from threading import RLock
 from types import TracebackType
 
+from ..memory import in_bytes
 from ..records import Plan, StageLoad, Summary, VideoFailure
 
 log = logging.getLogger(__name__)
@@ -203,17 +204,6 @@ class Tally(Progress):
 def escaped(text: str) -> str:
     """``text`` on one line and without what a terminal would obey, such as colours in a name."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def in_bytes(count: float) -> str:
-    """``1.4 GB``: bytes as disks count them, in thousands."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(count) < 999.5:
-            return (
-                f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
-            )
-        count /= 1000
-    return f"{count:.1f} TB"
 
 
 def in_time(seconds: float) -> str:

@@ -10,12 +10,17 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from . import counted, escaped, in_bytes, in_time
+from ..memory import in_bytes
+from . import counted, escaped, in_time
 
 NAME_WIDTH = 14  # of the videos' column, at least
 COLUMNS = {"windows": 0, "frames": 60, "duration": 70, "picture": 90, "fps": 90, "person": 50}
 """Columns of the table of videos, and the width of a terminal that each of them needs."""
 ROWS = 500  # of the table of videos; laying out 10,000 takes rich longer than reading them
+UNCOVERED = (
+    "an earlier version wrote it, or a part of it, without checksums of the attributes: a change "
+    "in them would not be noticed"
+)
 
 
 def info_report(contents: Mapping[str, Any]) -> RenderableType:
@@ -23,7 +28,8 @@ def info_report(contents: Mapping[str, Any]) -> RenderableType:
     parts: list[RenderableType] = [_provenance(contents)]
     if contents["videos"]:
         parts.append(_VideoTable(contents))
-        left = len(contents["videos"]) - ROWS
+        totals = contents["totals"]
+        left = totals["videos"] + totals["incomplete"] - ROWS
         if left > 0:
             parts.append(Text(f"  and {counted(left, 'more video')}: --json lists all of them"))
     for name, rows in (("Failed", contents["failures"]), ("Damaged", contents["damaged"])):
@@ -81,6 +87,8 @@ def _provenance(contents: Mapping[str, Any]) -> RenderableType:
     }
     if totals["clipped"]:
         rows["clipped"] = f"{counted(totals['clipped'], 'value')} beyond float16's range"
+    if totals["uncovered"]:
+        rows["checksums"] = UNCOVERED
     for name, words in rows.items():
         grid.add_row(name, Text(escaped(words)))
     return grid

@@ -24,8 +24,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..errors import ConfigError
+from ..memory import in_bytes
 from ..records import Summary
-from . import escaped, in_bytes, in_rate, in_time
+from . import escaped, in_rate, in_time
 from .lines import Display, JsonLines, PlainLines, TqdmBar
 
 BARS_WIDTH = 72  # of a terminal; in a narrower one there are names and numbers alone

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
+from ..memory import in_bytes
 from ..records import Plan, StageLoad, Summary, VideoFailure
-from . import Tally, counted, escaped, in_bytes, in_rate, in_time, in_words
+from . import Tally, counted, escaped, in_rate, in_time, in_words
 
 if TYPE_CHECKING:
     from tqdm import tqdm

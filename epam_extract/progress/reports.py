@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
+from ..memory import in_bytes
 from ..records import BenchReport, Summary, VideoFailure
-from . import counted, escaped, in_bytes, in_rate, in_time
+from . import counted, escaped, in_rate, in_time
 
 WIDTH = 120  # of a log or a pipe, which have none of their own
 

@@ -15,7 +15,8 @@ from ..config import as_fraction
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
 from ..in_child import look
-from ..progress import SILENT, Progress, counted, in_bytes, in_time
+from ..memory import in_bytes
+from ..progress import SILENT, Progress, counted, in_time
 from ..store import FeatureStore
 from ..video import find_videos
 from .details import STRIP_HEIGHT, Details, add_pictures, describe_video
@@ -60,7 +61,8 @@ def write_report(
     """
     check_out(file, out)
     template = _template()
-    contents = look("describe", file)  # HDF5 can crash on a damaged file: not in this process
+    # HDF5 can crash on a damaged file: not in this process
+    contents = look("describe", file, most_rows=0)
     events = (
         {}
         if annotations is None

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from .hdf5 import BROKEN, first_line, is_complete, read_progress, walk
+from .hdf5 import BROKEN, first_line, has_checksum, read_progress, video_group, walk_through
 from .layout import ROWS, TRACKS, VIDEO_ATTRIBUTES, feature_specs
-from .objects import attribute_names, get_attribute, get_text
+from .objects import get_attribute, get_text
 from .reader import FeatureFile
 
-SHOWN = {
-    **{name: VIDEO_ATTRIBUTES[name] for name in ("duration", "fps_num", "fps_den", "height")},
-    **{name: VIDEO_ATTRIBUTES[name] for name in ("width", "num_windows", "num_frames", "source")},
+ADDED_UP: dict[str, type] = {
+    **{name: VIDEO_ATTRIBUTES[name] for name in ("duration", "num_windows", "num_frames")},
     "person_share": float,
     "clipped": int,
+}
+SHOWN = {
+    **{name: VIDEO_ATTRIBUTES[name] for name in ("fps_num", "fps_den", "height", "width")},
+    "source": str,
     "notes": str,
     "label": str,
 }
-"""Attributes of a video that ``info`` shows, where they are there."""
+"""Attributes of a video that ``info`` shows, where they are there, beside those it adds up."""
 READERS: dict[type, Callable[[h5py.Group, str], object]] = {
     int: lambda group, name: int(get_attribute(group, name)),
     float: lambda group, name: float(get_attribute(group, name, np.float64)),
@@ -29,17 +33,20 @@ READERS: dict[type, Callable[[h5py.Group, str], object]] = {
 }
 
 
-def describe(path: Path) -> dict[str, object]:
+def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
     """What is in the file, JSON-ready; it may be written meanwhile.
 
     ``videos`` is a list of dicts: id, complete, windows, frames, seconds, fps, height, width,
-    person_share, clipped, notes, label, source. ``totals`` adds them up.
+    person_share, clipped, covered (its attributes have a checksum, as earlier versions gave them
+    none), notes, label, source; at most ``most_rows``. ``totals`` adds all of them up.
 
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
     """
     with FeatureFile(path) as store:
-        rows, damaged = _rows(store)
+        rows, damaged = _rows(store, most_rows)
+        with store.reading() as h5:
+            uncovered = int(not has_checksum(h5))
         done = [row for row in rows if row["complete"]]
         frames = sum(int(str(row["frames"])) for row in done)
         shares = [float(str(row["person_share"] or 0)) * int(str(row["windows"])) for row in done]
@@ -61,9 +68,10 @@ def describe(path: Path) -> dict[str, object]:
                 "seconds": sum(float(str(row["seconds"] or 0)) for row in done),
                 "person_share": sum(shares) / windows if windows else None,
                 "clipped": sum(int(str(row["clipped"])) for row in done),
+                "uncovered": uncovered + sum(not row["covered"] for row in done),
             },
             "arrays": _arrays(store),
-            "videos": rows,
+            "videos": [row for row in rows if "source" in row],
             "failures": [
                 {"id": video_id, "stage": failure.stage, "message": failure.message}
                 for video_id, failure in store.failures.items()
@@ -72,43 +80,68 @@ def describe(path: Path) -> dict[str, object]:
         }
 
 
-def _rows(store: FeatureFile) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """A row for each video, by id; and what is damaged, with the reason."""
-    rows: list[dict[str, object]] = []
+def _rows(store: FeatureFile, most: int | None) -> tuple[list[dict[str, object]], dict[str, str]]:
+    """What to add up of each video, by id, for the first ``most`` also what to show.
+
+    And what is damaged, with the reason.
+    """
+    rows: dict[str, dict[str, object]] = {}
     damaged: dict[str, str] = {}
     with store.reading() as h5:
-        for video_id, group in walk(h5, damaged=damaged):
+        for video_id, group, complete in walk_through(h5, damaged=damaged):
             try:
-                rows.append(_row(video_id, group))
+                rows[video_id] = _added_up(video_id, group, complete)
             except BROKEN as error:
                 damaged[video_id] = first_line(error)
-    return sorted(rows, key=lambda row: str(row["id"])), damaged
+        for video_id in sorted(rows)[:most]:
+            try:
+                rows[video_id] |= _shown(video_group(h5, video_id))
+            except BROKEN as error:
+                del rows[video_id]
+                damaged[video_id] = first_line(error)
+    return [rows[video_id] for video_id in sorted(rows)], damaged
 
 
-def _row(video_id: str, group: h5py.Group) -> dict[str, object]:
-    names = attribute_names(group)
-    have = {name: READERS[SHOWN[name]](group, name) for name in names if name in SHOWN}
-    complete = is_complete(group)
+def _added_up(video_id: str, group: h5py.Group, complete: bool) -> dict[str, object]:
+    have = _values(group, ADDED_UP)
     windows, frames = have.get("num_windows"), have.get("num_frames")
     if not complete:
         progress = read_progress(group)
         windows, frames = progress.windows, progress.frames
-    known = "fps_num" in have  # else it is half done, and nothing of it measured
     return {
         "id": video_id,
         "complete": complete,
         "windows": windows or 0,
         "frames": frames or 0,
         "seconds": have.get("duration"),
+        "person_share": have.get("person_share"),
+        "clipped": have.get("clipped", 0),
+        "covered": has_checksum(group),
+    }
+
+
+def _shown(group: h5py.Group | None) -> dict[str, object]:
+    if group is None:
+        raise KeyError("it is gone")
+    have = _values(group, SHOWN)
+    known = "fps_num" in have  # else it is half done, and nothing of it measured
+    return {
         "fps": f"{have['fps_num']}/{have['fps_den']}" if known else None,
         "height": have.get("height"),
         "width": have.get("width"),
-        "person_share": have.get("person_share"),
-        "clipped": have.get("clipped", 0),
         "notes": have.get("notes", ""),
         "label": have.get("label", ""),
         "source": have.get("source", ""),
     }
+
+
+def _values(group: h5py.Group, kinds: Mapping[str, type]) -> dict[str, object]:
+    """Those of the attributes that are there."""
+    values = {}
+    for name, kind in kinds.items():
+        with contextlib.suppress(KeyError):
+            values[name] = READERS[kind](group, name)
+    return values
 
 
 def _arrays(store: FeatureFile) -> dict[str, dict[str, object]]:

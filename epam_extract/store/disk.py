@@ -194,6 +194,21 @@ def locked(path: Path, holder: str) -> StoreLocked:
     )
 
 
+def require_one_name(descriptor: int, path: Path) -> None:
+    """Raise StoreError where an open file has several names (hard links).
+
+    A commit would change what the others name, such as a backup; and after a kill its journal would
+    lie beside this one only, so that the others named a file half changed.
+    """
+    names = os.fstat(descriptor).st_nlink
+    if names > 1:
+        raise StoreError(
+            f"{path}: is one file with {names} names (hard links), and writing it would change "
+            f"what the others name. Give it a copy of its own (cp {path.name} copy, then mv copy "
+            f"{path.name}), or choose another output file"
+        )
+
+
 def require_in_place(descriptor: int, path: Path) -> None:
     """Raise StoreError unless ``path`` still names the open file."""
     if is_at(descriptor, path):

@@ -106,10 +106,22 @@ def is_video(group: h5py.Group) -> bool:
     return h5py.h5a.exists(group.id, b"complete")
 
 
+def has_checksum(holder: h5py.Group) -> bool:
+    """Whether a change of the attributes of a video, or the file, would be noticed."""
+    return h5py.h5a.exists(holder.id, b"attributes_checksum")
+
+
 def walk(
     h5: h5py.File, *, damaged: dict[str, str] | None = None
 ) -> Iterator[tuple[str, h5py.Group]]:
-    """Every video's id and group, complete or not; groups may lie inside one another.
+    """Every video's id and group, as :func:`walk_through` finds them."""
+    return ((video_id, group) for video_id, group, _ in walk_through(h5, damaged=damaged))
+
+
+def walk_through(
+    h5: h5py.File, *, damaged: dict[str, str] | None = None
+) -> Iterator[tuple[str, h5py.Group, bool]]:
+    """Every video's id, its group, and whether it is complete; groups may lie in one another.
 
     What cannot be opened is passed over; ``damaged`` gets its id and the reason. Each group is
     visited once, even if it lies below itself.
@@ -136,8 +148,7 @@ def walk(
                 seen.add(where)
                 video = is_video(group)
                 if video:
-                    is_complete(group)
-                    yield video_id, group
+                    yield video_id, group, is_complete(group)
                 folders.append((f"{video_id}/", group, video))
             except BROKEN as error:
                 _note(damaged, video_id, error)

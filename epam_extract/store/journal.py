@@ -46,9 +46,10 @@ class CommittedView:
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to ``offset``; return the new position."""
-        origin = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = origin + offset
-        return self._position
+        if whence != os.SEEK_SET:
+            offset += self._position if whence == os.SEEK_CUR else self.size
+        self._position = offset
+        return offset
 
     def tell(self) -> int:
         """Position of the next read or write."""
@@ -66,6 +67,11 @@ class CommittedView:
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill ``buffer``; past the end with zeros, since HDF5 ignores short reads."""
+        if not self._pages:  # 9 times for each video that `info` looks at
+            count = os.preadv(self._main, (buffer,), self._position)
+            if count == len(buffer):
+                self._position += count
+                return count
         view = memoryview(buffer).cast("B")
         self.fill(view, self._position)
         self._position += len(view)

@@ -46,14 +46,15 @@ def children(folder: h5py.Group, *, but: Container[str] = ()) -> list[tuple[str,
 
     Names in ``but`` are left out.
     """
-    found: list[tuple[str, int, int]] = []
-
-    def note(key: bytes, link: h5l.LinkInfo) -> None:
+    links = folder.id.links
+    keys: list[bytes] = []
+    links.iterate(lambda key: keys.append(key))  # a bound method is refused
+    found = []
+    for key in keys:
         name = key.decode("utf-8", "surrogateescape")
-        if name not in but:
+        if name not in but:  # only for the others: of a video there are none, mostly
+            link = links.get_info(key)
             found.append((name, link.type, link.u))
-
-    folder.id.links.iterate(note, info=True)
     return found
 
 
@@ -163,9 +164,13 @@ def get_attribute(
 
 
 def get_text(holder: h5py.Group | h5py.Dataset, name: str) -> str:
-    """A text among the attributes; raises as :func:`get_attribute`, OSError if it is no text."""
+    """A text among the attributes; raises as :func:`get_attribute`."""
+    attribute = _single(holder, name)
+    kind = attribute.get_type()
+    if not (isinstance(kind, h5t.TypeStringID) and kind.is_variable_str()):
+        raise ValueError(f"the attribute {name} is no text")  # HDF5 may crash on reading it as one
     value: np.ndarray = np.empty((), h5py.string_dtype())
-    _single(holder, name).read(value, TEXT)
+    attribute.read(value, TEXT)
     return bytes(value[()]).decode("utf-8", "surrogateescape")
 
 
@@ -192,7 +197,8 @@ def attribute_names(holder: h5py.Group | h5py.Dataset) -> list[str]:
 
 def _single(holder: h5py.Group | h5py.Dataset, name: str) -> h5a.AttrID:
     attribute = h5a.open(holder.id, name.encode())
-    if attribute.shape != () or not attribute.get_storage_size():  # reading would go past its end
+    scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
+    if not scalar or not attribute.get_storage_size():  # reading would go past its end
         raise ValueError(f"the attribute {name} is no single value")
     return attribute
 

@@ -58,6 +58,7 @@ from .disk import (
     is_at,
     open_companion,
     require_in_place,
+    require_one_name,
     take_lock,
 )
 from .journal import (
@@ -126,6 +127,7 @@ class JournaledFile(CommittedView):
             if self.path.exists():
                 self._main = self._ops.open(self.path, os.O_RDWR)
                 claim(self._main, self.path)
+                require_one_name(self._main, self.path)
                 self._sync_directory()  # the journal's name
                 self._share()
                 self._recover()
@@ -161,7 +163,9 @@ class JournaledFile(CommittedView):
     def _take_names_away(self) -> None:
         """Of the journal and, last, of the lock: until then nobody else comes in."""
         with contextlib.suppress(OSError):
-            if self._open and not self._broken and is_at(self._journal, self._journal_path):
+            done = self._open and not self._broken
+            empty = self._journal >= 0 and not os.fstat(self._journal).st_size
+            if (done or empty) and is_at(self._journal, self._journal_path):
                 self._ops.unlink(self._journal_path)
         with contextlib.suppress(OSError):
             self._ops.unlink(lock_path(self.path))

@@ -37,6 +37,7 @@ from .layout import (
     AT_THE_END,
     OWN_NAMES,
     ROWS,
+    TRACKS,
     Draft,
     StoredFailure,
     StoredProgress,
@@ -51,7 +52,7 @@ from .layout import (
     unstorable,
     video_attributes,
 )
-from .objects import find, get_attribute
+from .objects import find, find_array, get_attribute
 from .reader import FeatureFile
 from .transaction import JournaledFile
 
@@ -135,11 +136,11 @@ class StoreWriter:
         """Committed keypoints of consecutive frames of a video."""
         where = slice(frames.start, frames.stop)
         with explained(self.path):
-            group = self._reading()["videos"][video_id]
-            return PoseTrack(
-                group["keypoints"][:, where],
-                group["keypoint_scores"][:, where].astype(np.float32),
-            )
+            group = video_group(self._reading(), video_id)
+            if group is None:
+                raise ValueError(f"{video_id} is not there")
+            keypoints, scores = (find_array(group, name) for name in TRACKS)
+            return PoseTrack(keypoints[:, where], scores[:, where].astype(np.float32))
 
     def failures(self) -> dict[str, StoredFailure]:
         """Videos that failed, by id, with what is waiting to be committed."""

@@ -19,9 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from ..memory import Room, in_bytes
 from .clock import measured_fps, seconds_of
 
 DEFAULT_FPS = Fraction(25)  # where a file says nothing
+LEAST_FRAME_BYTES = 8  # of any codec and container, with its entry in the index
+MOST_FRAMES = 1 << 26  # a month at 25 frames a second
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,mxf,"
     "gxf,lxf,wtv,nut,nuv,rm,ivr,dv,ivf,h261,h263,h264,hevc,vvc,m4v,av1,obu,vc1,vc1test,dirac,dnxhd,"
@@ -85,16 +88,25 @@ class Choice:
 # -------------------------------------------------------------------------------------- opening
 
 
-def open_container(path: str) -> Any:
+def open_container(path: str, room: Room) -> Any:
     """The file, opened by PyAV; raises Unreadable with a reason that helps."""
     import av
 
     av.logging.set_level(None)
-    options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+    options = {
+        "protocol_whitelist": "file",
+        "format_whitelist": FORMATS,
+        **_within(room),  # FFmpeg decodes the first pictures of some files while it opens them
+    }
     try:
         return av.open(path, metadata_errors="ignore", options=options)
     except (av.error.FFmpegError, ValueError, OSError) as error:
         raise Unreadable(_why_not_open(path, error)) from error
+
+
+def _within(room: Room) -> dict[str, str]:
+    """Option of every codec: no picture is larger, also where the header lies or it changes."""
+    return {"max_pixels": str(min(room.most_pixels, 2**31 - 1))}
 
 
 def _why_not_open(path: str, error: Exception) -> str:
@@ -151,9 +163,9 @@ def _announced(container: Any, stream: Any) -> int:
     return max(stream.frames - hidden, 0)
 
 
-def header(path: str, tick: Tick) -> Header:
+def header(path: str, tick: Tick, room: Room) -> Header:
     """What the header says, without decoding anything: the plan's question."""
-    with open_container(path) as container:
+    with open_container(path, room) as container:
         tick()
         stream = video_stream(container)
         fps = _fps(stream)
@@ -161,27 +173,37 @@ def header(path: str, tick: Tick) -> Header:
 
 
 def _expected(container: Any, stream: Any, fps: Fraction) -> int:
-    announced = _announced(container, stream) or stream.frames
-    if announced:
-        return announced
-    if stream.duration is not None:
-        return round(stream.duration * stream.time_base * fps)
-    return round((container.duration or 0) / 1e6 * fps)
+    """Frames that the header promises, as far as the file has room for them; 0 if it is silent."""
+    expected = _announced(container, stream) or stream.frames
+    if not expected and stream.duration is not None:
+        expected = round(stream.duration * stream.time_base * fps)
+    elif not expected:
+        expected = round((container.duration or 0) / 1e6 * fps)
+    return max(0, min(expected, container.size // LEAST_FRAME_BYTES, MOST_FRAMES))
 
 
 # ----------------------------------------------------------------------------------------- PyAV
 
 
 class PyavDecoder:
-    """Reads a file once, in order: every frame that decodes, and what was met on the way."""
+    """Reads a file once, in order: every frame that decodes, and what was met on the way.
 
-    def __init__(self, path: str, tick: Tick) -> None:
-        self._path, self._tick = path, tick
+    Raises :class:`Unreadable`, before anything is decoded, where its pictures do not fit ``room``.
+    """
+
+    def __init__(self, path: str, tick: Tick, room: Room) -> None:
+        self._path, self._tick, self._room = path, tick, room
         self._open()
 
     def _open(self) -> None:
-        self._container = open_container(self._path)
+        room = self._room
+        self._container = open_container(self._path, room)
         self._stream = video_stream(self._container)
+        codec = self._stream.codec_context
+        self._fps = _fps(self._stream)
+        expected = _expected(self._container, self._stream, self._fps)
+        require_room(room, codec.height, codec.width, expected)
+        codec.options = _within(room)
         self._packets = self._hidden = self.missing = 0
         self._damaged = False
         self._pts: list[int | None] = []
@@ -189,12 +211,12 @@ class PyavDecoder:
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
-            raise Unreadable("not one frame of it can be decoded")
+            within = "" if codec.height else f" in {in_bytes(room.limit)} of memory (--max-memory)"
+            raise Unreadable(f"not one frame of it can be decoded{within}")
         self._first = first
-        self._fps = _fps(self._stream)
         self._announced = _announced(self._container, self._stream)
         height, width = _upright(self._first)
-        expected = _expected(self._container, self._stream, self._fps)
+        require_room(room, height, width, expected)  # the header may have said less
         self.header = Header(self._fps, expected, height, width)
 
     def _decode(self) -> Iterator[Any]:
@@ -379,6 +401,11 @@ class PyavDecoder:
     def close(self) -> None:
         """Let the file go."""
         self._container.close()
+
+
+def require_room(room: Room, height: int, width: int, frames: int) -> None:
+    if too_large := room.refusal(height, width, frames):
+        raise Unreadable(too_large)
 
 
 def _turns(frame: Any) -> int:

@@ -20,6 +20,7 @@ from multiprocessing.reduction import send_handle
 
 import numpy as np
 
+from ..memory import Room
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable, header
 from .decord_decoder import DecordDecoder
 from .images import ImagesDecoder, measure_folder
@@ -37,6 +38,7 @@ class HeaderRequest:
     """Answer with the :class:`Header`; decode nothing."""
 
     path: str
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,7 @@ class ProbeRequest:
     path: str
     image_fps: Fraction | None
     """Of a folder of pictures."""
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class OpenRequest:
     decoder: str
     image_fps: Fraction | None
     """Of a folder of pictures."""
+    room: Room
 
 
 @dataclass(frozen=True)
@@ -184,14 +188,14 @@ def _read(
 
 def _open(request: OpenRequest, tick: Tick) -> Decoder:
     if request.image_fps is not None:
-        return ImagesDecoder(request.path, request.image_fps, tick)
-    return DECODERS[request.decoder](request.path, tick)
+        return ImagesDecoder(request.path, request.image_fps, tick, request.room)
+    return DECODERS[request.decoder](request.path, tick, request.room)
 
 
 def _measure(request: ProbeRequest, tick: Tick) -> Measured:
     if request.image_fps is not None:
-        return measure_folder(request.path, request.image_fps, tick)
-    return probe(request.path, tick)
+        return measure_folder(request.path, request.image_fps, tick, request.room)
+    return probe(request.path, tick, request.room)
 
 
 def _leave_with(parent: int) -> None:
@@ -223,7 +227,7 @@ def serve() -> None:
                 if isinstance(request, ReadRequest) and decoder is not None:
                     _read(request, decoder, connection, slots)
                 elif isinstance(request, HeaderRequest):
-                    connection.send(header(request.path, tick))
+                    connection.send(header(request.path, tick, request.room))
                 elif isinstance(request, ProbeRequest):
                     connection.send(_measure(request, tick))
                 if isinstance(request, Free):

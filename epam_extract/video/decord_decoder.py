@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from ..memory import Room
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
 from .measure import probe
 
@@ -27,11 +28,11 @@ class DecordDecoder:
     missing = 0
     """Wanted frames that do not decode: each of them is an error here."""
 
-    def __init__(self, path: str, tick: Tick) -> None:
-        first = PyavDecoder(path, tick)
+    def __init__(self, path: str, tick: Tick, room: Room) -> None:
+        first = PyavDecoder(path, tick, room)
         try:
             self._reference = next(first.frames(0)).copy()
-            self._found = first.by_index() or probe(path, tick)
+            self._found = first.by_index() or probe(path, tick, room)
         finally:
             first.close()
         if self._found.wrong:

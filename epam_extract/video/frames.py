@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from ..config import DECODERS, PIECE_FRAMES, frames_per_piece
 from ..errors import ConfigError, DecodeError, ProbeError
+from ..memory import Room, available_memory
 from ..records import FramePiece, Video
 from .decode import Choice, Header, Measured, Unreadable
 from .decode_worker import Delivered
@@ -149,8 +150,10 @@ class OpenVideo:
         decoder: str,
         image_fps: Fraction | None,
         stall_seconds: float,
+        room: Room | None = None,
     ) -> None:
         self.path, self.id = path, video_id
+        self.room = room or Room(available_memory())
         self._image_fps = image_fps if is_folder_of_pictures(path, image_fps) else None
         self.stamp: tuple[int, int] = self._stamp()
         """Size and time of change, as :func:`records.file_stamp` has them."""
@@ -239,6 +242,7 @@ class OpenVideo:
                 while True:
                     frames = next(pieces)
                     first, done = done, done + len(frames)
+                    self._require_room(done)
                     yield FramePiece(first, frames)
                     self._lost = 0
                     del frames  # its slot is the worker's again once the receiver lets go
@@ -263,6 +267,7 @@ class OpenVideo:
                     self._decoder,
                     self._image_fps,
                     stall_seconds=self._stall_seconds,
+                    room=self.room,
                 )
             except WorkerLost as error:
                 self._give_up(error, "")
@@ -282,6 +287,14 @@ class OpenVideo:
             kind = DecodeError if so_far else ProbeError
             raise kind(f"{self.path}: {so_far}{error}") from error
         _log.warning("%s: %s%s; another one is tried", self.path, so_far, error)
+
+    def _require_room(self, frames: int) -> None:
+        """Raise DecodeError where a video that holds more than it promised does not fit."""
+        found = self.header
+        if frames > found.frames and (
+            too_large := self.room.refusal(found.height, found.width, frames)
+        ):
+            raise DecodeError(f"{self.path}: {too_large}")
 
     def _stamp(self) -> tuple[int, int]:
         if self._image_fps is None:

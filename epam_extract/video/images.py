@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .decode import Choice, Header, Measured, Tick, Unreadable
+from ..memory import Room
+from .decode import Choice, Header, Measured, Tick, Unreadable, require_room
 
 PICTURE = re.compile(
     r"(?P<series>.*?)(?P<number>\d{1,12})\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE
@@ -100,9 +101,9 @@ def folder_header(folder: Path | str, fps: Fraction) -> Header:
     return Header(fps, len(list_pictures(folder).names), 0, 0)
 
 
-def measure_folder(path: str, fps: Fraction, tick: Tick) -> Measured:
+def measure_folder(path: str, fps: Fraction, tick: Tick, room: Room) -> Measured:
     """What a folder holds; its first picture alone is opened."""
-    return ImagesDecoder(path, fps, tick).measured()
+    return ImagesDecoder(path, fps, tick, room).measured()
 
 
 class ImagesDecoder:
@@ -111,11 +112,12 @@ class ImagesDecoder:
     missing = 0
     """Wanted frames that do not decode: each of them is an error here."""
 
-    def __init__(self, path: str, fps: Fraction, tick: Tick) -> None:
+    def __init__(self, path: str, fps: Fraction, tick: Tick, room: Room) -> None:
         self._folder, self._fps, self._tick = Path(path), fps, tick
         self._series = list_pictures(path)
         first = self._read(0)
         self.header = Header(fps, len(self._series.names), *first.shape[:2])
+        require_room(room, self.header.height, self.header.width, self.header.frames)
 
     def frames(self, start: int) -> Iterator[np.ndarray]:
         """Pictures ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB.

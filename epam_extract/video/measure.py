@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from ..memory import Room
 from .clock import measured_fps, seconds_of
 from .decode import Measured, PyavDecoder, Tick, open_container, video_stream
 
 
-def probe(path: str, tick: Tick) -> Measured:
+def probe(path: str, tick: Tick, room: Room) -> Measured:
     """Measure a file from its packets; frames are decoded only where packets cannot be trusted.
 
     Reads the whole file: 0.15 s for 60 s of 1080p. Where the packets do not say how many frames
     come out (damage, edit lists, missing timestamps, MPEG-TS ...) every frame is decoded.
     """
-    with open_container(path) as container:
+    with open_container(path, room) as container:
         stream = video_stream(container)
         form, codec = container.format.name, stream.codec_context.name
         packets, broken = _packets(container, stream, tick)
@@ -24,7 +25,7 @@ def probe(path: str, tick: Tick) -> Measured:
     wrong += _doubts(packets, form)
     if announced > len(packets):
         wrong.append("cut short")
-    decoder = PyavDecoder(path, tick)
+    decoder = PyavDecoder(path, tick, room)
     try:
         fps, pts = decoder.header.fps, sorted(p for p, *_ in packets if p is not None)
         if not wrong and decoder.first_pts != pts[0]:

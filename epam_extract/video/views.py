@@ -19,6 +19,7 @@ import numpy as np
 
 from ..config import frames_per_piece
 from ..errors import ProbeError
+from ..memory import Room
 from ..records import FramePiece, Segment, Video
 from .decode import Choice, Header, Measured
 from .files import stamp_of
@@ -37,14 +38,16 @@ def open_video(
     decoder: str = "auto",
     image_fps: Fraction | None = None,
     stall_seconds: float = STALL_SECONDS,
+    room: Room | None = None,
 ) -> OpenVideo | OpenView:
     """Open a video to read it once, from its first frame to its last; a context manager.
 
     With ``segment`` a part of it is the video, with ``fps`` its frames on a regular time line, and
     with ``image_fps`` a folder of pictures is a video of this rate, too.
 
-    Raises :class:`ProbeError` for what is no video or has no frames, with ``decoder="decord"`` also
-    for what decord gets wrong; :class:`ConfigError` when decord is asked for and not there.
+    Raises :class:`ProbeError` for what is no video, has no frames or does not fit ``room`` (None:
+    what the machine has), with ``decoder="decord"`` also for what decord gets wrong;
+    :class:`ConfigError` when decord is asked for and not there.
     """
     check_decoder(decoder)
     path = Path(path)
@@ -57,9 +60,15 @@ def open_video(
             decoder=decoder,
             image_fps=image_fps,
             stall_seconds=stall_seconds,
+            room=room,
         )
     return OpenVideo(
-        path, video_id, decoder=decoder, image_fps=image_fps, stall_seconds=stall_seconds
+        path,
+        video_id,
+        decoder=decoder,
+        image_fps=image_fps,
+        stall_seconds=stall_seconds,
+        room=room,
     )
 
 
@@ -122,9 +131,10 @@ class OpenView:
         decoder: str = "auto",
         image_fps: Fraction | None = None,
         stall_seconds: float = STALL_SECONDS,
+        room: Room | None = None,
     ) -> None:
         self.path, self.id = path, video_id
-        self._decoder, self._image_fps = decoder, image_fps
+        self._decoder, self._image_fps, self._room = decoder, image_fps, room
         self._stall_seconds = stall_seconds
         self.stamp = stamp_of(path)
         found = _measured(path, self.stamp, decoder, image_fps)
@@ -177,6 +187,7 @@ class OpenView:
             decoder=self._decoder,
             image_fps=self._image_fps,
             stall_seconds=self._stall_seconds,
+            room=self._room,
         )
         if (reader.header.height, reader.header.width) != (self.header.height, self.header.width):
             reader.close()

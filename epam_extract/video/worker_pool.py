@@ -15,6 +15,7 @@ import logging
 import math
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -31,6 +32,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import MachineError
+from ..memory import Room, available_memory
 from .decode import Choice, Header, Measured, Unreadable
 from .decode_worker import (
     Delivered,
@@ -111,11 +113,13 @@ class DecodeWorker:
 
     def header(self, path: Path, *, stall_seconds: float) -> Header:
         """What a file's header says; raises Unreadable or WorkerLost."""
-        return self._ask(HeaderRequest(os.fspath(path)), Header, stall_seconds)
+        room = Room(available_memory())
+        return self._ask(HeaderRequest(os.fspath(path), room), Header, stall_seconds)
 
     def probe(self, path: Path, image_fps: Fraction | None, *, stall_seconds: float) -> Measured:
         """Measure a file, or a folder of pictures; raises Unreadable or WorkerLost."""
-        return self._ask(ProbeRequest(os.fspath(path), image_fps), Measured, stall_seconds)
+        room = Room(available_memory())
+        return self._ask(ProbeRequest(os.fspath(path), image_fps, room), Measured, stall_seconds)
 
     def open(
         self,
@@ -124,12 +128,13 @@ class DecodeWorker:
         image_fps: Fraction | None = None,
         *,
         stall_seconds: float,
+        room: Room,
     ) -> Header:
         """Open a video for :meth:`read`; raises Unreadable or WorkerLost."""
         patience = stall_seconds
         with suppress(OSError):
             patience += path.stat().st_size / SLOWEST_DISK if decoder == "decord" else 0
-        request = OpenRequest(os.fspath(path), decoder, image_fps)
+        request = OpenRequest(os.fspath(path), decoder, image_fps, room)
         self._opened = self._ask(request, Header, patience)
         return self._opened
 
@@ -218,6 +223,11 @@ class DecodeWorker:
         for line in words:
             _log.debug("decode worker %d: %s", self.pid, line)
         code = self._process.returncode
+        if code == -signal.SIGKILL:
+            return (
+                "the decoder process was killed (SIGKILL), perhaps because memory is full: "
+                "--max-memory and fewer --workers bound what is used"
+            )
         return f"the decoder process died (exit status {code}{', ' + words[-1] if words else ''})"
 
     @property
