@@ -21,8 +21,7 @@ import torch
 
 from ..config import PIECE_FRAMES, ExtractConfig, WeightsConfig
 from ..errors import ConfigError, VideoError
-from ..network import load_backbone, pick_device, pick_precision
-from ..pipeline import available_cores
+from ..network import available_cores, load_backbone, pick_device, pick_precision
 from ..pose import PoseEstimator, gpu_provider_available, open_pose_model
 from ..pose.models import model_files
 from ..records import BenchReport, BenchRow, Video

@@ -30,8 +30,7 @@ from ..errors import DecodeError
 from ..heatmaps import render_heatmaps
 from ..model import EPAMBackbone
 from ..model.fast import FusedBackbone, fuse, supports
-from ..network import DTYPES
-from ..pipeline import single_threaded_ops
+from ..network import DTYPES, single_threaded_ops
 from ..pose import PoseEstimator
 from ..records import BenchRow, FramePiece, PoseTrack, Video
 from ..video import read_frames
