@@ -8,6 +8,7 @@ says goes to stderr, what a command was asked for goes to stdout.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Annotated, Any
 
@@ -27,12 +28,23 @@ from .tools import bench, models_app, weights_app
 __all__ = ["app", "main"]
 
 
+ADDRESS = re.compile(r"auto|ray://.+|[^/\s]+:\d+")
+"""Of a Ray cluster; what else follows ``--ray`` is not its value."""
+
+
 class DefaultToExtract(TyperGroup):
-    """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``."""
+    """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``.
+
+    And ``--ray`` without an address mean this machine.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
             args = ["extract", *args]
+        if "--ray" in args:
+            at = args.index("--ray")
+            addressed = bool(args[at + 1 :]) and ADDRESS.fullmatch(args[at + 1]) is not None
+            args = [*args[: at + 1], *([] if addressed else ["local"]), *args[at + 1 :]]
         return super().parse_args(ctx, args)
 
 

@@ -135,6 +135,22 @@ def extract(
         File,
         option(MACHINES, "With --dry-run write this plan; --shard then balances by it."),
     ] = None,
+    ray: Annotated[
+        str | None,
+        option(
+            MACHINES,
+            "Spread the run over the Ray cluster at this address, or over this machine's GPUs and "
+            "cores where none follows.",
+            metavar="[ADDRESS]",
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        option(MACHINES, "GPUs of each worker of --ray, 1 or a fraction.", metavar="N"),
+    ] = None,
+    cpus_per_worker: Annotated[
+        Number, option(MACHINES, "Cores of each worker of --ray.", metavar="N")
+    ] = None,
     progress: Annotated[
         str, option(SCREEN, "auto, rich, plain, tqdm, json, none.", metavar="NAME")
     ] = "auto",
@@ -195,6 +211,9 @@ def extract(
             dry_run=dry_run,
             shard=shard,
             plan=plan,
+            ray=ray,
+            gpus_per_worker=gpus_per_worker,
+            cpus_per_worker=cpus_per_worker,
             progress=progress,
             quiet=quiet,
             verbose=verbose,
