@@ -5,18 +5,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from .. import errors
 from ..errors import ConfigError, EpamExtractError, MachineError
-from ..pipeline import STAGES
 from ..progress import Progress
-from ..records import StageLoad, VideoFailure
+from ..records import VideoFailure
 from ..store import FeatureStore, StoreHeader
 from ..video import FoundVideo
 from .connecting import Size, machines
-from .handing_out import Ended, Joined, Lost, News, Returned, Started
+from .handing_out import Joined, Lost, News
+from .told import Hired, Told
 from .worker import Report, Task, Totals, Worker
 
 log = logging.getLogger(__name__)
@@ -25,45 +24,16 @@ NEWS_SECONDS = 1.0  # a worker's answer waits this long for something to tell
 WAIT_SECONDS = 0.5  # and the driver this long for an answer
 HIRE_SECONDS = 5.0  # between two looks for machines that have come
 SHARE_SECONDS = 10.0  # for a file that a worker wrote to be seen here
-STAGE_SECONDS = 1.0
 PLACE_SECONDS = 60.0  # before it is said that workers have no place yet
 START_TRIES = 3  # of a worker that dies before it is ready
 CALLS = 8  # of a worker that may be under way: one waits for news, the others are short
-SHOWN = 8  # workers in the display, each for itself
-
-
-@dataclass(eq=False)
-class Hired:
-    """One worker, whichever process it is in now."""
-
-    number: int
-    actor: Any
-    task: Task
-    life: str | None = None
-    started: bool = False
-    ready: bool = False
-    host: str = ""
-    deaths: int = 0
-    """In a row, before it was ready."""
-    given: dict[str, None] = field(default_factory=dict)
-    """Videos it has."""
-    loads: Mapping[str, StageLoad] = field(default_factory=dict)
-    advanced: int = 0
-    """Frames of videos that are not at their end."""
-    frames: dict[str, int] = field(default_factory=dict)
-    totals: dict[str, Totals] = field(default_factory=dict)
-    """By life."""
-
-    @property
-    def name(self) -> str:
-        return f"worker {self.number}" + (f" on {self.host}" if self.host else "")
 
 
 class RayCrew:
     """Workers in Ray's actors. ``ray`` is the module, connected.
 
-    ``task`` makes the task of each number of ``numbers``; no more than ``most`` are hired.
-    ``on_header`` is told what the first worker's part says of its models, and may refuse it.
+    ``task`` makes the task of each number of ``numbers``; no more are hired than there are videos.
+    ``on_header`` is told what the first worker's part says of its models.
     """
 
     def __init__(
@@ -74,7 +44,7 @@ class RayCrew:
         *,
         numbers: Iterator[int],
         task: Callable[[int], Task],
-        on_header: Callable[[StoreHeader], None],
+        on_header: Callable[[StoreHeader], None] | None,
         progress: Progress,
     ) -> None:
         self._ray, self._size, self._videos = ray, size, videos
@@ -83,16 +53,13 @@ class RayCrew:
         self._hired: dict[int, Hired] = {}
         self._polls: dict[Any, int] = {}
         self._poll_later: list[tuple[float, int]] = []
-        self._said: set[str] = set()
         self._header: StoreHeader | None = None
         self._ending = False
         self._gone: list[Hired] = []
-        self._looked = self._showed = float("-inf")
+        self._looked = float("-inf")
         self._began = time.monotonic()
         self._places = 0
-        self.windows: dict[str, int] = {}
-        """Of each video that is done."""
-        self.failures: dict[str, VideoFailure] = {}
+        self.told = Told(progress)
 
     # -- for hand_out -----------------------------------------------------------------------
 
@@ -115,7 +82,7 @@ class RayCrew:
             hired = self._hired.get(self._polls.pop(ref))
             if hired is not None:
                 news += self._answer(hired, ref)
-        self._show()
+        self.told.show(self._hired.values())
         return news
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
@@ -131,7 +98,7 @@ class RayCrew:
 
     def given_up(self, video: str) -> None:
         """Record a video that killed its worker twice."""
-        self._failed(
+        self.told.failed(
             VideoFailure(
                 video,
                 "worker",
@@ -187,7 +154,7 @@ class RayCrew:
         if now - self._began > PLACE_SECONDS:
             waiting = sum(hired.life is None for hired in self._hired.values())
             if waiting:
-                self._say(
+                self.told.say(
                     f"{waiting} of {len(self._hired)} workers have no place on the cluster yet"
                 )
 
@@ -226,6 +193,8 @@ class RayCrew:
         if report.life != hired.life:
             if hired.ready:
                 news += self._lost(hired, "it was started again")
+                if hired.number not in self._hired:
+                    return news
             hired.life, hired.host, hired.started = report.life, report.host, False
         if report.error is None and not hired.started:
             hired.started = True
@@ -240,9 +209,7 @@ class RayCrew:
                 return [*news, *self._refuse(hired, error)]
             hired.ready, hired.deaths = True, 0
             news.append(Joined(hired.number, report.lanes))
-        hired.totals[report.life] = report.totals
-        for name, values in report.told:
-            news += getattr(self, f"_on_{name}")(hired, *values)
+        news += self.told.take(hired, report)
         if report.error is not None:
             kind, message = report.error
             error = getattr(errors, kind, MachineError)(message)
@@ -264,11 +231,9 @@ class RayCrew:
         news: list[News] = []
         if hired.ready:
             news.append(Lost(hired.number, frozenset(ended), frozenset(half_done)))
-            self._progress.corrected(max(hired.advanced, 0))
+        self.told.forget(hired)
         hired.ready = hired.started = False
-        hired.life, hired.advanced, hired.loads = None, 0, {}
-        hired.given.clear()
-        hired.frames.clear()
+        hired.life = None
         if self._ending:
             self._leave(hired)
         elif hired.deaths >= START_TRIES:
@@ -291,14 +256,14 @@ class RayCrew:
                     state = store.progress(video)
                     if state is not None and state.complete:
                         ended.add(video)
-                        self._done(video, state.windows)
+                        self.told.done(video, state.windows)
                     elif state is not None:
                         half_done.add(video)
                     elif video in failures:
                         ended.add(video)
                         stored = failures[video]
                         path = self._videos[video].path
-                        self._failed(VideoFailure(video, stored.stage, stored.message, path))
+                        self.told.failed(VideoFailure(video, stored.stage, stored.message, path))
         except EpamExtractError as error:
             log.warning("%s: %s", hired.task.part, error)
         return ended, half_done
@@ -318,11 +283,9 @@ class RayCrew:
     def _differs(self, hired: Hired, header: StoreHeader) -> EpamExtractError | None:
         """Why the features of a worker would not fit those of the others."""
         if self._header is None:
-            try:
-                self._on_header(header)
-            except EpamExtractError as error:
-                return error
             self._header = header
+            if self._on_header is not None:
+                self._on_header(header)
         lines = [
             f"{name}: {theirs} there, {ours} here"
             for name, ours, theirs in self._header.differences(header.as_json())
@@ -330,100 +293,6 @@ class RayCrew:
         if lines:
             return ConfigError(f"it would compute other numbers ({'; '.join(lines)})")
         return None
-
-    # -- what workers tell, by name ---------------------------------------------------------
-
-    def _on_message(self, hired: Hired, text: str) -> list[News]:
-        if text not in self._said:  # the first worker speaks for all
-            self._said.add(text)
-            self._progress.message(text)
-        return []
-
-    def _on_warning(self, hired: Hired, text: str) -> list[News]:
-        self._say(text)
-        return []
-
-    def _say(self, text: str) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            self._progress.warning(text)
-
-    def _on_download(self, hired: Hired, name: str, done: int, total: int | None) -> list[News]:
-        self._progress.download(f"{name} ({hired.name})", done, total)
-        return []
-
-    def _on_video_started(self, hired: Hired, video: str, frames: int) -> list[News]:
-        hired.frames[video] = frames
-        self._progress.video_started(video, frames)
-        return [Started(hired.number, video)]
-
-    def _on_corrected(self, hired: Hired, frames: int) -> list[News]:
-        self._progress.corrected(frames)
-        return []
-
-    def _on_advance(self, hired: Hired, frames: int) -> list[News]:
-        hired.advanced += frames
-        self._progress.advance(frames)
-        return []
-
-    def _on_stages(self, hired: Hired, loads: Mapping[str, StageLoad]) -> list[News]:
-        hired.loads = loads
-        return []
-
-    def _on_video_done(self, hired: Hired, video: str, windows: int) -> list[News]:
-        self._has_ended(hired, video)
-        self._done(video, windows)
-        return [Ended(hired.number, video)]
-
-    def _on_video_failed(self, hired: Hired, failure: VideoFailure, frames_left: int) -> list[News]:
-        self._has_ended(hired, failure.video_id)
-        self._failed(failure, frames_left)
-        return [Ended(hired.number, failure.video_id)]
-
-    def _on_returned(self, hired: Hired, videos: Sequence[str]) -> list[News]:
-        for video in videos:
-            hired.given.pop(video, None)
-        return [Returned(hired.number, videos)]
-
-    def _has_ended(self, hired: Hired, video: str) -> None:
-        hired.given.pop(video, None)
-        hired.advanced -= hired.frames.pop(video, 0)
-
-    def _done(self, video: str, windows: int) -> None:
-        if video not in self.windows:
-            self.windows[video] = windows
-            self._progress.video_done(video, windows)
-
-    def _failed(self, failure: VideoFailure, frames_left: int = 0) -> None:
-        if failure.video_id not in self.failures:
-            self.failures[failure.video_id] = failure
-            self._progress.video_failed(failure, frames_left=frames_left)
-
-    # -- the display ------------------------------------------------------------------------
-
-    def _show(self) -> None:
-        """All workers' stages together, and the workers."""
-        now = time.monotonic()
-        working = [hired for hired in self._hired.values() if hired.ready and hired.loads]
-        if now - self._showed < STAGE_SECONDS or not working:
-            return
-        self._showed = now
-        loads = {}
-        for stage, unit in STAGES.items():
-            each = [hired.loads[stage] for hired in working]
-            busy = sum(load.busy for load in each) / len(each)
-            loads[stage] = StageLoad(sum(load.rate for load in each), busy, unit)
-        slowest = max(STAGES, key=lambda stage: loads[stage].busy)
-        busiest = {hired: max(load.busy for load in hired.loads.values()) for hired in working}
-        if len(working) <= SHOWN:
-            for hired in working:
-                loads[hired.name] = StageLoad(
-                    hired.loads["network"].rate, busiest[hired], "windows"
-                )
-        else:
-            busy = sum(busiest.values()) / len(working)
-            loads[f"{len(working)} workers"] = StageLoad(loads["network"].rate, busy, "windows")
-        self._progress.stages(loads, bottleneck=slowest)
 
 
 def _not_shared(host: str, task: Task) -> ConfigError | None:

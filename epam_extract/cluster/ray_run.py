@@ -17,7 +17,7 @@ from ..pipeline import HEAD_START_SECONDS, MOST_NOTES, UNKNOWN_WINDOWS
 from ..planning import Planner, SortedVideos, sort_videos
 from ..progress import Progress, counted
 from ..records import Summary
-from ..store import FeatureStore, StoreHeader, StoreWriter
+from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo, find_videos
 from .connecting import connected, machines, worker_size
 from .handing_out import Ledger, hand_out
@@ -142,6 +142,7 @@ class _RayRun:
                 self._parts[number] = part
                 return Task(
                     part=part,
+                    out=None if overwrite else self._out,
                     config=config,
                     cores=size.cpus,
                     gpu=size.gpus > 0,
@@ -159,7 +160,7 @@ class _RayRun:
                 self._found,
                 numbers=self._numbers(homes),
                 task=task,
-                on_header=lambda header: self._first(header, overwrite=overwrite),
+                on_header=self._begin_anew if overwrite else None,
                 progress=self._progress,
             )
             ledger = Ledger({video.id: _size(video) for video in self._found.values()}, homes)
@@ -179,19 +180,14 @@ class _RayRun:
         before = sorted(self._parts, key=lambda number: (number not in homes.values(), number))
         return itertools.chain(before, (n for n in itertools.count() if n not in before))
 
-    def _first(self, header: StoreHeader, *, overwrite: bool) -> None:
-        """The first worker's part says what all of them compute with."""
-        if overwrite:
-            StoreWriter(self._out, header, overwrite=True).close()
-        elif self._out.exists():
-            with FeatureStore(self._out) as before:
-                attributes = {name: str(value) for name, value in before.attributes.items()}
-                header.require_same(attributes, self._out)
+    def _begin_anew(self, header: StoreHeader) -> None:
+        """Empty the output, once a worker has loaded what is to be computed with."""
+        StoreWriter(self._out, header, overwrite=True).close()
 
     def finish(self) -> Summary:
         """Merge, unless the run was stopped, and say how it went."""
-        failures = self._crew.failures if self._crew else {}
-        done = self._crew.windows if self._crew else {}
+        failures = self._crew.told.failures if self._crew else {}
+        done = self._crew.told.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
         notes: list[str] = []
         merged = merge_away(

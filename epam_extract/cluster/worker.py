@@ -38,6 +38,8 @@ class Task:
 
     part: Path
     """Its file."""
+    out: Path | None
+    """What it is to be merged into, which refuses other options; None where that begins anew."""
     config: ExtractConfig
     cores: int
     gpu: bool
@@ -241,7 +243,8 @@ class Worker:
             )
         require_open_files(run.lanes)
         models = run.load()
-        compiled = models.compiled_before(task.part)
+        for file in (task.out, task.part):  # refused before a part is made
+            compiled = models.compiled_before(file) if file is not None else None
         network = run.network(models, task.windows, task.compiled if compiled is None else compiled)
         matches = None
         if models.keypoints is not None:
