@@ -10,20 +10,78 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
+
+import cv2
+import torch
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
+class Feed(Generic[In]):
+    """Items that come while others are worked on: an iterator that waits for the next one.
+
+    Any thread may add items, take back those that nobody has begun, and close it.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[In] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, items: Iterable[In]) -> None:
+        """Add items at the end."""
+        with self._changed:
+            self._items.extend(items)
+            self._changed.notify_all()
+
+    def take_back(self, wanted: Callable[[In], bool]) -> list[In]:
+        """Remove and return the items that ``wanted`` accepts, of those still waiting."""
+        with self._changed:
+            taken = [item for item in self._items if wanted(item)]
+            self._items = deque(item for item in self._items if not wanted(item))
+            return taken
+
+    def close(self) -> None:
+        """No more items come: the iterator ends, and what still waits is dropped."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Feed[In]:
+        return self
+
+    def __next__(self) -> In:
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed)
+            if self._closed:
+                raise StopIteration
+            return self._items.popleft()
+
+
+PAUSE_SECONDS = 0.5
+
+
+class Pause:
+    """Stands among the outputs of a :class:`Feed`'s items where none came for a while."""
+
+
+PAUSE = Pause()
+
+
 def flat_map(
     fn: Callable[[In], Iterable[Out]], items: Iterable[In], *, workers: int, depth: int
-) -> Generator[Out, None, None]:
+) -> Generator[Out | Pause, None, None]:
     """Run ``fn`` over ``items`` in ``workers`` threads, yielding what each call yields.
 
     Outputs of one item keep their order; items interleave. At most ``depth`` outputs wait unread.
-    The first exception stops every worker and is raised here; closing stops them too.
+    The first exception stops every worker and is raised here; closing stops them too. Where the
+    items are a :class:`Feed`, ``PAUSE`` is yielded after every half second without an output, so
+    that nobody holds on to what came before.
     """
+    feed = items if isinstance(items, Feed) else None
+    patience = None if feed is None else PAUSE_SECONDS
     source, lock = iter(items), threading.Lock()
     out: queue.Queue[object] = queue.Queue(maxsize=depth)
     stop, done = threading.Event(), object()
@@ -40,7 +98,7 @@ def flat_map(
     def work() -> None:
         try:
             while not stop.is_set():
-                with lock:
+                with lock:  # nobody else could have an item either while this one waits
                     item = next(source, done)
                 if item is done:
                     break
@@ -64,7 +122,10 @@ def flat_map(
     try:
         running = workers
         while running:
-            value = out.get()
+            try:
+                value = out.get(timeout=patience)
+            except queue.Empty:
+                value = PAUSE
             if value is done:
                 running -= 1
             elif isinstance(value, BaseException):
@@ -73,23 +134,32 @@ def flat_map(
                 yield value  # type: ignore[misc]
     finally:
         stop.set()
+        if feed is not None:
+            feed.close()
         for thread in threads:
             thread.join()
 
 
 def map_ahead(
-    executor: Executor, fn: Callable[[In], Out], items: Iterable[In], *, depth: int
+    executor: Executor,
+    fn: Callable[[In], Out],
+    items: Iterable[In],
+    *,
+    depth: int,
+    last: Callable[[In], bool] | None = None,
 ) -> Generator[Out, None, None]:
     """``map(fn, items)`` in order, with up to ``depth`` calls under way in ``executor``.
 
-    The next item is only asked for when a result is taken, so memory stays bounded. The first
-    exception is raised in its turn; calls that have not begun by then are cancelled.
+    The next item is only asked for when a result is taken, so memory stays bounded; after one that
+    ``last`` accepts, when all results are taken. The first exception is raised in its turn; calls
+    that have not begun by then are cancelled.
     """
     pending: deque[Future[Out]] = deque()
     try:
         for item in items:
             pending.append(executor.submit(fn, item))
-            if len(pending) >= depth:
+            least = 0 if last is not None and last(item) else depth - 1
+            while len(pending) > least:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
@@ -153,3 +223,16 @@ class Meter:
         """Stage -> (seconds of work, items) so far."""
         with self._lock:
             return {stage: (self._seconds[stage], self._items[stage]) for stage in self._seconds}
+
+
+@contextmanager
+def single_threaded_ops() -> Iterator[None]:
+    """One core for each call of torch and OpenCV: the pools are what fills the cores."""
+    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .clips import Cut, WindowCutter, grown_box, keep_persons, tight_box, union_boxes
-from .concurrency import Budget, Meter, map_ahead
+from .concurrency import Budget, Meter, Pause, map_ahead
 from .config import PIECE_FRAMES, ExtractConfig, WindowConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
 from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
@@ -324,12 +324,19 @@ class Bundle:
 
     clips: list[Clip] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    last: bool = False
+    """Nothing comes after it for a while."""
 
 
-def bundled(events: Iterable[Event], size: int) -> Iterator[Bundle]:
+def bundled(events: Iterable[Event | Pause], size: int) -> Iterator[Bundle]:
     """Group clips by ``size``, across videos; other events travel along, in order."""
     bundle = Bundle()
     for event in events:
+        if isinstance(event, Pause):
+            bundle.last = True
+            yield bundle
+            bundle = Bundle()
+            continue
         if isinstance(event, Clip):
             bundle.clips.append(event)
         else:

@@ -11,24 +11,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import torch
 
 from .clips import collate
-from .concurrency import Budget, Meter, available_cores, flat_map, map_ahead
+from .concurrency import (
+    Budget,
+    Feed,
+    Meter,
+    available_cores,
+    flat_map,
+    map_ahead,
+    single_threaded_ops,
+)
 from .config import ExtractConfig, WeightsConfig
 from .errors import StoreMismatch
-from .exchange.keypoints import KeypointFile, Matches, open_keypoints
-from .exchange.segments import find_segments, read_segments
+from .exchange.keypoints import Matches, open_keypoints
 from .installed import resolve
 from .lane import Bundle, Event, Job, Lane, bundled
-from .model import EPAMBackbone
+from .loaded import Models
 from .network import (
     COMPILE_MIN_WINDOWS,
     DTYPES,
@@ -42,16 +48,18 @@ from .planning import (
     Planner,
     SortedVideos,
     count_windows,
+    find_all,
+    ids_to_match,
     require_open_files,
     sort_videos,
     with_stored_people,
 )
-from .pose import PoseEstimator, gpu_provider_available, open_pose_model
+from .pose import gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
-from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
-from .video import FoundVideo, find_videos
+from .store import StoreWriter, stored_states
+from .video import FoundVideo
 from .writing import Output
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
@@ -119,15 +127,9 @@ def extract_features(
         weights, said_by = resolve(config.weights)
         config = replace(config, weights=weights)
         progress.message(f"weights: {weights.file} ({said_by})")
-    run = _Run(config, Path(out), progress, stop or threading.Event())
+    run = Run(config, Path(out), progress, stop or threading.Event())
     sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
-    pictures = config.image_fps is not None
-    found = find_videos(sources, list_file=list_file, pictures=pictures)
-    if segments is not None:
-        parts = read_segments(segments)
-        found, notes = find_segments(parts, found, source=segments.name)
-        for note in notes:
-            progress.warning(note)
+    found = find_all(sources, config, list_file=list_file, segments=segments, progress=progress)
     mine = found if only is None else [video for video in found if only(video)]
     if dry_run:
         return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
@@ -135,13 +137,24 @@ def extract_features(
     return run(mine, part_of=part_of, overwrite=overwrite, retry_failed=retry_failed)
 
 
-class _Run:
-    """One call of :func:`extract_features`."""
+class Run:
+    """One call of :func:`extract_features`, or a worker's part of one.
+
+    ``cores`` are this run's, and all that this process may use unless given.
+    """
 
     def __init__(
-        self, config: ExtractConfig, out: Path, progress: Progress, stop: threading.Event
+        self,
+        config: ExtractConfig,
+        out: Path,
+        progress: Progress,
+        stop: threading.Event,
+        *,
+        cores: int | None = None,
     ) -> None:
         self.device = pick_device(config.device)
+        self.cores = cores or available_cores()
+        self.lanes = config.workers or LANES[self.device.type]
         precision = pick_precision(config.precision, self.device)
         self.config = replace(config, precision=precision)
         self.out, self.progress, self.stop = out, progress, stop
@@ -170,7 +183,44 @@ class _Run:
         retry_failed: bool,
     ) -> Summary:
         config, progress = self.config, self.progress
-        require_open_files(min(config.workers or LANES[self.device.type], len(found)))
+        require_open_files(min(self.lanes, len(found)))
+        models = self.load()
+        compiled = None if overwrite else models.compiled_before(self.out)  # or refused
+        stored = stored_states(None if overwrite else self.out)
+        videos = sort_videos(found, stored, retry_failed=retry_failed)
+        for video_id in videos.skipped:
+            progress.video_skipped(video_id)
+        matches = None
+        if models.keypoints is not None:
+            ids = [(job.video_id, job.source_id) for job in videos.jobs]
+            matches = models.keypoints.match(ids_to_match(ids, models.keypoints.names))
+            progress.message(matches.report())
+        with Planner(videos, config, self.out, progress=progress) as planner:
+            plan = planner.wait(HEAD_START_SECONDS)  # most plans are exact by then
+            planner.check_disk()
+            network = None
+            if videos.jobs or part_of is not None:  # an empty part says how it would be computed
+                windows = plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS
+                if part_of is not None:
+                    enough = COMPILE_MIN_WINDOWS[self.device.type]
+                    windows = count_windows(part_of, config, enough=enough)
+                network = self.network(models, windows, compiled)
+                compiled = network.compiled
+            header = models.header(compiled or "")
+            with StoreWriter(self.out, header, overwrite=overwrite) as store:
+                output = Output(store, config, progress=progress, meter=self.meter)
+                if network is not None:
+                    # Again under the lock: another run may have gone on with the file meanwhile.
+                    videos = sort_videos(found, store, retry_failed=retry_failed)
+                    videos.jobs = [with_stored_people(job, store, config) for job in videos.jobs]
+                    self.extract(videos.jobs, models, network, output, planner, matches)
+        summary = self._summary(videos, output, notes=models.notes)
+        progress.finished(summary)
+        return summary
+
+    def load(self) -> Models:
+        """Load weights, pose models and keypoints, and announce what the user must know."""
+        config, progress = self.config, self.progress
         weights = load_backbone(config.weights)
         keypoints = open_keypoints(config.keypoints) if config.keypoints is not None else None
         pose = None
@@ -184,52 +234,10 @@ class _Run:
         if keypoints is not None:
             pose_source |= keypoints.source
         announced = (weights.announcement, pose.announcement if pose is not None else None)
-        notes = [note for note in announced if note]
+        notes = tuple(note for note in announced if note)
         for note in notes:
             progress.message(note)
-
-        def header(compiled: str) -> StoreHeader:
-            identity = {**config.identity(), "compiled": compiled}
-            return StoreHeader(identity, weights.identity, pose_source)
-
-        compiled = None
-        if self.out.exists() and not overwrite:
-            with FeatureStore(self.out) as before:  # refused before any video is opened
-                compiled = str(before.config.get("compiled", ""))
-                header(compiled).require_same(
-                    {name: str(value) for name, value in before.attributes.items()}, self.out
-                )
-        stored = stored_states(None if overwrite else self.out)
-        videos = sort_videos(found, stored, retry_failed=retry_failed)
-        for video_id in videos.skipped:
-            progress.video_skipped(video_id)
-        matches = None
-        if keypoints is not None:
-            known = set(keypoints.names)  # of a segment itself, or of the video it is cut from
-            ids = (j.video_id if j.video_id in known else j.source_id for j in videos.jobs)
-            matches = keypoints.match(dict.fromkeys(ids))
-            progress.message(matches.report())
-        with Planner(videos, config, self.out, progress=progress) as planner:
-            plan = planner.wait(HEAD_START_SECONDS)  # most plans are exact by then
-            planner.check_disk()
-            network = None
-            if videos.jobs or part_of is not None:  # an empty part says how it would be computed
-                windows = plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS
-                if part_of is not None:
-                    enough = COMPILE_MIN_WINDOWS[self.device.type]
-                    windows = count_windows(part_of, config, enough=enough)
-                network = self._network(weights.backbone, windows, compiled)
-                compiled = network.compiled
-            with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
-                output = Output(store, config, progress=progress, meter=self.meter)
-                if network is not None:
-                    # Again under the lock: another run may have gone on with the file meanwhile.
-                    videos = sort_videos(found, store, retry_failed=retry_failed)
-                    videos.jobs = [with_stored_people(job, store, config) for job in videos.jobs]
-                    self._extract(videos.jobs, pose, network, output, planner, keypoints, matches)
-        summary = self._summary(videos, output, notes=notes)
-        progress.finished(summary)
-        return summary
+        return Models(weights, pose, keypoints, config.identity(), pose_source, notes)
 
     def _pose_device(self) -> str:
         """Where pose models run: the network's device, where onnxruntime can use it too.
@@ -245,14 +253,14 @@ class _Run:
             return "cpu"
         return str(self.device)
 
-    def _network(self, backbone: EPAMBackbone, windows: int, stored: str | None) -> Network:
+    def network(self, models: Models, windows: int, stored: str | None) -> Network:
         """The network, compiled where that pays, or as the file's was, so that numbers agree."""
         config, progress = self.config, self.progress
         compiles = worth_compiling(config.compile, self.device, DTYPES[config.precision], windows)
         if config.compile == "auto" and stored is not None:
             compiles = bool(stored)
         network = Network(
-            backbone,
+            models.weights.backbone,
             config,
             device=self.device,
             compile=compiles,
@@ -275,19 +283,20 @@ class _Run:
             )
         return network
 
-    def _extract(
+    def extract(
         self,
-        jobs: Sequence[Job],
-        pose: PoseEstimator | None,
+        jobs: Sequence[Job] | Feed[Job],
+        models: Models,
         network: Network,
         output: Output,
-        planner: Planner,
-        keypoints: KeypointFile | None = None,
+        planner: Planner | None = None,
         matches: Matches | None = None,
     ) -> None:
-        """Run the jobs through all stages; the calling thread writes."""
-        kind = self.device.type
-        cores = available_cores()
+        """Run the jobs through all stages; the calling thread writes.
+
+        Of a :class:`Feed` they are done as they come, until it is closed.
+        """
+        kind, cores = self.device.type, self.cores
         network_threads = cores if kind == "cpu" else NETWORK_THREADS_GPU
         with ExitStack() as stack:
             stack.enter_context(single_threaded_ops())
@@ -297,16 +306,16 @@ class _Run:
             ]
             lane = Lane(
                 config=self.config,
-                pose=pose,
+                pose=models.pose,
                 pool=pools[0],
                 depth=cores + 1,
                 budget=Budget(FRAME_BYTES[kind]),
                 meter=self.meter,
                 stop=self.stop,
-                keypoints=keypoints,
+                keypoints=models.keypoints,
                 matches=matches,
             )
-            lanes = min(self.config.workers or LANES[kind], len(jobs))
+            lanes = self.lanes if isinstance(jobs, Feed) else min(self.lanes, len(jobs))
             events = stack.enter_context(
                 closing(
                     flat_map(
@@ -321,6 +330,7 @@ class _Run:
                         lambda bundle: self._features(network, bundle),
                         bundled(events, self.batch_size),
                         depth=network_threads + 1,
+                        last=lambda bundle: bundle.last,
                     )
                 )
             )
@@ -330,7 +340,8 @@ class _Run:
                 if features is not None:
                     output.features(features)
                 output.commit_if_due()
-                planner.check_disk()
+                if planner is not None:
+                    planner.check_disk()
                 if time.monotonic() - self._reported[0] >= REPORT_SECONDS:
                     self._report(lanes, cores, network_threads)
             output.commit()
@@ -390,16 +401,3 @@ class _Run:
             clipped=clipped,
             notes=tuple(notes),
         )
-
-
-@contextmanager
-def single_threaded_ops() -> Iterator[None]:
-    """One core for each call of torch and OpenCV: the pools are what fills the cores."""
-    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(cv_threads)

@@ -10,7 +10,7 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,12 +24,13 @@ from .config import (
     ExtractConfig,
 )
 from .errors import EpamExtractError, MachineError
+from .exchange.segments import find_segments, read_segments
 from .lane import Job
 from .memory import in_bytes
 from .progress import Progress, counted
 from .records import Plan, Segment, VideoFailure, file_stamp
 from .store import StoredVideos, StoreWriter
-from .video import FoundVideo, Header, read_header
+from .video import FoundVideo, Header, find_videos, read_header
 from .windows import window_starts
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
@@ -266,3 +267,27 @@ def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
         f"{out}: {counted(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
         f"has {in_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
     )
+
+
+def find_all(
+    sources: Sequence[str | Path],
+    config: ExtractConfig,
+    *,
+    list_file: Path | None,
+    segments: Path | None,
+    progress: Progress,
+) -> list[FoundVideo]:
+    """The videos at ``sources`` and in the list; with ``segments`` the parts of them it names."""
+    found = find_videos(sources, list_file=list_file, pictures=config.image_fps is not None)
+    if segments is not None:
+        found, notes = find_segments(read_segments(segments), found, source=segments.name)
+        for note in notes:
+            progress.warning(note)
+    return found
+
+
+def ids_to_match(ids: Iterable[tuple[str, str]], names: Iterable[str]) -> list[str]:
+    """Under which id to look for each video's keypoints, once each: its own where it is among
+    ``names``, or else that of the video it is cut from. ``ids`` are pairs of both."""
+    known = set(names)
+    return list(dict.fromkeys(own if own in known else source for own, source in ids))

@@ -39,6 +39,9 @@ def run_extraction(
     dry_run: bool,
     shard: str | None,
     plan: Path | None,
+    ray: str | None,
+    gpus_per_worker: float | None,
+    cpus_per_worker: int | None,
     progress: str,
     quiet: bool,
     verbose: bool,
@@ -70,19 +73,37 @@ def run_extraction(
         from .pipeline import extract_features  # torch and the decoders load here
 
         stopper.running(display.notice)
-        summary = extract_features(
-            sources,
-            out,
-            config,
-            list_file=list_file,
-            segments=segments,
-            overwrite=overwrite,
-            retry_failed=retry_failed,
-            dry_run=dry_run,
-            only=only,
-            progress=display,
-            stop=stopper.event,
-        )
+        if ray is not None:
+            from .cluster.ray_run import extract_on_ray
+
+            summary = extract_on_ray(
+                sources,
+                out,
+                config,
+                address=ray,
+                gpus_per_worker=gpus_per_worker,
+                cpus_per_worker=cpus_per_worker,
+                list_file=list_file,
+                segments=segments,
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+                progress=display,
+                stop=stopper.event,
+            )
+        else:
+            summary = extract_features(
+                sources,
+                out,
+                config,
+                list_file=list_file,
+                segments=segments,
+                overwrite=overwrite,
+                retry_failed=retry_failed,
+                dry_run=dry_run,
+                only=only,
+                progress=display,
+                stop=stopper.event,
+            )
         if isinstance(only, ShardChoice) and only.unplanned:
             display.warning(
                 f"{counted(only.unplanned, 'video')} not in {plan}, so in no part of it; "
@@ -180,7 +201,7 @@ def _report(summary: Summary, config: ExtractConfig, display: Display) -> None:
 
 def _example(summary: Summary) -> str | None:
     """The id of a video to read from the file, None where there is none."""
-    if not summary.done:
+    if not (summary.done and summary.out.exists()):
         return None
     from .store import FeatureStore
 

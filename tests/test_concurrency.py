@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from epam_extract.concurrency import Budget, Meter, flat_map, map_ahead
+from epam_extract.concurrency import PAUSE, Budget, Feed, Meter, flat_map, map_ahead
 
 
 def test_flat_map_keeps_the_order_of_each_item() -> None:
@@ -125,3 +125,42 @@ def test_meter_adds_up_over_threads() -> None:
     seconds, items = meter.totals()["pose"]
     assert seconds > 1.009 and items == 20
     assert meter.totals()["write"] == (0.0, 0)
+
+
+def test_a_feed_gives_what_comes_and_what_came_before_never_waits_for_it() -> None:
+    feed: Feed[int] = Feed()
+    feed.put([1, 2])
+    with ThreadPoolExecutor(2) as pool:
+        outputs = flat_map(lambda n: [n, -n], feed, workers=2, depth=9)
+        results = map_ahead(pool, lambda n: n, outputs, depth=20, last=lambda n: n is PAUSE)
+        first = [next(results) for _ in range(5)]
+        assert sorted(n for n in first if n is not PAUSE) == [-2, -1, 1, 2]
+        feed.put([3])
+        later = [n for n in (next(results) for _ in range(3)) if n is not PAUSE]
+        assert later == [3, -3]
+        feed.close()
+        assert [n for n in results if n is not PAUSE] == []
+
+
+def test_what_a_feed_has_not_given_out_can_be_taken_back() -> None:
+    feed: Feed[int] = Feed()
+    feed.put(range(5))
+    assert next(feed) == 0
+    assert feed.take_back(lambda n: n in (0, 3, 4)) == [3, 4]
+    assert [next(feed), next(feed)] == [1, 2]
+    feed.put([7])
+    feed.close()
+    assert list(feed) == []
+
+
+def test_an_error_ends_a_feed_whose_workers_wait() -> None:
+    running = threading.active_count()
+    feed: Feed[int] = Feed()
+    feed.put([1])
+
+    def work(item: int) -> list[int]:
+        raise ValueError("item 1")
+
+    with pytest.raises(ValueError, match="item 1"):
+        list(flat_map(work, feed, workers=3, depth=2))
+    assert threading.active_count() == running

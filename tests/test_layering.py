@@ -30,6 +30,7 @@ LEVELS = [
     {"exchange": "exchange"},
     {"network": "network", "lane": "lane", "verify": "verify"},
     {"in_child": "in_child", "planning": "planning", "writing": "writing", "preview": "preview"},
+    {"loaded": "loaded"},
     {"pipeline": "pipeline"},
     {"bench": "bench", "report": "report", "cluster": "cluster"},
     {"runner": "runner"},
@@ -54,6 +55,7 @@ HOMES = {
     "pyarrow": {"exchange"},
     "jinja2": {"report"},
     "sklearn": {"exchange"},
+    "ray": {"cluster"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -17,6 +17,7 @@ from stand_ins import StandInVideo
 from epam_extract import lane, pipeline
 from epam_extract.config import PIECE_FRAMES, ExtractConfig
 from epam_extract.lane import Job
+from epam_extract.loaded import Models
 from epam_extract.progress import SILENT
 from epam_extract.records import Clip, ClipBatch, FeatureBatch, FramePiece, PoseTrack
 
@@ -65,7 +66,7 @@ class Stages:
     def commit_if_due(self) -> None:
         pass
 
-    commit = check_disk = commit_if_due
+    commit = commit_if_due
 
 
 def run(stages: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -73,8 +74,9 @@ def run(stages: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
     monkeypatch.setattr(lane, "open_video", stages.open_video)
     (tmp_path / "a.mp4").touch()
     config = ExtractConfig(device="cpu", batch_size=1, workers=1)
-    whole = pipeline._Run(config, tmp_path / "f.h5", SILENT, threading.Event())
-    whole._extract([Job("a", tmp_path / "a.mp4")], stages, stages, stages, stages)
+    whole = pipeline.Run(config, tmp_path / "f.h5", SILENT, threading.Event())
+    models = Models(None, stages, None, {}, {}, ())
+    whole.extract([Job("a", tmp_path / "a.mp4")], models, stages, stages)
     assert stages.rows == list(range(stages.pieces))
 
 

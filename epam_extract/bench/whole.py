@@ -13,7 +13,7 @@ from statistics import median
 
 import numpy as np
 
-from ..concurrency import flat_map, map_ahead
+from ..concurrency import Pause, flat_map, map_ahead
 from ..config import NUM_KEYPOINTS, ExtractConfig
 from ..model.fast import supports
 from ..network import DTYPES
@@ -129,7 +129,8 @@ def run_stand_ins() -> list[int]:
         def lane(items: range) -> Iterator[int]:
             return map_ahead(pose, waiting("pose"), map(waiting("read"), items), depth=2)
 
-        pieces = flat_map(lane, [range(STAND_IN_ITEMS)], workers=1, depth=2)
+        outputs = flat_map(lane, [range(STAND_IN_ITEMS)], workers=1, depth=2)
+        pieces = (piece for piece in outputs if not isinstance(piece, Pause))
         return list(map_ahead(network, waiting("network"), pieces, depth=2))
 
 

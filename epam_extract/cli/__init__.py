@@ -30,8 +30,15 @@ from .tools import bench, models_app, weights_app
 __all__ = ["app", "main"]
 
 
+ADDRESS = re.compile(r"auto|ray://.+|[^/\s]+:\d+")
+"""Of a Ray cluster; what else follows ``--ray`` is not its value."""
+
+
 class DefaultToExtract(TyperGroup):
-    """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``."""
+    """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``.
+
+    And ``--ray`` without an address mean this machine.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
@@ -39,6 +46,10 @@ class DefaultToExtract(TyperGroup):
             if not ctx.resilient_parsing:
                 refuse_mistyped(args[0], list(self.commands))
             args = ["extract", *args]
+        if "--ray" in args:
+            at = args.index("--ray")
+            addressed = bool(args[at + 1 :]) and ADDRESS.fullmatch(args[at + 1]) is not None
+            args = [*args[: at + 1], *([] if addressed else ["local"]), *args[at + 1 :]]
         return super().parse_args(ctx, args)
 
 

@@ -173,6 +173,8 @@ CONTRADICTIONS = {
     ("pose", "det_model"): "--pose names a pair of models, --det-model a file of your own",
     ("overwrite", "retry_failed"): "a new file has no failed videos to retry",
     ("quiet", "verbose"): "one says less, the other more",
+    ("ray", "shard"): "--ray hands the videos out itself",
+    ("ray", "dry_run"): "a plan needs no workers",
 }
 
 
@@ -218,6 +220,15 @@ def refuse_contradictions(context: typer.Context) -> None:
         raise ConfigError("--no-full and --features with full contradict each other: choose one")
     if values.get("plan") is not None and not (values["dry_run"] or values["shard"]):
         raise ConfigError("--plan goes with --dry-run, to write it, or with --shard I/N, to use it")
+    for name in ("gpus_per_worker", "cpus_per_worker"):
+        if values.get(name) is not None:
+            if values["ray"] is None:
+                raise ConfigError(f"--{name.replace('_', '-')} goes with --ray")
+            if values[name] <= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} must be more than 0")
+    gpus = values.get("gpus_per_worker")
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"--gpus-per-worker must be a whole number or below 1, got {gpus:g}")
     if values.get("quiet") and values["progress"] in ("rich", "plain", "tqdm"):
         raise ConfigError(f"--quiet and --progress {values['progress']} contradict each other")
 

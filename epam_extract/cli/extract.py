@@ -179,6 +179,22 @@ def extract(
             MACHINES, "Plan that balances the parts: written with --dry-run, used with --shard."
         ),
     ] = None,
+    ray: Annotated[
+        str | None,
+        option(
+            MACHINES,
+            "Spread the run over the Ray cluster at this address, or over this machine's GPUs and "
+            "cores where none follows.",
+            metavar="[ADDRESS]",
+        ),
+    ] = None,
+    gpus_per_worker: Annotated[
+        float | None,
+        option(MACHINES, "GPUs of each worker of --ray, 1 or a fraction.", metavar="N"),
+    ] = None,
+    cpus_per_worker: Annotated[
+        Number, option(MACHINES, "Cores of each worker of --ray.", metavar="N")
+    ] = None,
     progress: Annotated[
         str, option(SCREEN, "auto, rich, plain, tqdm, json, none.", metavar="NAME")
     ] = "auto",
@@ -247,6 +263,9 @@ def extract(
             dry_run=dry_run,
             shard=shard,
             plan=plan,
+            ray=ray,
+            gpus_per_worker=gpus_per_worker,
+            cpus_per_worker=cpus_per_worker,
             progress=progress,
             quiet=quiet,
             verbose=verbose,

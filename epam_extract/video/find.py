@@ -39,6 +39,11 @@ class FoundVideo:
     segment: Segment | None = field(default=None, compare=False)
     """The part of it that is meant, or its label."""
 
+    @property
+    def source_id(self) -> str:
+        """The id of the whole video."""
+        return self.segment.video_of(self.id) if self.segment else self.id
+
 
 @dataclass(frozen=True)
 class _Candidate:

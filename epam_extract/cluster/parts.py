@@ -1,0 +1,159 @@
+"""The part files of a run of many workers: named, looked through, merged and taken away.
+
+They lie beside the output, one for each worker: ``feats.worker-00003.h5``.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ..errors import StoreError
+from ..in_child import look
+from ..progress import Progress, counted, in_bytes
+from ..records import VideoFailure
+from ..store import (
+    FeatureStore,
+    StoredFailure,
+    StoredProgress,
+    StoredVideos,
+    StoreHeader,
+    StoreWriter,
+    drop_videos,
+    stored_states,
+)
+from ..store.disk import require_unwritten
+from ..store.journal import journal_path, lock_path
+from ..store.merge import merge_parts
+
+TELL_SECONDS = 5.0
+
+
+def part_path(out: Path, number: int) -> Path:
+    """The file of worker ``number``."""
+    return out.with_name(f"{out.stem}.worker-{number:05d}{out.suffix or '.h5'}")
+
+
+def existing_parts(out: Path) -> dict[int, Path]:
+    """The parts that an earlier run has left, by number.
+
+    Raises:
+        StoreLocked: a run is still writing one.
+        StoreError: one is damaged.
+    """
+    name = re.compile(re.escape(out.stem) + r"\.worker-(\d{5,})" + re.escape(out.suffix or ".h5"))
+    parts = {}
+    for path in sorted(out.parent.iterdir()) if out.parent.is_dir() else []:
+        match = name.fullmatch(path.name)
+        if match is not None:
+            require_unwritten(path, lock=lock_path(path))
+            look("survey", path)  # HDF5 can crash on a damaged file: not in this process
+            parts[int(match[1])] = path
+    return parts
+
+
+class Together:
+    """What the output and the parts hold between them; ``StoredVideos`` for a plan."""
+
+    def __init__(self, out: Path | None, parts: Mapping[int, Path]) -> None:
+        files = [*([out] if out is not None and out.exists() else []), *parts.values()]
+        self._stores: list[StoredVideos] = [stored_states(file) for file in files]
+
+    def progress(self, video_id: str) -> StoredProgress | None:
+        """Of the file where it is complete, or has the most."""
+        there = [state for store in self._stores if (state := store.progress(video_id))]
+        return max(there, key=lambda state: (state.complete, state.windows), default=None)
+
+    def failures(self) -> Mapping[str, StoredFailure]:
+        """Videos that failed, less those that are complete in another file."""
+        failures: dict[str, StoredFailure] = {}
+        for store in self._stores:
+            failures |= store.failures()
+        return failures
+
+
+def half_done(parts: Mapping[int, Path]) -> dict[str, int]:
+    """Videos that are not complete in a part, and the number of the part."""
+    homes = {}
+    for number, path in parts.items():
+        with FeatureStore(path) as store:
+            found = store.survey()[0]
+        homes.update({video_id: number for video_id, complete in found.items() if not complete})
+    return homes
+
+
+def compiled_in(files: Iterable[Path]) -> str | None:
+    """How the features of the first file that is there were computed."""
+    for file in files:
+        if file.exists():
+            with FeatureStore(file) as store:
+                return str(store.config.get("compiled", ""))
+    return None
+
+
+def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
+    """Take out complete copies of videos that are to be done again, since their file changed."""
+    wanted = set(video_ids)
+    for file in files:
+        if file.exists():
+            with FeatureStore(file) as store:
+                stale = [v for v, done in store.survey()[0].items() if done and v in wanted]
+            if stale:
+                drop_videos(file, stale)
+
+
+def remove(part: Path) -> None:
+    """Delete a part, and what a killed worker has left beside it."""
+    for path in (part, journal_path(part), lock_path(part)):
+        path.unlink(missing_ok=True)
+
+
+def merge_away(
+    out: Path,
+    parts: Sequence[Path],
+    failures: Sequence[VideoFailure],
+    *,
+    progress: Progress,
+    stop: threading.Event,
+) -> bool:
+    """Copy the parts into ``out``, one after the other, and delete each that is in it.
+
+    Returns:
+        Whether all are; else ``stop`` was set, and the next run goes on.
+
+    Raises:
+        StoreError: a part is locked or damaged, or does not fit; nothing is lost.
+    """
+    told = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            progress.message(f"{part.name}: merged {in_bytes(done)} of about {in_bytes(total)}")
+
+    if len(parts) > 0:
+        progress.message(f"merging {counted(len(parts), 'part')} into {out}")
+    for part in parts:
+        if stop.is_set():
+            return False
+        StoreWriter(part, header_of(part)).close()  # ends what a killed worker had begun
+        merge_parts(out, [part], on_bytes=tell)
+        remove(part)
+    if failures:
+        with StoreWriter(out, header_of(out)) as store:
+            for failure in failures:
+                store.fail(failure)
+            store.commit()
+    return True
+
+
+def header_of(path: Path) -> StoreHeader:
+    """What a file says it was made with."""
+    if not path.exists():
+        raise StoreError(f"{path}: was there a moment ago; it was deleted or moved meanwhile")
+    with FeatureStore(path) as store:
+        return StoreHeader(store.config, store.weights, store.pose_source)

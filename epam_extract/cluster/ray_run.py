@@ -1,0 +1,261 @@
+"""``--ray``: one collection over all GPUs and cores of a cluster, or of this machine."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .. import __version__
+from ..config import ExtractConfig
+from ..errors import ConfigError
+from ..pipeline import HEAD_START_SECONDS, MOST_NOTES, UNKNOWN_WINDOWS
+from ..planning import Planner, SortedVideos, find_all, sort_videos
+from ..progress import Progress, counted
+from ..records import Summary
+from ..store import StoreHeader, StoreWriter
+from ..video import FoundVideo
+from .connecting import connected, machines, worker_size
+from .handing_out import Ledger, hand_out
+from .parts import (
+    Together,
+    compiled_in,
+    drop_complete,
+    existing_parts,
+    half_done,
+    merge_away,
+    part_path,
+    remove,
+)
+from .ray_crew import RayCrew
+from .worker import Task
+
+
+def extract_on_ray(
+    sources: Sequence[str | Path],
+    out: Path,
+    config: ExtractConfig,
+    *,
+    address: str,
+    gpus_per_worker: float | None = None,
+    cpus_per_worker: int | None = None,
+    list_file: Path | None = None,
+    segments: Path | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: Progress,
+    stop: threading.Event,
+) -> Summary:
+    """What :func:`pipeline.extract_features` does, by many workers at once.
+
+    Each writes a part file beside ``out``, which must be in a folder that all of them share, as
+    the videos must be. At the end the parts are merged into ``out`` and deleted. After any other
+    end the next run uses what they hold.
+
+    Raises:
+        ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
+        EpamExtractError: as ``extract_features`` does; also where a part is still locked.
+    """
+    if config.device.startswith("cuda:"):
+        raise ConfigError(f"--ray chooses the GPUs: say --device cuda instead of {config.device}")
+    out, config = out.absolute(), _with_whole_paths(config)
+    parts = existing_parts(out)
+    found = [
+        replace(video, path=video.path.absolute())
+        for video in find_all(
+            sources, config, list_file=list_file, segments=segments, progress=progress
+        )
+    ]
+    if overwrite:
+        for part in parts.values():
+            remove(part)
+        parts = {}
+    stored = Together(None if overwrite else out, parts)
+    videos = sort_videos(found, stored, retry_failed=retry_failed)
+    run = _RayRun(out, config, found, videos, parts, progress=progress, stop=stop)
+    for video_id in videos.skipped:
+        progress.video_skipped(video_id)
+    with Planner(videos, config, out, progress=progress) as planner:
+        if videos.jobs:
+            run.extract(
+                planner,
+                address,
+                overwrite=overwrite,
+                gpus_per_worker=gpus_per_worker,
+                cpus_per_worker=cpus_per_worker,
+            )
+    return run.finish()
+
+
+class _RayRun:
+    """One call of :func:`extract_on_ray`."""
+
+    def __init__(
+        self,
+        out: Path,
+        config: ExtractConfig,
+        found: Sequence[FoundVideo],
+        videos: SortedVideos,
+        parts: dict[int, Path],
+        *,
+        progress: Progress,
+        stop: threading.Event,
+    ) -> None:
+        self._out, self._config, self._videos, self._parts = out, config, videos, parts
+        wanted = {job.video_id for job in videos.jobs}
+        self._found = {video.id: video for video in found if video.id in wanted}
+        self._progress, self._stop = progress, stop
+        self._token = secrets.token_hex(6)
+        self._started = time.monotonic()
+        self._crew: RayCrew | None = None
+
+    def extract(
+        self,
+        planner: Planner,
+        address: str,
+        *,
+        overwrite: bool,
+        gpus_per_worker: float | None,
+        cpus_per_worker: int | None,
+    ) -> None:
+        """Have the workers do the videos that are to do."""
+        plan = planner.wait(HEAD_START_SECONDS)
+        planner.check_disk()
+        files = [self._out, *self._parts.values()]
+        compiled = None if overwrite else compiled_in(files)
+        if not overwrite:
+            drop_complete(files, self._found)
+        self._out.parent.mkdir(parents=True, exist_ok=True)
+        homes = half_done(self._parts)
+        with connected(address) as ray:
+            size = worker_size(
+                machines(ray),
+                device=self._config.device,
+                gpus_per_worker=gpus_per_worker,
+                cpus_per_worker=cpus_per_worker,
+            )
+            ids = tuple((video.id, video.source_id) for video in self._found.values())
+            config = self._config if size.gpus else replace(self._config, device="cpu")
+
+            def task(number: int) -> Task:
+                part = part_path(self._out, number)
+                self._parts[number] = part
+                return Task(
+                    part=part,
+                    out=None if overwrite else self._out,
+                    config=config,
+                    cores=size.cpus,
+                    gpu=size.gpus > 0,
+                    windows=plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS,
+                    compiled=compiled,
+                    video_ids=ids if config.keypoints is not None else (),
+                    probe=self._out.with_name(f".{self._out.stem}.{self._token}-{number}.probe"),
+                    sample=next(v.path for v in self._found.values()),
+                    version=__version__,
+                )
+
+            self._crew = crew = RayCrew(
+                ray,
+                size,
+                self._found,
+                numbers=self._numbers(homes),
+                task=task,
+                on_header=self._begin_anew if overwrite else None,
+                progress=self._progress,
+            )
+            ledger = Ledger({video.id: _size(video) for video in self._found.values()}, homes)
+
+            def stopped() -> bool:
+                planner.check_disk()
+                return self._stop.is_set()
+
+            try:
+                hand_out(ledger, crew, stopped=stopped)
+                crew.end(stop=self._stop.is_set())
+            finally:
+                crew.kill()
+
+    def _numbers(self, homes: dict[str, int]) -> itertools.chain[int]:
+        """The parts that hold half-done videos first, then the other ones, then new ones."""
+        before = sorted(self._parts, key=lambda number: (number not in homes.values(), number))
+        return itertools.chain(before, (n for n in itertools.count() if n not in before))
+
+    def _begin_anew(self, header: StoreHeader) -> None:
+        """Empty the output, once a worker has loaded what is to be computed with."""
+        StoreWriter(self._out, header, overwrite=True).close()
+
+    def finish(self) -> Summary:
+        """Merge, unless the run was stopped, and say how it went."""
+        failures = self._crew.told.failures if self._crew else {}
+        done = self._crew.told.windows if self._crew else {}
+        parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
+        notes: list[str] = []
+        merged = merge_away(
+            self._out, parts, [*failures.values()], progress=self._progress, stop=self._stop
+        )
+        if not merged:
+            notes.append(
+                f"{counted(len(done), 'video')} of this run, and what is half done, are in the "
+                "part files beside it: the same command goes on with them"
+            )
+        totals = self._crew.totals() if self._crew else []
+        clipped = sum(total.clipped for total in totals)
+        if clipped:
+            notes.append(
+                f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them"
+            )
+        said = list(dict.fromkeys(note for total in totals for note in total.notes))
+        notes += said[:MOST_NOTES]
+        if len(said) > MOST_NOTES:
+            more = len(said) - MOST_NOTES
+            notes.append(f"and {more:,} more like these; epam-extract info lists them")
+        videos = self._videos
+        summary = Summary(
+            out=self._out,
+            videos=len(videos.jobs) + len(videos.skipped) + len(videos.failed_before),
+            done=len(videos.skipped) + len(done),
+            skipped=len(videos.skipped),
+            failures=(*videos.failed_before, *failures.values()),
+            windows=sum(done.values()),
+            frames=sum(total.frames for total in totals),
+            frames_with_person=sum(total.frames_with_person for total in totals),
+            seconds=time.monotonic() - self._started,
+            size=self._out.stat().st_size if self._out.exists() else 0,
+            interrupted=self._stop.is_set(),
+            clipped=clipped,
+            notes=tuple(notes),
+        )
+        self._progress.finished(summary)
+        return summary
+
+
+def _size(video: FoundVideo) -> float:
+    """Bytes, for how long a video takes beside others."""
+    try:
+        return float(video.path.stat().st_size)
+    except (OSError, ValueError):
+        return 0.0  # its lane will say why
+
+
+def _with_whole_paths(config: ExtractConfig) -> ExtractConfig:
+    """The same files whatever folder a worker is in."""
+
+    def whole(path: Path | None) -> Path | None:
+        return None if path is None else path.absolute()
+
+    weights, pose = config.weights, config.pose
+    return replace(
+        config,
+        keypoints=whole(config.keypoints),
+        weights=replace(
+            weights,
+            file=whole(weights.file),
+            rgb_file=whole(weights.rgb_file),
+            pose_file=whole(weights.pose_file),
+        ),
+        pose=replace(pose, det_model=whole(pose.det_model), pose_model=whole(pose.pose_model)),
+    )
