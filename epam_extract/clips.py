@@ -159,7 +159,7 @@ class WindowCutter:
     def add(self, piece: FramePiece, track: PoseTrack) -> list[Cut]:
         """Take the next piece, in order; return what it completes."""
         self._held.append((piece, track))
-        self._end = piece.start + len(piece.frames)
+        self._end = piece.start + len(piece)
         if self._windows is None:
             ready = whole_windows(self._end, self._config, first=self._row)
         else:
@@ -186,7 +186,7 @@ class WindowCutter:
         if not rows:
             return []
         start = self._held[0][0].start
-        frames = [frame for piece, _ in self._held for frame in piece.frames]
+        frames = [frame for piece, _ in self._held for frame in piece.images()]
         track = concatenate([track for _, track in self._held])
         return [
             Cut(

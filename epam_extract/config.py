@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 from .errors import ConfigError
@@ -36,6 +37,7 @@ def frames_per_piece(height: int, width: int) -> int:
     return max(1, min(PIECE_FRAMES, PIECE_BYTES // (height * width * 3)))
 
 
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # frames a second, of --fps and --image-fps
 GRIDS = ("centered", "valid", "single")
 CROPS = ("window", "video")
 FEATURES = ("pooled", "full", "tokens", "attention")
@@ -62,6 +64,18 @@ def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
 def _at_least(name: str, value: float | None, least: float) -> None:
     if value is not None and value < least:
         raise ConfigError(f"{name} must be at least {least}, got {value}")
+
+
+def _rate(name: str, value: float | None) -> None:
+    if value is not None and not LOWEST_RATE <= value <= HIGHEST_RATE:  # NaN neither
+        raise ConfigError(
+            f"{name} must be {LOWEST_RATE} to {HIGHEST_RATE} frames a second, got {value}"
+        )
+
+
+def as_fraction(rate: float | None) -> Fraction | None:
+    """A frame rate as the fraction that is meant: 29.97002997 is 30000/1001."""
+    return None if rate is None else Fraction(rate).limit_denominator(1001)
 
 
 @dataclass(frozen=True)
@@ -178,6 +192,10 @@ class ExtractConfig:
     """dtype of full feature maps on disk; pooled features are always float32."""
     compression: str = "none"
     """Of full feature maps: one of ``COMPRESSIONS``."""
+    fps: float | None = None
+    """Frames a second of a regular time line that windows are on; None: the video's own frames."""
+    image_fps: float | None = None
+    """Read folders of numbered pictures as videos of so many frames a second."""
     decoder: str = "auto"
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
@@ -196,6 +214,8 @@ class ExtractConfig:
         _one_of("compression", self.compression, COMPRESSIONS)
         _one_of("decoder", self.decoder, DECODERS)
         _one_of("compile", self.compile, ("auto", "on", "off"))
+        _rate("fps", self.fps)
+        _rate("image_fps", self.image_fps)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("workers", self.workers, 1)
         if not self.features:
@@ -203,13 +223,25 @@ class ExtractConfig:
         for name in self.features:
             _one_of("features", name, FEATURES)
 
+    @property
+    def frame_rate(self) -> Fraction | None:
+        """``fps`` as a fraction."""
+        return as_fraction(self.fps)
+
+    @property
+    def image_rate(self) -> Fraction | None:
+        """``image_fps`` likewise."""
+        return as_fraction(self.image_fps)
+
     def identity(self) -> Mapping[str, object]:
         """The options that change what is stored, JSON-ready, for the file's attributes."""
         pose = asdict(self.pose)
         names = {
             key: pose[key] for key in ("det_score", "keypoint_score", "max_persons", "det_every")
         }
+        rates = {"fps": self.fps, "image_fps": self.image_fps}  # named by files that have them
         return {
+            **{name: rate for name, rate in rates.items() if rate is not None},
             **asdict(self.windows),
             **names,
             "crop": self.crop,

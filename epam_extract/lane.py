@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +20,8 @@ from .config import PIECE_FRAMES, ExtractConfig, WindowConfig, frames_per_piece
 from .errors import EpamExtractError, MachineError, VideoError
 from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
 from .pose import MEMORY_FRAMES, PersonLinker, PoseEstimator
-from .records import Clip, FramePiece, PoseTrack, Video, VideoFailure, concatenate
-from .video import OpenVideo, open_video, read_frames
+from .records import Clip, FramePiece, PoseTrack, Segment, Video, VideoFailure, concatenate
+from .video import OpenVideo, OpenView, open_video
 from .windows import earliest_frame, plan_windows
 
 log = logging.getLogger(__name__)
@@ -41,20 +41,32 @@ class Job:
     """Rows in the file already."""
     frames_done: int = 0
     """Frames whose keypoints are in the file already: whole pieces."""
+    segment: Segment | None = None
+    """The part of the file that it is, and its label."""
     stored: PoseTrack | None = None
     """Of these, the ones before ``next_frame`` that tell who is who: see ``frames_to_recall``."""
+
+    @property
+    def source_id(self) -> str:
+        """The id of the whole video."""
+        return self.segment.video_of(self.video_id) if self.segment else self.video_id
 
     def next_frame(self, config: WindowConfig) -> int:
         """The first frame to read again: one that a window to come needs, or the last one done."""
         needed = earliest_frame(self.windows_done, config)
         return min(needed, max(self.frames_done - 1, 0))
 
-    def frames_to_recall(self, config: WindowConfig) -> range:
-        """Frames before the piece that ``next_frame`` is in, as far as linking looks back."""
-        stop = self.next_frame(config)
+    def frames_to_recall(self, config: ExtractConfig) -> range:
+        """Frames before the piece that ``next_frame`` is in, as far as linking looks back.
+
+        On a regular time line a piece may be of any length: all frames.
+        """
+        stop = self.next_frame(config.windows)
+        if config.fps is not None:
+            return range(stop)
         return range(max(stop - PIECE_FRAMES - MEMORY_FRAMES, 0), stop)
 
-    def linker(self, start: int, config: WindowConfig) -> PersonLinker:
+    def linker(self, start: int, config: ExtractConfig) -> PersonLinker:
         """Who is who, as it stood before frame ``start`` of the piece to read first."""
         if self.stored is None:
             return PersonLinker()
@@ -143,12 +155,12 @@ class Lane:
 
     def _read(self, job: Job) -> Iterator[Event]:
         config = self.config
-        with open_video(job.path, job.video_id, decoder=config.decoder) as opened:
-            status, header = opened.status, opened.header
-            yield VideoStarted(job, job.path, status.st_size, status.st_mtime_ns, header.frames)
+        with self._open(job) as opened:
+            (size, mtime_ns), header = opened.stamp, opened.header
+            yield VideoStarted(job, job.path, size, mtime_ns, header.frames)
             ahead = frames_per_piece(header.height, header.width) * (READER_PIECES + self.depth)
             frames = min(config.windows.span + ahead, max(header.frames, 1))
-            people = self._people(job, header.height, header.width)
+            people = self._people(job, opened)
             with self.budget.hold(frames * header.height * header.width * 3):
                 if config.crop == "video" or config.windows.grid == "single":
                     yield from self._in_two_passes(job, opened, people)
@@ -158,21 +170,41 @@ class Lane:
                     if isinstance(people, VideoKeypoints):
                         people.require(opened.video.num_frames)
                     windows = plan_windows(opened.video.num_frames, config.windows)
-                    yield VideoEnded(opened.video, windows)
+                    yield VideoEnded(replace(opened.video, segment=job.segment), windows)
 
-    def _people(self, job: Job, height: int, width: int) -> People:
+    def _open(self, job: Job) -> OpenVideo | OpenView:
+        config = self.config
+        return open_video(
+            job.path,
+            job.video_id,
+            segment=job.segment,
+            fps=config.frame_rate,
+            decoder=config.decoder,
+            image_fps=config.image_rate,
+        )
+
+    def _people(self, job: Job, opened: OpenVideo | OpenView) -> People:
         """Where this video's keypoints come from."""
-        if self.keypoints is not None and self.matches is not None:
-            key = self.matches.found.get(job.video_id)
-            if key is not None:
-                return self.keypoints.open(key, height=height, width=width)
+        found = {} if self.matches is None else self.matches.found
+        key = found.get(job.video_id) or found.get(job.source_id)
+        if self.keypoints is not None and key is not None:
+            size = opened.header.height, opened.header.width
+            keypoints = self.keypoints.open(key, height=size[0], width=size[1])
+            own = job.video_id in found  # else of the video that the segment is cut from
+            whole = not own or job.source_id == job.video_id
+            if isinstance(opened, OpenView) and whole and keypoints.fps is None:
+                return keypoints.through(opened.indices, opened.source.num_frames)
+            keypoints.require_line(self.config.frame_rate if own else None)
+            return keypoints
         if self.pose is None:
             reasons = {} if self.matches is None else self.matches.reasons
-            why = reasons.get(job.video_id, "no keypoints are given for it")
+            why = reasons.get(job.source_id, "no keypoints are given for it")
             raise KeypointsFailed(f"{why}; --keypoints-missing estimate estimates them")
         return self.pose
 
-    def _in_one_pass(self, job: Job, opened: OpenVideo, people: People) -> Iterator[Event]:
+    def _in_one_pass(
+        self, job: Job, opened: OpenVideo | OpenView, people: People
+    ) -> Iterator[Event]:
         """Windows are cut as soon as their frames are there."""
         config = self.config
         cutter = WindowCutter(
@@ -182,8 +214,8 @@ class Lane:
             max_persons=config.pose.max_persons,
         )
         step = frames_per_piece(opened.header.height, opened.header.width)
-        start = job.next_frame(config.windows) // step * step
-        linker = job.linker(start, config.windows)
+        start = opened.piece_start(job.next_frame(config.windows), step)
+        linker = job.linker(start, config)
         for piece, track in self._estimated(self._frames(opened, start), people, linker):
             if piece.start >= job.frames_done:
                 yield KeypointsReady(job.video_id, piece.start, track)
@@ -191,7 +223,9 @@ class Lane:
         if opened.video is not None:
             yield from self._clips(cutter.finish())
 
-    def _in_two_passes(self, job: Job, opened: OpenVideo, people: People) -> Iterator[Event]:
+    def _in_two_passes(
+        self, job: Job, opened: OpenVideo | OpenView, people: People
+    ) -> Iterator[Event]:
         """The box, or the one window, is known when the last frame's people are.
 
         Frames of a video too big to keep are decoded a second time. Tracks are kept: 204 bytes a
@@ -199,14 +233,15 @@ class Lane:
         """
         tracks: list[PoseTrack] = []
         kept: list[FramePiece] | None = []
-        frame_bytes = opened.header.height * opened.header.width * 3
+        kept_bytes = 0
         for piece, track in self._estimated(self._frames(opened, 0), people, PersonLinker()):
             if piece.start >= job.frames_done:
                 yield KeypointsReady(job.video_id, piece.start, track)
             tracks.append(track)
             if kept is not None:
                 kept.append(piece)
-                if (piece.start + len(piece.frames)) * frame_bytes > KEEP_BYTES:
+                kept_bytes += piece.frames.nbytes
+                if kept_bytes > KEEP_BYTES:
                     kept = None
         video = opened.video
         if video is None:
@@ -225,13 +260,13 @@ class Lane:
             video_box=grown_box(tight, video.height, video.width) if by_video else None,
             max_persons=max_persons,
         )
-        pieces = kept or read_frames(video, decoder=self.config.decoder)
+        pieces = kept or opened.again()
         for piece, track in zip(pieces, tracks, strict=False):  # fewer when the run is to stop
             if self.stop.is_set():
                 return
             yield from self._clips(cutter.add(piece, track))
 
-    def _frames(self, opened: OpenVideo, start: int) -> Iterator[FramePiece]:
+    def _frames(self, opened: OpenVideo | OpenView, start: int) -> Iterator[FramePiece]:
         """Pieces from frame ``start`` on, until the run is asked to stop."""
         with closing(opened.frames(start)) as pieces:
             while not self.stop.is_set():
@@ -253,6 +288,7 @@ class Lane:
 
         linked = isinstance(people, VideoKeypoints) and people.linked
         for piece, track in map_ahead(self.pool, estimate, pieces, depth=self.depth):
+            track = piece.spread(track)
             yield piece, track if linked else linker.link(track)
 
     def _clips(self, cuts: list[Cut]) -> Iterator[Clip]:

@@ -9,7 +9,6 @@ the cores busy, and no number depends on how many workers there are. The calling
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,10 +21,11 @@ import cv2
 import torch
 
 from .clips import collate
-from .concurrency import Budget, Meter, flat_map, map_ahead
+from .concurrency import Budget, Meter, available_cores, flat_map, map_ahead
 from .config import ExtractConfig, WeightsConfig
 from .errors import StoreMismatch
 from .exchange.keypoints import KeypointFile, Matches, open_keypoints
+from .exchange.segments import find_segments, read_segments
 from .installed import resolve
 from .lane import Bundle, Event, Job, Lane, bundled
 from .model import EPAMBackbone
@@ -48,6 +48,7 @@ from .planning import (
 )
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
+from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
@@ -76,11 +77,12 @@ def extract_features(
     config: ExtractConfig | None = None,
     *,
     list_file: Path | None = None,
+    segments: Path | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
     dry_run: bool = False,
     only: Callable[[FoundVideo], bool] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | str = SILENT,
     stop: threading.Event | None = None,
 ) -> Summary:
     """Write the features of every window of ``videos`` to the HDF5 file ``out``, or go on with it.
@@ -94,12 +96,13 @@ def extract_features(
         config: all options; those in ``config.identity()`` must agree with a file that is resumed.
             Weights that it does not name are those of ``$EPAM_WEIGHTS`` or the installed ones.
         list_file: a file with one more path a line, or ``-`` for standard input.
+        segments: a file or folder of parts of videos: each is done as a video, and nothing else is.
         overwrite: begin the file anew.
         retry_failed: do the videos that failed before, and only those.
         dry_run: plan, report the plan and stop.
         only: do the videos it accepts, one part of all. What depends on how many videos there are
             is decided by all of them, so that every part has the same numbers.
-        progress: told what happens.
+        progress: told what happens; ``"auto"`` shows it, in a terminal, a notebook or a log.
         stop: once set, what is in flight is finished and committed and the run ends.
 
     Raises:
@@ -108,6 +111,9 @@ def extract_features(
         StoreError: ``out`` cannot be written, or belongs to other options.
         MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
     """
+    if isinstance(progress, str):
+        with open_progress(progress) as progress:
+            return extract_features(**locals())
     config = config or ExtractConfig()
     if config.weights == WeightsConfig() and not dry_run:
         weights, said_by = resolve(config.weights)
@@ -115,7 +121,13 @@ def extract_features(
         progress.message(f"weights: {weights.file} ({said_by})")
     run = _Run(config, Path(out), progress, stop or threading.Event())
     sources = [videos] if isinstance(videos, (str, Path)) else list(videos)
-    found = find_videos(sources, list_file=list_file)
+    pictures = config.image_fps is not None
+    found = find_videos(sources, list_file=list_file, pictures=pictures)
+    if segments is not None:
+        parts = read_segments(segments)
+        found, notes = find_segments(parts, found, source=segments.name)
+        for note in notes:
+            progress.warning(note)
     mine = found if only is None else [video for video in found if only(video)]
     if dry_run:
         return run.only_plan(mine, overwrite=overwrite, retry_failed=retry_failed)
@@ -193,7 +205,9 @@ class _Run:
             progress.video_skipped(video_id)
         matches = None
         if keypoints is not None:
-            matches = keypoints.match(job.video_id for job in videos.jobs)
+            known = set(keypoints.names)  # of a segment itself, or of the video it is cut from
+            ids = (j.video_id if j.video_id in known else j.source_id for j in videos.jobs)
+            matches = keypoints.match(dict.fromkeys(ids))
             progress.message(matches.report())
         with Planner(videos, config, self.out, progress=progress) as planner:
             plan = planner.wait(HEAD_START_SECONDS)  # most plans are exact by then
@@ -203,7 +217,7 @@ class _Run:
                 windows = plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS
                 if part_of is not None:
                     enough = COMPILE_MIN_WINDOWS[self.device.type]
-                    windows = count_windows(part_of, config.windows, enough=enough)
+                    windows = count_windows(part_of, config, enough=enough)
                 network = self._network(weights.backbone, windows, compiled)
                 compiled = network.compiled
             with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
@@ -211,9 +225,7 @@ class _Run:
                 if network is not None:
                     # Again under the lock: another run may have gone on with the file meanwhile.
                     videos = sort_videos(found, store, retry_failed=retry_failed)
-                    videos.jobs = [
-                        with_stored_people(job, store, config.windows) for job in videos.jobs
-                    ]
+                    videos.jobs = [with_stored_people(job, store, config) for job in videos.jobs]
                     self._extract(videos.jobs, pose, network, output, planner, keypoints, matches)
         summary = self._summary(videos, output, notes=notes)
         progress.finished(summary)
@@ -378,13 +390,6 @@ class _Run:
             clipped=clipped,
             notes=tuple(notes),
         )
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 @contextmanager

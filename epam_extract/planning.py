@@ -22,14 +22,13 @@ from .config import (
     RGB_CHANNELS,
     RGB_FRAMES,
     ExtractConfig,
-    WindowConfig,
 )
 from .errors import EpamExtractError, MachineError
 from .lane import Job
 from .progress import Progress, counted, in_bytes
-from .records import Plan, VideoFailure
+from .records import Plan, Segment, VideoFailure, file_stamp
 from .store import StoredVideos, StoreWriter
-from .video import FoundVideo, read_header
+from .video import FoundVideo, Header, read_header
 from .windows import window_starts
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
@@ -65,7 +64,10 @@ def sort_videos(
     for video in found:
         same = _size_and_time(video.path)
         failure, progress = failures.get(video.id), stored.progress(video.id)
+        label = video.segment.label if video.segment is not None else ""
         if progress is not None and (progress.size, progress.mtime_ns) != same:
+            progress = None
+        if progress is not None and progress.complete and label not in ("", progress.label):
             progress = None
         if progress is not None and progress.complete:
             result.skipped.append(video.id)
@@ -75,11 +77,12 @@ def sort_videos(
             )
         elif failure is not None or not retry_failed:
             rows, frames = (progress.windows, progress.frames) if progress else (0, 0)
-            result.jobs.append(Job(video.id, video.path, windows_done=rows, frames_done=frames))
+            job = Job(video.id, video.path, rows, frames, segment=video.segment)
+            result.jobs.append(job)
     return result
 
 
-def with_stored_people(job: Job, store: StoreWriter, config: WindowConfig) -> Job:
+def with_stored_people(job: Job, store: StoreWriter, config: ExtractConfig) -> Job:
     """``job`` with the people of the frames before it, so that they keep their rows."""
     if not job.frames_done:
         return job
@@ -89,10 +92,9 @@ def with_stored_people(job: Job, store: StoreWriter, config: WindowConfig) -> Jo
 def _size_and_time(path: Path) -> tuple[int, int]:
     """Zeros where the system does not say; opening the video will tell why."""
     try:
-        status = path.stat()
+        return file_stamp(path)
     except (OSError, ValueError):
         return 0, 0
-    return status.st_size, status.st_mtime_ns
 
 
 class Planner:
@@ -153,13 +155,11 @@ class Planner:
         """Half done videos count with what is left of them, unreadable ones with nothing."""
         told = 0.0
         per_window = window_bytes(self._config)
+        lengths = Lengths(self._config)
         for job in self._videos.jobs:
             if self._stop.is_set():
                 return
-            try:
-                length = read_header(job.path).frames
-            except EpamExtractError:
-                length = 0  # its lane will say why
+            length = lengths.of(job.path, job.segment)
             if length:
                 rows = len(window_starts(length, self._config.windows))
                 left = max(rows - job.windows_done, 0)
@@ -176,14 +176,43 @@ class Planner:
         self._progress.plan(self.plan)
 
 
-def count_windows(videos: Sequence[FoundVideo], config: WindowConfig, *, enough: int) -> int:
+class Lengths:
+    """How many frames videos and parts of them have, by their headers."""
+
+    def __init__(self, config: ExtractConfig) -> None:
+        self._config = config
+        self._last: tuple[Path, Header | None] | None = None  # segments of a video are neighbours
+
+    def of(self, path: Path, segment: Segment | None) -> int:
+        """Frames that a run goes through; 0 where there are none, and its lane will say why."""
+        header = self._header(path)
+        if header is None or not header.frames:
+            return 0
+        fps = float(self._config.frame_rate or header.fps)
+        seconds = header.frames / float(header.fps)
+        if segment is not None and not segment.whole:
+            seconds = max(min(segment.end, seconds) - max(segment.start, 0), 0)
+            return round(seconds * fps)
+        return header.frames if self._config.fps is None else max(round(seconds * fps), 1)
+
+    def _header(self, path: Path) -> Header | None:
+        if self._last is None or self._last[0] != path:
+            header = None
+            with contextlib.suppress(EpamExtractError):
+                header = read_header(path, image_fps=self._config.image_rate)
+            self._last = path, header
+        return self._last[1]
+
+
+def count_windows(videos: Sequence[FoundVideo], config: ExtractConfig, *, enough: int) -> int:
     """Windows of ``videos`` by their headers, or ``enough`` where there are at least that many."""
     windows = 0
+    lengths = Lengths(config)
     for video in videos:
         if windows >= enough:
             return enough
-        with contextlib.suppress(EpamExtractError):  # its lane will say why
-            windows += len(window_starts(read_header(video.path).frames or 0, config))
+        length = lengths.of(video.path, video.segment)
+        windows += len(window_starts(length, config.windows)) if length else 0
     return windows
 
 

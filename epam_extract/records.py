@@ -5,6 +5,8 @@ They check themselves on construction, and their ``repr`` prints shapes, not arr
 
 from __future__ import annotations
 
+import math
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -28,6 +30,31 @@ def _check(name: str, array: np.ndarray, shape: Sequence[int | None], dtype: typ
 
 
 @dataclass(frozen=True)
+class Segment:
+    """A part of a video that is done as a video of its own; or all of it, with a label."""
+
+    start: float = -math.inf
+    """Seconds, by the video's own clock."""
+    end: float = math.inf
+    label: str = ""
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the video."""
+        return math.isinf(self.start) and math.isinf(self.end)
+
+    def id_in(self, video_id: str) -> str:
+        """Its id: ``<video>/<start>-<end>`` in milliseconds, or the video's own."""
+        if self.whole:
+            return video_id
+        return f"{video_id}/{round(self.start * 1000)}-{round(self.end * 1000)}"
+
+    def video_of(self, segment_id: str) -> str:
+        """The video's id, of the segment's own."""
+        return segment_id if self.whole else segment_id.rpartition("/")[0]
+
+
+@dataclass(frozen=True)
 class Video:
     """One video as the probe found it; every number is measured, none is the header's."""
 
@@ -47,6 +74,8 @@ class Video:
     mtime_ns: int = 0
     notes: tuple[str, ...] = ()
     """What the user should know, such as "damaged or cut short: 74 of 150 frames decode"."""
+    segment: Segment | None = None
+    """The part of the file that this is, and its label."""
 
     def __post_init__(self) -> None:
         _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
@@ -76,12 +105,35 @@ class FramePiece:
     """Index of the first frame in the video."""
     frames: np.ndarray
     """(F, H, W, 3) uint8, RGB."""
+    shown: np.ndarray | None = None
+    """(N,) int64, ascending: which of ``frames`` each of N frames of a regular time line shows.
+    None: N is F, and each is shown once."""
 
     def __post_init__(self) -> None:
         _check("frames", self.frames, (None, None, None, 3), np.uint8)
 
     def __repr__(self) -> str:
         return f"FramePiece(start={self.start}, frames={self.frames.shape})"
+
+    def __len__(self) -> int:
+        """N: frames of the video in it."""
+        return len(self.frames) if self.shown is None else len(self.shown)
+
+    def images(self) -> list[np.ndarray]:
+        """N pictures (H, W, 3); one that is shown again is the same array."""
+        pictures = list(self.frames)
+        return pictures if self.shown is None else [pictures[i] for i in self.shown]
+
+    def places(self) -> np.ndarray:
+        """(F,) int64: the index in the video at which each of ``frames`` is first shown."""
+        order = np.arange(len(self.frames))
+        return self.start + (order if self.shown is None else np.searchsorted(self.shown, order))
+
+    def spread(self, track: PoseTrack) -> PoseTrack:
+        """Keypoints of ``frames`` (M, F) -> of the video's frames (M, N)."""
+        if self.shown is None:
+            return track
+        return PoseTrack(track.keypoints[:, self.shown], track.keypoint_scores[:, self.shown])
 
 
 @dataclass(frozen=True, repr=False)
@@ -273,6 +325,13 @@ class BenchReport:
     """What holds a run up on this machine, in a sentence."""
     seconds: float
     """That measuring took."""
+
+
+def file_stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change, by which a video is known to be the same; of a folder 0 and the
+    time at which pictures came or went. Raises OSError, or ValueError for no path at all."""
+    status = path.stat()
+    return 0 if stat.S_ISDIR(status.st_mode) else status.st_size, status.st_mtime_ns
 
 
 def readable(text: str) -> str:

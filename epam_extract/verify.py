@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
+from .records import file_stamp
 from .store.hdf5 import BROKEN, first_line, is_complete, walk
 from .store.layout import (
     ROWS,
@@ -66,7 +67,8 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
         if videos is not None:
             bad = {problem.video_id for problem in problems}
             left = [StoredVideo(store, video_id) for video_id in complete if video_id not in bad]
-            problems.extend(_changed(left, videos))
+            pictures = store.config.get("image_fps") is not None
+            problems.extend(_changed(left, videos, pictures=pictures))
         return problems
 
 
@@ -184,24 +186,24 @@ def _cause(error: BaseException) -> str:
     return first_line(error.__cause__ or error)
 
 
-def _changed(stored: Iterable[StoredVideo], videos: Path) -> Iterator[Problem]:
+def _changed(stored: Iterable[StoredVideo], videos: Path, *, pictures: bool) -> Iterator[Problem]:
     """Videos on disk that are not the ones extracted."""
     from .video import find_videos
 
-    on_disk = {video.id: video.path for video in find_videos([videos])}
+    on_disk = {video.id: video.path for video in find_videos([videos], pictures=pictures)}
     for video in stored:
         attributes = video.attrs
-        path = on_disk.get(video.id)
+        part = "segment_start" in attributes
+        path = on_disk.get(video.id.rpartition("/")[0] if part else video.id)
         if path is None:
             yield Problem(video.id, f"its video is not in {videos} any more", droppable=False)
             continue
-        stat = path.stat()
+        size, mtime_ns = file_stamp(path)
         was = (attributes["source_size"], attributes["source_mtime_ns"])
-        if (stat.st_size, stat.st_mtime_ns) != was:
+        if (size, mtime_ns) != was:
             yield Problem(
                 video.id,
-                f"its video {path} has changed: {stat.st_size} bytes now, {was[0]} when it was "
-                "extracted"
-                if stat.st_size != was[0]
+                f"its video {path} has changed: {size} bytes now, {was[0]} when it was extracted"
+                if size != was[0]
                 else f"its video {path} has changed: it was written again since",
             )

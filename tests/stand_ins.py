@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from epam_extract.config import PIECE_FRAMES
-from epam_extract.records import FramePiece, Video
+from epam_extract.records import FramePiece, Video, file_stamp
 from epam_extract.video.decode import Header
 
 
@@ -19,7 +19,7 @@ class StandInVideo:
     def __init__(
         self, path: Path, video_id: str, *, frames: int, make: Callable[[int], np.ndarray]
     ) -> None:
-        self.path, self.id, self.status = path, video_id, path.stat()
+        self.path, self.id, self.stamp = path, video_id, file_stamp(path)
         self.video: Video | None = None
         self._make = make
         self.header = Header(Fraction(25), frames, 64, 96)
@@ -29,6 +29,9 @@ class StandInVideo:
 
     def __exit__(self, *exception: object) -> None:
         pass
+
+    def piece_start(self, frame: int, step: int) -> int:
+        return frame // step * step
 
     def frames(self, start: int) -> Iterator[FramePiece]:
         length = self.header.frames

@@ -59,6 +59,7 @@ class Pipeline:
         config: ExtractConfig,
         *,
         list_file: Path | None = None,
+        segments: Path | None = None,
         overwrite: bool = False,
         retry_failed: bool = False,
         dry_run: bool = False,
@@ -72,6 +73,7 @@ class Pipeline:
                 "out": out,
                 "config": config,
                 "list_file": list_file,
+                "segments": segments,
                 "overwrite": overwrite,
                 "retry_failed": retry_failed,
                 "dry_run": dry_run,
@@ -156,6 +158,9 @@ def test_every_option_reaches_the_config(pipeline: Pipeline, tmp_path: Path) -> 
         "--grid": "valid",
         "--stride": "8",
         "--frame-interval": "2",
+        "--fps": "12.5",
+        "--image-fps": "30",
+        "--segments": "s.csv",
         "--crop": "video",
         "--features": "pooled, tokens,pooled",
         "--dtype": "f32",
@@ -184,6 +189,7 @@ def test_every_option_reaches_the_config(pipeline: Pipeline, tmp_path: Path) -> 
     assert (config.pose.max_persons, config.pose.det_every) == (2, 5)
     assert (config.windows.grid, config.windows.stride) == ("valid", 8)
     assert (config.windows.frame_interval, config.crop) == (2, "video")
+    assert (config.fps, config.image_fps, call["segments"]) == (12.5, 30.0, Path("s.csv"))
     assert config.features == ("pooled", "tokens")
     assert (config.stored_dtype, config.compression) == ("f32", "lzf")
     assert (config.precision, config.device, config.decoder) == ("bf16", "cuda:1", "pyav")
@@ -497,6 +503,7 @@ CONTENTS: dict[str, Any] = {
             "person_share": 0.0,
             "clipped": 3,
             "notes": "truncated",
+            "label": "",
             "source": "a.mp4",
         },
         {
@@ -511,6 +518,7 @@ CONTENTS: dict[str, Any] = {
             "person_share": None,
             "clipped": 0,
             "notes": "",
+            "label": "",
             "source": "half.mp4",
         },
     ],
@@ -686,8 +694,8 @@ import sys, types, time
 from pathlib import Path
 from epam_extract.progress.reports import datasets
 from epam_extract.records import BenchReport, BenchRow, Plan, Summary
-def extract_features(videos, out, config, *, progress, stop, list_file, overwrite, retry_failed,
-                     dry_run, only):
+def extract_features(videos, out, config, *, progress, stop, list_file, segments, overwrite,
+                     retry_failed, dry_run, only):
     progress.plan(Plan(1, 1, 0, 0, 10, 1, 1, 10))
     progress.message("waiting")
     while not stop.wait(0.01):

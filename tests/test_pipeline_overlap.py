@@ -36,7 +36,7 @@ class Stages:
         if stage in self.hooks:
             self.hooks[stage](number)
 
-    def open_video(self, path: Path, video_id: str, *, decoder: str) -> StandInVideo:
+    def open_video(self, path: Path, video_id: str, **_: object) -> StandInVideo:
         return StandInVideo(path, video_id, frames=self.pieces * PIECE_FRAMES, make=self.read)
 
     def read(self, start: int) -> np.ndarray:
@@ -107,6 +107,7 @@ def test_two_stages_are_in_progress_together(one, other, monkeypatch, tmp_path) 
     run(Stages(12, **meeting(one, other)), monkeypatch, tmp_path)
 
 
+@pytest.mark.slow
 def test_reading_stops_while_the_network_is_busy(monkeypatch, tmp_path) -> None:
     cores = pipeline.available_cores()
     under_way = cores + 1  # in the pose pool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,11 +13,12 @@ import make_videos
 import numpy as np
 import pytest
 import torch
+from make_keypoints import annotation, dump
 
 from epam_extract import preview
 from epam_extract.clips import WindowCutter, grown_box, seen_in, tight_box
 from epam_extract.config import RGB_STEP, ExtractConfig, PoseConfig, WindowConfig
-from epam_extract.errors import ConfigError, ProbeError
+from epam_extract.errors import ConfigError, KeypointsFailed, ProbeError
 from epam_extract.heatmaps import render_heatmaps
 from epam_extract.preview import draw_preview, film
 from epam_extract.preview.drawing import WINDOW, blank, printable, shortened, text_width, write
@@ -74,7 +76,7 @@ def scene_of(video: Video, pose: Walker | None = None, **options: object) -> Sce
         pose=PoseConfig(max_persons=most),  # type: ignore[arg-type]
         crop=crop,
     )
-    return find_people(video, pose or Walker(), config)  # type: ignore[arg-type]
+    return find_people(video, pose or Walker(), config, models="walker")  # type: ignore[arg-type]
 
 
 def imaginary(num_frames: int, absent: range = range(0), **options: object) -> Scene:
@@ -98,6 +100,7 @@ GRIDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", GRIDS, ids=str)
 def test_crops_and_heatmaps_are_those_of_the_clips(video: Video, options: dict) -> None:
     pose = Walker(people=2)
@@ -181,6 +184,7 @@ def test_sheet(video: Video) -> None:
     assert green > legend + 100  # skeletons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", (1, 4))
 def test_short_and_narrow(tmp_path: Path, frames: int) -> None:
     path = make_videos.write_video(tmp_path / "short.mp4", frames=frames, height=160, width=96)
@@ -203,6 +207,7 @@ def test_film_moves(video: Video) -> None:
     assert not np.array_equal(first[100:300, 200:800], later[100:300, 200:800])
 
 
+@pytest.mark.slow
 def test_draw_preview_writes_both_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "open_pose_model", lambda *_, **__: Walker())
     monkeypatch.setattr(film, "HEIGHT", 480)
@@ -221,6 +226,46 @@ def test_draw_preview_writes_both_kinds(tmp_path: Path, monkeypatch: pytest.Monk
     assert len(decoded) == 20
     assert np.abs(decoded[0].astype(int) - next(film.draw_film(scene))).mean() < 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.PNG", "a.mp4", "v.mp4"]
+
+
+def test_keypoints_from_a_file_are_drawn_as_a_run_takes_them(
+    video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_models(*_: object, **__: object) -> None:
+        raise AssertionError("a pose model was opened")
+
+    monkeypatch.setattr(preview, "open_pose_model", no_models)
+    frames = np.concatenate([piece.frames for piece in read_frames(video)])
+    track = Walker(absent=range(20, 30)).estimate(FramePiece(0, frames))
+    have = {"keypoint": track.keypoints, "keypoint_score": track.keypoint_scores}
+    size = {"img_shape": (96, 128), "original_shape": (96, 128)}
+    source = dump(tmp_path / "w.pkl", [annotation("walker", total_frames=70, **size, **have)])
+    source = source.rename(tmp_path / "walker")  # as the picture calls the stand-in
+    config = ExtractConfig(device="cpu", keypoints=source)
+    draw_preview(video.path, tmp_path / "a.png", config)
+    expected = draw_sheet(scene_of(video, Walker(absent=range(20, 30))))
+    picture = cv2.imread(str(tmp_path / "a.png"))[..., ::-1]
+    np.testing.assert_array_equal(picture, expected)
+
+    short = {name: array[:, :60] for name, array in have.items()}
+    for other, words in (
+        (
+            annotation("walker", total_frames=60, **size, **short),
+            "of 60 frames and the video has 70",
+        ),
+        (annotation("runner", total_frames=70, **size, **have), "--keypoints-missing estimate"),
+    ):
+        path = dump(
+            tmp_path / "other.pkl", [other, annotation("x", total_frames=70, **size, **have)]
+        )
+        with pytest.raises(KeypointsFailed, match=words):
+            draw_preview(video.path, tmp_path / "b.png", replace(config, keypoints=path))
+    monkeypatch.setattr(preview, "open_pose_model", lambda *_, **__: Walker())
+    estimated = replace(config, keypoints=path, keypoints_missing="estimate")
+    draw_preview(video.path, tmp_path / "b.png", estimated)
+    np.testing.assert_array_equal(
+        cv2.imread(str(tmp_path / "b.png"))[..., ::-1], draw_sheet(scene_of(video))
+    )
 
 
 def test_an_existing_preview_stays_until_the_new_one_is_whole(
@@ -259,6 +304,7 @@ def test_refusals(video: Video, tmp_path: Path) -> None:
         draw_preview(tmp_path / "gone.mp4", tmp_path / "x.png", config)
 
 
+@pytest.mark.slow
 def test_bundled_model_on_a_sample_video(tmp_path: Path) -> None:
     said: list[str] = []
     progress = preview.Progress()

@@ -188,6 +188,7 @@ def require_intact(path: Path, reported: list[str]) -> None:
             require_equal(arrays, video_id, windows, num_frames, SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_operation_loses_nothing(tmp_path: Path, fault: str) -> None:
     counting = FaultyDisk()
@@ -206,6 +207,7 @@ def test_a_fault_at_any_operation_loses_nothing(tmp_path: Path, fault: str) -> N
         require_intact(folder / "feats.h5", reported)
 
 
+@pytest.mark.slow
 def test_a_kill_during_recovery_loses_nothing(tmp_path: Path) -> None:
     recording = RecordingDisk()
     (tmp_path / "recorded").mkdir()
@@ -230,6 +232,7 @@ def test_a_kill_during_recovery_loses_nothing(tmp_path: Path) -> None:
         require_intact(path, reported)
 
 
+@pytest.mark.slow
 def test_a_power_cut_loses_nothing(tmp_path: Path) -> None:
     disk = RecordingDisk()
     (tmp_path / "recorded").mkdir()
@@ -621,6 +624,7 @@ def test_a_reader_follows_a_run(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_readers_in_another_process_see_whole_commits_only(tmp_path: Path) -> None:
     path = tmp_path / "feats.h5"
     StoreWriter(path, HEADER).close()
@@ -705,6 +709,7 @@ def test_committed_bytes_end_where_hdf5_says(tmp_path: Path) -> None:
             assert int.from_bytes(path.read_bytes()[40:48], "little") == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
     """What waits is bounded by what is handed over between commits; no array is read whole."""
     path = tmp_path / "feats.h5"

@@ -114,7 +114,7 @@ def stored_labels(store: FeatureStore) -> list[Labelled]:
 
 def find_examples(store: FeatureStore, labels: Iterable[Labelled]) -> Examples:
     """The rows of a feature file that each label is about: those with their centre in it."""
-    names = _names(store.ids)
+    names = names_of(store.ids)
     found: list[Example] = []
     missing: list[str] = []
     rowless: list[str] = []
@@ -154,7 +154,7 @@ def _video_of(video_id: str) -> str:
     return segment[1] if segment else video_id
 
 
-def _names(ids: Sequence[str]) -> dict[str, str]:
+def names_of(ids: Sequence[str]) -> dict[str, str]:
     """How a label may name a video: by its id, or by the file's name where only one has it."""
     short: dict[str, list[str]] = {}
     for video_id in ids:

@@ -13,14 +13,16 @@ from pathlib import Path
 import torch
 
 from ..config import ExtractConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, KeypointsFailed
+from ..exchange.keypoints import VideoKeypoints, open_keypoints
 from ..network import pick_device
 from ..pose import open_pose_model
 from ..progress import SILENT, Progress
+from ..records import Video
 from ..video import probe
 from ..video.encode import write_video
 from .film import draw_film
-from .scene import find_people
+from .scene import find_people, in_words
 from .sheet import draw_sheet, save_png
 
 __all__ = ["draw_preview"]
@@ -36,22 +38,27 @@ def draw_preview(
 
     ``out`` ending in ``.png`` becomes one picture of a few windows spread over the video, ``.mp4``
     a video of every frame; an existing file is replaced once the new one is whole. Of ``config``,
-    ``windows``, ``pose``, ``crop``, ``decoder`` and ``device`` count.
+    ``windows``, ``pose``, ``keypoints``, ``crop``, ``decoder`` and ``device`` count.
 
     Raises:
         ConfigError: ``out`` has another suffix, cannot be written, or is the video itself.
         ProbeError, DecodeError: the video cannot be read.
         PoseModelError: the pose models cannot be had.
+        KeypointsError, KeypointsFailed: keypoints are given that cannot be read, or are not of it.
     """
     video, out = Path(video), Path(out)
     check_out(video, out)
     found = probe(video, video.stem, decoder=config.decoder)
-    device = str(pick_device(config.device))
-    pose = open_pose_model(config.pose, device=device, threads=1, on_download=progress.download)
-    if pose.announcement:
-        progress.message(pose.announcement)
-    progress.message(f"{video}: finding people in {found.num_frames} frames")
-    scene = find_people(found, pose, config)
+    keypoints = keypoints_of(found, config, progress)
+    if keypoints is not None and config.keypoints is not None:
+        scene = find_people(found, keypoints, config, models=config.keypoints.name)
+    else:
+        device = str(pick_device(config.device))
+        pose = open_pose_model(config.pose, device=device, threads=1, on_download=progress.download)
+        if pose.announcement:
+            progress.message(pose.announcement)
+        progress.message(f"{video}: finding people in {found.num_frames} frames")
+        scene = find_people(found, pose, config, models=in_words(pose))
     progress.message(f"{out}: drawing")
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
     threads = torch.get_num_threads()
@@ -67,6 +74,30 @@ def draw_preview(
     finally:
         torch.set_num_threads(threads)
         unfinished.unlink(missing_ok=True)
+
+
+def keypoints_of(video: Video, config: ExtractConfig, progress: Progress) -> VideoKeypoints | None:
+    """The video's keypoints, if a file is given, as a run would take them; None to estimate them.
+
+    Raises:
+        KeypointsError: the file cannot be read.
+        KeypointsFailed: it has none of this video, or others than this video's.
+    """
+    if config.keypoints is None:
+        return None
+    source = open_keypoints(config.keypoints)
+    matches = source.match([video.id])
+    progress.message(matches.report())
+    if video.id in matches.reasons:
+        if config.keypoints_missing == "estimate":
+            return None
+        raise KeypointsFailed(
+            f"{matches.reasons[video.id]}; --keypoints-missing estimate estimates them"
+        )
+    keypoints = source.open(matches.found[video.id], height=video.height, width=video.width)
+    keypoints.require_line(None)
+    keypoints.require(video.num_frames)
+    return keypoints
 
 
 def check_out(video: Path, out: Path) -> None:

@@ -20,6 +20,7 @@ import torch
 from ..clips import Box, person_box, seen_in, to_heatmap_pixels
 from ..concurrency import map_ahead
 from ..config import POSE_FRAMES, ExtractConfig
+from ..exchange.keypoints import VideoKeypoints
 from ..heatmaps import render_heatmaps
 from ..pose import PersonLinker, PoseEstimator
 from ..records import FramePiece, PoseTrack, Video, concatenate
@@ -117,8 +118,14 @@ class Scene:
                 yield from enumerate(piece.frames, piece.start)
 
 
-def find_people(video: Video, pose: PoseEstimator, config: ExtractConfig) -> Scene:
-    """Read the whole video once for its keypoints and some small pictures."""
+def find_people(
+    video: Video, pose: PoseEstimator | VideoKeypoints, config: ExtractConfig, *, models: str
+) -> Scene:
+    """Read the whole video once for its keypoints and some small pictures.
+
+    ``models`` says in a few words what finds the people.
+    """
+    linked = isinstance(pose, VideoKeypoints) and pose.linked
     count = min(PICTURES, video.num_frames)
     wanted = set(((np.arange(count) + 0.5) * video.num_frames / count).astype(int))
     size = fitted(video.height, video.width, *PICTURE_SIZE)
@@ -140,15 +147,15 @@ def find_people(video: Video, pose: PoseEstimator, config: ExtractConfig) -> Sce
         closing(read_frames(video, decoder=config.decoder)) as pieces,
     ):
         for track, small in map_ahead(pool, estimate, pieces, depth=threads):
-            tracks.append(linker.link(track))
+            tracks.append(track if linked else linker.link(track))
             pictures += small
     whole = concatenate(tracks)
     if config.crop == "video":  # who is seen is decided for the whole video
         whole = seen_in(whole, np.arange(video.num_frames), config.pose.max_persons)
-    return Scene(video, whole, tuple(pictures), config, _in_words(pose))
+    return Scene(video, whole, tuple(pictures), config, models)
 
 
-def _in_words(pose: PoseEstimator) -> str:
+def in_words(pose: PoseEstimator) -> str:
     """``balanced``, or the names of local models."""
     mode = str(pose.source["mode"])
     if mode != "local":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from ..clips import Box
 from ..config import RGB_FRAMES, RGB_SIZE, RGB_STEP
 from ..errors import VideoError
 from ..store import StoredVideo
-from ..video import probe, read_frames
+from ..video import OpenView
 from ..windows import rows_to_show
 from .drawing import (
     SIDE,
@@ -97,22 +98,37 @@ def describe_video(video: StoredVideo, summary: VideoSummary, pooled: Sequence[s
     )
 
 
-def add_pictures(details: Details, summary: VideoSummary, path: Path) -> None:
+def add_pictures(
+    details: Details,
+    summary: VideoSummary,
+    path: Path,
+    *,
+    fps: Fraction | None = None,
+    image_fps: Fraction | None = None,
+) -> None:
     """Read the video's file for the frames that the page shows.
+
+    ``fps`` is that of a regular time line, if the features are on one, ``image_fps`` of pictures.
 
     Raises:
         VideoError: it cannot be read, or is not the video that the features are of.
     """
-    found = probe(path, summary.id)
-    if (found.num_frames, found.height, found.width) != (
-        summary.frames,
-        summary.height,
-        summary.width,
-    ):
-        raise VideoError(
-            f"{path} has {found.num_frames} frames of {found.width}x{found.height}, and the "
-            f"features are of {summary.frames} frames of {summary.width}x{summary.height}"
-        )
+    view = OpenView(path, summary.id, segment=summary.segment, fps=fps, image_fps=image_fps)
+    with view:
+        found = view.header
+        if (found.frames, found.height, found.width) != (
+            summary.frames,
+            summary.height,
+            summary.width,
+        ):
+            raise VideoError(
+                f"{path} has {found.frames} frames of {found.width}x{found.height}, and the "
+                f"features are of {summary.frames} frames of {summary.width}x{summary.height}"
+            )
+        _draw(details, summary, view)
+
+
+def _draw(details: Details, summary: VideoSummary, view: OpenView) -> None:
     moments: dict[int, list[Moment]] = {}
     crops: dict[int, list[Crop]] = {}
     for moment in details.moments:
@@ -122,9 +138,9 @@ def add_pictures(details: Details, summary: VideoSummary, path: Path) -> None:
     last = max([*moments, *crops])
     scale = PICTURE_PIXELS / max(summary.height, summary.width)
     size = (max(round(summary.width * scale), 1), max(round(summary.height * scale), 1))
-    with closing(read_frames(found)) as pieces:
+    with closing(view.frames()) as pieces:
         for piece in pieces:
-            for index, frame in enumerate(piece.frames, piece.start):
+            for index, frame in enumerate(piece.images(), piece.start):
                 for moment in moments.get(index, ()):
                     small = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
                     moment.picture = jpeg(small)
@@ -132,7 +148,7 @@ def add_pictures(details: Details, summary: VideoSummary, path: Path) -> None:
                     x1, y1, x2, y2 = crop.box
                     side = (PICTURE_PIXELS, PICTURE_PIXELS)
                     crop.picture = jpeg(cv2.resize(frame[y1:y2, x1:x2], side))
-            if piece.start + len(piece.frames) > last:
+            if piece.start + len(piece) > last:
                 return
 
 

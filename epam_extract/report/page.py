@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..config import as_fraction
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
 from ..in_child import look
@@ -67,13 +68,14 @@ def write_report(
     )
     paths = None
     if videos is not None:
-        paths = {found.id: found.path for found in find_videos([videos])}
+        pictures = contents["config"].get("image_fps") is not None
+        paths = {found.id: found.path for found in find_videos([videos], pictures=pictures)}
     with FeatureStore(file) as store:
         damaged = {one["id"]: one["message"] for one in contents["damaged"]}
         summaries = summarise(store, events, damaged)
         if paths is not None:
             for summary in summaries:
-                if summary.id not in paths:
+                if summary.source_id not in paths:
                     summary.flag("changed", f"there is no such video in {videos}")
         shown = in_order(summaries)[:DETAILED]
         pooled = pooled_names(store)
@@ -85,7 +87,8 @@ def write_report(
                 damaged[one.id] = str(error)
         summaries = [one for one in summaries if one.id not in damaged]
     if paths is not None:
-        _read_pictures([one for one in shown if one.id in details], details, paths, progress)
+        there = [one for one in shown if one.id in details]
+        _read_pictures(there, details, paths, contents["config"], progress)
     contents["damaged"] = [{"id": name, "message": why} for name, why in damaged.items()]
     contents["totals"]["damaged"] = len(damaged)
     ordered = in_order(summaries)
@@ -159,15 +162,17 @@ def _read_pictures(
     shown: Sequence[VideoSummary],
     details: Mapping[str, Details],
     paths: Mapping[str, Path],
+    config: Mapping[str, Any],
     progress: Progress,
 ) -> None:
     """Add frames to the details; what cannot be read is flagged and goes without."""
-    there = [one for one in shown if one.id in paths]
+    there = [one for one in shown if one.source_id in paths]
+    rates = {name: as_fraction(config.get(name)) for name in ("fps", "image_fps")}
     progress.message(f"reading {counted(len(there), 'video')} for pictures")
 
     def read(one: VideoSummary) -> None:
         try:
-            add_pictures(details[one.id], one, paths[one.id])
+            add_pictures(details[one.id], one, paths[one.source_id], **rates)
         except EpamExtractError as error:
             one.flag("changed", str(error))
             details[one.id].notes.append(f"no pictures: {error}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..exchange import Event
+from ..records import Segment
 from ..store import FeatureStore, StoredVideo
 
 FEW_PERSONS = 0.5  # of a video's frames: fewer with a person are worth a look
@@ -64,8 +65,15 @@ class VideoSummary:
     """Of the video's frames."""
     mean: np.ndarray | None
     """(C,) mean of the pooled features, None where the file has none."""
+    segment: Segment | None = None
+    """The part of the file that it is."""
     events: Sequence[Event] = ()
     flags: list[Flag] = field(default_factory=list)
+
+    @property
+    def source_id(self) -> str:
+        """The id of the whole video."""
+        return self.segment.video_of(self.id) if self.segment else self.id
 
     @property
     def weight(self) -> int:
@@ -106,6 +114,12 @@ def in_order(summaries: Sequence[VideoSummary]) -> list[VideoSummary]:
     return sorted(summaries, key=lambda one: (-one.weight, one.id))
 
 
+def _segment(attributes: Mapping[str, Any]) -> Segment | None:
+    if "segment_start" not in attributes:
+        return None
+    return Segment(float(attributes["segment_start"]), float(attributes["segment_end"]))
+
+
 def _summary(video: StoredVideo, names: Sequence[str], events: Sequence[Event]) -> VideoSummary:
     attributes: dict[str, Any] = video.attrs
     times = video["times"][:]
@@ -124,6 +138,7 @@ def _summary(video: StoredVideo, names: Sequence[str], events: Sequence[Event]) 
         times=times,
         person_share=float(attributes["person_share"]),
         mean=mean,
+        segment=_segment(attributes),
         events=events,
     )
     share = summary.person_share

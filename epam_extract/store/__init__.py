@@ -12,7 +12,7 @@
                 /keypoints   (M,T,17,2) f32      keypoint_scores (M,T,17) f16; row m is one person
       attrs: fps_num, fps_den, duration, num_frames, num_windows, height, width, feat_stride,
              window_frames, offset_frames, source, source_size, source_mtime_ns, notes,
-             person_share, clipped, complete
+             person_share, clipped, complete; of parts label, segment_start, segment_end
       every array: checksum, the crc32 of its bytes in C order (of rgb and pose: see run_on)
     /failures: a row a failed video: id, stage, message, size, mtime_ns
 

@@ -19,6 +19,7 @@ SHOWN = {
     "person_share": float,
     "clipped": int,
     "notes": str,
+    "label": str,
 }
 """Attributes of a video that ``info`` shows, where they are there."""
 READERS: dict[type, Callable[[h5py.Group, str], object]] = {
@@ -32,7 +33,7 @@ def describe(path: Path) -> dict[str, object]:
     """What is in the file, JSON-ready; it may be written meanwhile.
 
     ``videos`` is a list of dicts: id, complete, windows, frames, seconds, fps, height, width,
-    person_share, clipped, notes, source. ``totals`` adds them up.
+    person_share, clipped, notes, label, source. ``totals`` adds them up.
 
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
@@ -105,6 +106,7 @@ def _row(video_id: str, group: h5py.Group) -> dict[str, object]:
         "person_share": have.get("person_share"),
         "clipped": have.get("clipped", 0),
         "notes": have.get("notes", ""),
+        "label": have.get("label", ""),
         "source": have.get("source", ""),
     }
 

@@ -24,12 +24,14 @@ from .layout import (
 )
 from .objects import (
     address,
+    attribute_names,
     child,
     children,
     find,
     find_array,
     get_attribute,
     get_attributes,
+    get_text,
     open_child,
 )
 
@@ -182,6 +184,7 @@ def read_progress(group: h5py.Group) -> StoredProgress:
         frames=frames,
         size=int(get_attribute(group, "source_size")),
         mtime_ns=int(get_attribute(group, "source_mtime_ns")),
+        label=get_text(group, "label") if "label" in attribute_names(group) else "",
     )
 
 

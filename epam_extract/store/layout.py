@@ -24,7 +24,7 @@ from ..config import (
     RGB_FRAMES,
 )
 from ..errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
-from ..records import PoseTrack, Video, VideoFailure, readable
+from ..records import PoseTrack, Video, VideoFailure, file_stamp, readable
 
 SCHEMA_VERSION = 1
 LONGEST_ID = 1 << 14  # bytes; paths end at 4096, of which each may be escaped
@@ -109,7 +109,7 @@ class StoreHeader:
         if lines:
             raise StoreMismatch(
                 f"{path} was made with other settings ({'; '.join(lines)}). Use the file's "
-                "settings to go on with it; or --overwrite to start it afresh, or another --out."
+                "settings to resume it, pass --overwrite to replace it, or choose another --out."
             )
 
     def differences(self, stored: Mapping[str, str]) -> list[tuple[str, object, object]]:
@@ -144,6 +144,8 @@ class StoredProgress:
     size: int
     """Bytes of the video's file when it was read, and its time of change."""
     mtime_ns: int
+    label: str = ""
+    """Of a complete one that has a label."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,7 @@ class StoredFailure:
         size = mtime_ns = 0
         if failure.path is not None:
             with contextlib.suppress(OSError, ValueError):
-                stat = failure.path.stat()
-                size, mtime_ns = stat.st_size, stat.st_mtime_ns
+                size, mtime_ns = file_stamp(failure.path)
         return cls(failure.stage, readable(failure.message), size, mtime_ns)
 
 
@@ -231,6 +232,11 @@ def video_attributes(
     }
     if video.notes:
         attributes["notes"] = "; ".join(video.notes)
+    if video.segment is not None and video.segment.label:
+        attributes["label"] = readable(video.segment.label)
+    if video.segment is not None and not video.segment.whole:
+        attributes["segment_start"] = video.segment.start
+        attributes["segment_end"] = video.segment.end
     return attributes
 
 
@@ -240,7 +246,8 @@ VIDEO_ATTRIBUTES: dict[str, type] = {
     "source": str,
     **dict.fromkeys(("source_size", "source_mtime_ns"), int),
 }
-"""Of every complete video; ``notes``, ``clipped`` and ``person_share`` say more about some."""
+"""Of every complete video; ``notes``, ``clipped`` and ``person_share`` say more about some, and of
+parts of videos ``label``, ``segment_start`` and ``segment_end``."""
 
 
 def attributes_checksum(attributes: Mapping[str, object]) -> int:

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from .clock import measured_fps, seconds_of
+
 DEFAULT_FPS = Fraction(25)  # where a file says nothing
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,mxf,"
@@ -28,6 +30,8 @@ FORMATS = (
 )
 """Containers that hold their frames themselves."""
 Tick = Callable[[], None]
+SAME_TIME = 1e-6  # seconds: two that are computed from the same ticks
+SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # seconds before a frame, where one decodes from to reach it
 
 
 class Unreadable(Exception):
@@ -59,6 +63,23 @@ class Measured:
     notes: tuple[str, ...]
     wrong: tuple[str, ...] = ()
     """Why decord would read it wrongly, or not at all."""
+    seekable: bool = False
+    """Whether a frame can be found by its time: the packets are the frames, one for one."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The frames of a video that are wanted."""
+
+    indices: np.ndarray
+    """(U,) int64, ascending."""
+    seconds: np.ndarray
+    """(U,) float64, when each is shown."""
+    seekable: bool
+
+    def after(self, count: int) -> Choice:
+        """Without the first ``count``."""
+        return Choice(self.indices[count:], self.seconds[count:], self.seekable)
 
 
 # -------------------------------------------------------------------------------------- opening
@@ -155,10 +176,13 @@ class PyavDecoder:
     """Reads a file once, in order: every frame that decodes, and what was met on the way."""
 
     def __init__(self, path: str, tick: Tick) -> None:
-        self._container = open_container(path)
+        self._path, self._tick = path, tick
+        self._open()
+
+    def _open(self) -> None:
+        self._container = open_container(self._path)
         self._stream = video_stream(self._container)
-        self._tick = tick
-        self._packets = self._hidden = 0
+        self._packets = self._hidden = self.missing = 0
         self._damaged = False
         self._pts: list[int | None] = []
         self._early: list[int] = []  # times of the packets up to the first frame
@@ -211,21 +235,93 @@ class PyavDecoder:
 
     def frames(self, start: int) -> Iterator[np.ndarray]:
         """Frames ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB, valid until the next one."""
+        pixels = self._converter()
+        frame: Any = self._first
+        index = 0
+        while frame is not None:
+            if index >= start:
+                yield pixels(frame)
+            frame, index = next(self._decoded, None), index + 1
+
+    def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
+        """These frames likewise, from the keyframe before the first.
+
+        For one that does not decode, the one before it is shown again, and :attr:`missing` counts.
+        Raises :class:`Unreadable` where none of them decodes.
+        """
+        pixels = self._converter()
+        index, frame = self._reach(choice)
+        shown = frame
+        for wanted, second in zip(choice.indices, choice.seconds, strict=True):
+            while frame is not None and self._before(frame, index, wanted, second, choice):
+                shown = frame
+                frame, index = next(self._decoded, None), index + 1
+            if frame is not None and (self._shown_at(frame, second) or not choice.seekable):
+                shown = frame
+            else:
+                self.missing += 1
+                if self.missing == len(choice.indices) or not choice.seekable:
+                    raise Unreadable(f"its frames from {wanted} on do not decode")
+            yield pixels(shown)
+
+    def _before(self, frame: Any, index: int, wanted: int, second: float, choice: Choice) -> bool:
+        """Whether a frame comes before the wanted one: by time, or else by count."""
+        if not choice.seekable or frame.pts is None:
+            return index < wanted
+        return frame.pts * self.time_base < second - SAME_TIME
+
+    def _converter(self) -> Callable[[Any], np.ndarray]:
+        """What turns a decoded frame into upright pixels, which the next call overwrites."""
         from av.video.reformatter import VideoReformatter
 
         convert = VideoReformatter()
-        frame: Any = self._first
-        index = 0
         # a change of picture size in mid-video is scaled to the first, as ffmpeg does
-        width, height = frame.width, frame.height
-        while frame is not None:
-            if index >= start:
-                turns = _turns(frame)
-                plane = convert.reformat(frame, width, height, format="rgb24").planes[0]
-                rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
-                rgb = rows[:, : 3 * width].reshape(height, width, 3)
-                yield np.rot90(rgb, turns) if turns else rgb
-            frame, index = next(self._decoded, None), index + 1
+        width, height = self._first.width, self._first.height
+
+        def pixels(frame: Any) -> np.ndarray:
+            turns = _turns(frame)
+            plane = convert.reformat(frame, width, height, format="rgb24").planes[0]
+            rows = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)
+            rgb = rows[:, : 3 * width].reshape(height, width, 3)
+            return np.rot90(rgb, turns) if turns else rgb
+
+        return pixels
+
+    def _reach(self, choice: Choice) -> tuple[int, Any]:
+        """The first frame of a choice, or one before it, and its index."""
+        if choice.seekable and choice.indices[0] > 0:
+            second = float(choice.seconds[0])
+            for back in SEEK_BACK:
+                frame = self._seek(second - back, second)
+                if frame is not None:
+                    return int(choice.indices[0]), frame
+            self.close()
+            self._open()
+        return 0, self._first
+
+    def _seek(self, start: float, wanted: float) -> Any:
+        """The frame shown at ``wanted``, decoded from the keyframe before ``start``.
+
+        None where that keyframe is shown after it: the frame then leans on pictures before.
+        """
+        import av
+
+        try:
+            self._container.seek(round(start / self.time_base), stream=self._stream)
+        except av.error.FFmpegError:
+            return None
+        self._decoded = self._decode()
+        whole = False  # once a keyframe has come
+        for frame in self._decoded:
+            whole = whole or bool(frame.key_frame)
+            if frame.pts is None:
+                return None
+            if frame.pts * self.time_base >= wanted - SAME_TIME:
+                return frame if whole and self._shown_at(frame, wanted) else None
+        return None
+
+    def _shown_at(self, frame: Any, second: float) -> bool:
+        return frame.pts is not None and abs(frame.pts * self.time_base - second) < SAME_TIME
 
     def measured(self) -> Measured:
         """What the file really held; to be asked once the frames have ended."""
@@ -294,26 +390,3 @@ def _upright(frame: Any) -> tuple[int, int]:
     """Height and width as displayed."""
     size = (frame.height, frame.width)
     return size[::-1] if _turns(frame) % 2 else size
-
-
-def seconds_of(
-    pts: list[int | None], time_base: Fraction, fps: Fraction
-) -> tuple[np.ndarray, list[str]]:
-    """Times of the frames, (T,) float64, from the file or else from its rate; and a note."""
-    known = [t for t in pts if t is not None]
-    if len(known) < len(pts):
-        note = f"it holds no timestamps: times follow from {float(fps):g} frames a second"
-        return np.arange(len(pts)) / float(fps), [note]
-    ticks = np.array(sorted(known), np.float64)
-    return ticks * time_base.numerator / time_base.denominator, []
-
-
-def measured_fps(seconds: np.ndarray, stated: Fraction) -> Fraction:
-    """Frames a second from the timestamps; the header's exact fraction where it agrees."""
-    span = float(seconds[-1] - seconds[0])
-    if span <= 0:
-        return stated
-    measured = (len(seconds) - 1) / span
-    if abs(float(stated) / measured - 1) < 0.01:
-        return stated
-    return Fraction(measured).limit_denominator(1001)

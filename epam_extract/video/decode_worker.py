@@ -14,16 +14,18 @@ import threading
 import time
 from collections import deque
 from dataclasses import dataclass
+from fractions import Fraction
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import send_handle
 
 import numpy as np
 
-from .decode import Header, PyavDecoder, Unreadable, header
+from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable, header
 from .decord_decoder import DecordDecoder
+from .images import ImagesDecoder, measure_folder
 from .measure import probe
 
-Decoder = PyavDecoder | DecordDecoder
+Decoder = PyavDecoder | DecordDecoder | ImagesDecoder
 DECODERS: dict[str, type[PyavDecoder] | type[DecordDecoder]] = {
     "pyav": PyavDecoder,
     "decord": DecordDecoder,
@@ -42,6 +44,8 @@ class ProbeRequest:
     """Answer with what is :class:`Measured`."""
 
     path: str
+    image_fps: Fraction | None
+    """Of a folder of pictures."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,18 @@ class OpenRequest:
 
     path: str
     decoder: str
+    image_fps: Fraction | None
+    """Of a folder of pictures."""
 
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Decode the open video into slots of shared memory, then answer what was :class:`Measured`."""
+    """Decode the open video into slots of shared memory, then answer what was :class:`Measured`, or
+    that all of a choice is :class:`Delivered`."""
 
     id: int
-    start: int
-    """First frame to hand over; those before it are decoded and dropped."""
+    wanted: int | Choice
+    """First frame to hand over, those before it being decoded and dropped; or which frames."""
     piece_frames: int
     slots: int
     fresh: bool
@@ -78,6 +85,14 @@ class Piece:
 
     slot: int
     count: int
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """Every frame of a choice was handed over."""
+
+    missing: int
+    """How many of them do not decode: the frame before was handed over instead."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +166,10 @@ def _read(
         return free.popleft()
 
     slot, filled = -1, 0
-    for frame in decoder.frames(request.start):
+    wanted = request.wanted
+    chosen = isinstance(wanted, Choice)
+    frames = decoder.chosen(wanted) if isinstance(wanted, Choice) else decoder.frames(wanted)
+    for frame in frames:
         if filled == 0:
             slot = next_slot()
         arrays[slot, filled] = frame
@@ -161,7 +179,19 @@ def _read(
             filled = 0
     if filled:
         connection.send(Piece(slot, filled))
-    connection.send(decoder.measured())
+    connection.send(Delivered(decoder.missing) if chosen else decoder.measured())
+
+
+def _open(request: OpenRequest, tick: Tick) -> Decoder:
+    if request.image_fps is not None:
+        return ImagesDecoder(request.path, request.image_fps, tick)
+    return DECODERS[request.decoder](request.path, tick)
+
+
+def _measure(request: ProbeRequest, tick: Tick) -> Measured:
+    if request.image_fps is not None:
+        return measure_folder(request.path, request.image_fps, tick)
+    return probe(request.path, tick)
 
 
 def _leave_with(parent: int) -> None:
@@ -195,14 +225,14 @@ def serve() -> None:
                 elif isinstance(request, HeaderRequest):
                     connection.send(header(request.path, tick))
                 elif isinstance(request, ProbeRequest):
-                    connection.send(probe(request.path, tick))
+                    connection.send(_measure(request, tick))
                 if isinstance(request, Free):
                     continue  # of a read that has ended
                 if decoder is not None:
                     decoder.close()
                     decoder = None
                 if isinstance(request, OpenRequest):
-                    decoder = DECODERS[request.decoder](request.path, tick)
+                    decoder = _open(request, tick)
                     connection.send(decoder.header)
             except Unreadable as error:
                 connection.send(Trouble(str(error)))

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .decode import Header, Measured, PyavDecoder, Tick, Unreadable
+from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
 from .measure import probe
 
 FAULT_TOLERANCE = 1e-4  # the first frame that decord would make up is an error
@@ -23,6 +23,9 @@ OTHER_COLOURS = 6.0  # grey levels in the mean; two ways to convert colours stay
 
 class DecordDecoder:
     """Reads a file by decord, once it is known how many frames that must give, and when."""
+
+    missing = 0
+    """Wanted frames that do not decode: each of them is an error here."""
 
     def __init__(self, path: str, tick: Tick) -> None:
         first = PyavDecoder(path, tick)
@@ -43,6 +46,8 @@ class DecordDecoder:
         Raises :class:`Unreadable` where decord is missing, refuses the file, counts other frames,
         or shows another first frame than PyAV.
         """
+        import cv2  # noqa: F401  # must come first: decord's zlib breaks OpenCV's PNG reader
+
         try:
             import decord
             from decord._ffi.base import DECORDError, DECORDLimitReachedError
@@ -71,6 +76,15 @@ class DecordDecoder:
             raise Unreadable(f"decord gives up: {_plain(error)}") from error
         except StopIteration as error:
             raise Unreadable("decord gives up: no more frames") from error
+
+    def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
+        """These frames likewise; all frames before the last of them are decoded."""
+        wanted = set(choice.indices.tolist())
+        for index, frame in enumerate(self.frames(0)):
+            if index in wanted:
+                yield frame
+            if index == choice.indices[-1]:
+                return
 
     def measured(self) -> Measured:
         """What the file holds; decord has given all of it."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
-from ..records import readable
+from ..records import Segment, readable
+from .images import has_pictures
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -35,12 +36,16 @@ class FoundVideo:
     id: str
     """Path under its root without suffix, "/" kept; see :func:`find_videos`."""
     path: Path
+    segment: Segment | None = field(default=None, compare=False)
+    """The part of it that is meant, or its label."""
 
 
 @dataclass(frozen=True)
 class _Candidate:
     path: Path
     root: Path = field(compare=False)
+    pictures: bool = field(default=False, compare=False)
+    """Whether it is a folder of pictures."""
 
     def name(self, level: int) -> str:
         """The id at a level of precision: without suffix, with it, then with more parents."""
@@ -49,11 +54,15 @@ class _Candidate:
         for _ in range(parents):
             root = root.parent
         under = self.path.relative_to(root)
-        return readable((under if suffix else under.with_suffix("")).as_posix())
+        whole = suffix or self.pictures  # a folder's name has no suffix
+        return readable((under if whole else under.with_suffix("")).as_posix())
 
 
 def find_videos(
-    sources: Sequence[str | Path], *, list_file: str | Path | None = None
+    sources: Sequence[str | Path],
+    *,
+    list_file: str | Path | None = None,
+    pictures: bool = False,
 ) -> list[FoundVideo]:
     """Find every video in files, directories (recursively), globs and a list; sorted by id.
 
@@ -61,7 +70,8 @@ def find_videos(
     directory. An id is the path under the root without suffix; where two files would share one both
     keep their suffix, and where that is not enough the names of the directories above are put in
     front. Hidden files and directories are passed over, symbolic links followed, each directory
-    once. ``-`` as a source or list reads paths from standard input.
+    once. ``-`` as a source or list reads paths from standard input. With ``pictures`` each folder
+    of numbered pictures is a video, too.
 
     Raises :class:`ConfigError` naming every source that does not exist or holds no video. A path
     in a list that does not exist is kept: its probe fails, and the others are done.
@@ -74,7 +84,7 @@ def find_videos(
             lists.append(source)
             continue
         try:
-            candidates = _expand(source)
+            candidates = _expand(source, pictures)
         except ConfigError as error:
             troubles.append(str(error))
             continue
@@ -83,7 +93,7 @@ def find_videos(
     for name in lists:
         for line in _lines(name):
             try:
-                candidates = _expand(line)
+                candidates = _expand(line, pictures)
             except ConfigError as error:
                 _log.warning("%s: %s", name, error)
                 path = _absolute(line)
@@ -104,19 +114,27 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() follows links
 
 
-def _expand(source: str) -> list[_Candidate]:
+def _expand(source: str, pictures: bool) -> list[_Candidate]:
     """What one source stands for; raises ConfigError if nothing."""
+    if "://" in source:
+        raise ConfigError(
+            f"{source}: addresses are not read; download the video first and name the file"
+        )
     path = _absolute(source)
     try:
         exists, is_folder = path.exists() or path.is_symlink(), path.is_dir()
     except OSError as error:
         raise ConfigError(f"{source}: cannot be looked at: {error.strerror}") from error
     if is_folder:
-        candidates = [_Candidate(file, path) for file in _walk(path)]
+        candidates = list(_below(path, path, pictures))
         if not candidates:
+            hint = ""
+            if not pictures and any(_walk(path, pictures=True)):
+                hint = "; --image-fps F reads the folders of numbered pictures there as videos"
             raise ConfigError(
                 f"{source}: no video in this directory or below it; looked for files ending in "
                 f"{', '.join(sorted(SUFFIXES))}, in any case"
+                f"{', and folders of numbered pictures' if pictures else ''}{hint}"
             )
         return candidates
     if exists:
@@ -131,7 +149,7 @@ def _expand(source: str) -> list[_Candidate]:
     for match in sorted(glob.glob(str(path), recursive=True)):  # noqa: PTH207  # hidden ones left out
         hit = Path(match)
         if _is_folder(hit):
-            candidates += [_Candidate(file, root) for file in _walk(hit)]
+            candidates += _below(hit, root, pictures)
         elif named or hit.suffix.lower() in SUFFIXES:
             candidates.append(_Candidate(hit, root))
     if not candidates:
@@ -139,7 +157,14 @@ def _expand(source: str) -> list[_Candidate]:
     return candidates
 
 
-def _walk(top: Path) -> Iterator[Path]:
+def _below(folder: Path, root: Path, pictures: bool) -> Iterator[_Candidate]:
+    """Videos under a directory, which may be one itself."""
+    for found in _walk(folder, pictures=pictures):
+        is_itself = found == root
+        yield _Candidate(found, root.parent if is_itself else root, pictures and _is_folder(found))
+
+
+def _walk(top: Path, *, pictures: bool) -> Iterator[Path]:
     """Videos under a directory. Real directories come before links to them, each once."""
     seen: set[tuple[int, int]] = set()
     waiting = [top]
@@ -157,8 +182,10 @@ def _walk(top: Path) -> Iterator[Path]:
                 raise ConfigError(f"{top}: cannot be listed: {error.strerror}") from error
             _log.warning("%s: cannot be listed and is left out: %s", folder, error.strerror)
             continue
+        if pictures and has_pictures([entry.name for entry in entries]):
+            yield folder
         for entry in entries:
-            if entry.name.startswith("."):
+            if entry.name.startswith(".") or (pictures and has_pictures([entry.name])):
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else waiting).append(entry)

@@ -1,26 +1,27 @@
 """Read one video: its header at once, then its frames in order, then what it really held.
 
-:func:`open_video` is how a run reads: the file is gone through once, and how many frames it has,
-when they are shown and what is damaged is known at the end. :func:`probe` measures a file without
-reading its frames, and :func:`read_frames` insists on what a probe found.
+:func:`views.open_video` is how a run reads: the file is gone through once, and how many frames it
+has, when they are shown and what is damaged is known at the end. :func:`probe` measures a file
+without reading its frames, and :func:`read_frames` insists on what a probe found.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-import os
-import stat
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
 from ..config import DECODERS, PIECE_FRAMES, frames_per_piece
 from ..errors import ConfigError, DecodeError, ProbeError
 from ..records import FramePiece, Video
-from .decode import Header, Measured, Unreadable
+from .decode import Choice, Header, Measured, Unreadable
+from .decode_worker import Delivered
 from .decord_decoder import refused_by_decord
+from .files import file_status, is_folder_of_pictures, real_path, stamp_of
+from .images import folder_header
 from .worker_pool import SLOTS, DecodeWorker, WorkerLost, borrow, borrowed, give_back
 
 STALL_SECONDS = 20.0  # without a packet or frame, until a worker is taken for hung
@@ -31,17 +32,30 @@ Found = TypeVar("Found")
 _log = logging.getLogger(__name__)
 
 
-def read_header(path: Path, *, stall_seconds: float = STALL_SECONDS) -> Header:
+def read_header(
+    path: Path, *, image_fps: Fraction | None = None, stall_seconds: float = STALL_SECONDS
+) -> Header:
     """What a file says about itself, from its header or index alone.
 
-    Raises :class:`ProbeError` for what is no video.
+    With ``image_fps`` a folder of pictures is a video, too. Raises :class:`ProbeError` for what is
+    no video.
     """
+    if is_folder_of_pictures(path, image_fps) and image_fps is not None:
+        try:
+            return folder_header(path, image_fps)
+        except Unreadable as error:
+            raise ProbeError(f"{path}: {error}") from error
     file_status(path)
     return _ask(path, lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds))
 
 
 def probe(
-    path: Path, video_id: str, *, decoder: str = "auto", stall_seconds: float = STALL_SECONDS
+    path: Path,
+    video_id: str,
+    *,
+    decoder: str = "auto",
+    image_fps: Fraction | None = None,
+    stall_seconds: float = STALL_SECONDS,
 ) -> Video:
     """Measure a video: how many frames really come out, their times, size and rate.
 
@@ -51,13 +65,24 @@ def probe(
     Raises :class:`ProbeError` for what is no video or has no frames, with ``decoder="decord"`` also
     for what decord gets wrong; :class:`ConfigError` when decord is asked for and not there.
     """
-    _check_decoder(decoder)
     path = Path(path)
-    status = file_status(path)
-    found = _ask(path, lambda worker: worker.probe(real_path(path), stall_seconds=stall_seconds))
+    found = measure(path, decoder=decoder, image_fps=image_fps, stall_seconds=stall_seconds)
+    return as_video(path, video_id, found)
+
+
+def measure(
+    path: Path, *, decoder: str, image_fps: Fraction | None, stall_seconds: float = STALL_SECONDS
+) -> Measured:
+    """What :func:`probe` finds, before it has an id."""
+    check_decoder(decoder)
+    fps = image_fps if is_folder_of_pictures(path, image_fps) else None
+    if fps is None:
+        file_status(path)
+    real = real_path(path)
+    found = _ask(path, lambda worker: worker.probe(real, fps, stall_seconds=stall_seconds))
     if decoder == "decord" and found.wrong:
         raise ProbeError(f"{path}: {refused_by_decord(found)}")
-    return _video(path, video_id, found, status)
+    return found
 
 
 def read_frames(
@@ -67,26 +92,34 @@ def read_frames(
     decoder: str = "auto",
     stall_seconds: float = STALL_SECONDS,
     piece_frames: int = PIECE_FRAMES,
+    image_fps: Fraction | None = None,
 ) -> Generator[FramePiece, None, None]:
     """Yield every frame from ``start`` on, once, in order, in pieces; all but the last are full.
 
     Raises :class:`DecodeError` with counts unless exactly ``video.num_frames`` frames come out.
     """
-    _check_decoder(decoder)
+    check_decoder(decoder)
     if not 0 <= start <= video.num_frames:
         raise ValueError(f"start must be within 0..{video.num_frames}, got {start}")
     if piece_frames < 1 or stall_seconds <= 0:
         raise ValueError(f"expected positive {piece_frames=} and {stall_seconds=}")
-    return _read_probed(video, start, decoder, stall_seconds, piece_frames)
+    return _read_probed(video, start, decoder, image_fps, stall_seconds, piece_frames)
 
 
 def _read_probed(
-    video: Video, start: int, decoder: str, stall_seconds: float, piece_frames: int
+    video: Video,
+    start: int,
+    decoder: str,
+    image_fps: Fraction | None,
+    stall_seconds: float,
+    piece_frames: int,
 ) -> Generator[FramePiece, None, None]:
     if start == video.num_frames:
         return
     done = start
-    with OpenVideo(video.path, video.id, decoder=decoder, stall_seconds=stall_seconds) as opened:
+    with OpenVideo(
+        video.path, video.id, decoder=decoder, image_fps=image_fps, stall_seconds=stall_seconds
+    ) as opened:
         if (opened.header.height, opened.header.width) != (video.height, video.width):
             raise DecodeError(f"{video.path}: the size of its pictures changed since the probe")
         for piece in opened.frames(start, piece_frames=piece_frames):
@@ -105,26 +138,25 @@ def _read_probed(
         )
 
 
-def open_video(
-    path: Path, video_id: str, *, decoder: str = "auto", stall_seconds: float = STALL_SECONDS
-) -> OpenVideo:
-    """Open a video to read it once, from its first frame to its last; a context manager.
-
-    Raises :class:`ProbeError` for what is no video or has no frames, with ``decoder="decord"`` also
-    for what decord gets wrong; :class:`ConfigError` when decord is asked for and not there.
-    """
-    _check_decoder(decoder)
-    return OpenVideo(Path(path), video_id, decoder=decoder, stall_seconds=stall_seconds)
-
-
 class OpenVideo:
-    """A video that is being read. Made by :func:`open_video`."""
+    """A video that is being read. Made by :func:`views.open_video`."""
 
-    def __init__(self, path: Path, video_id: str, *, decoder: str, stall_seconds: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        video_id: str,
+        *,
+        decoder: str,
+        image_fps: Fraction | None,
+        stall_seconds: float,
+    ) -> None:
         self.path, self.id = path, video_id
-        self.status = file_status(path)
+        self._image_fps = image_fps if is_folder_of_pictures(path, image_fps) else None
+        self.stamp: tuple[int, int] = self._stamp()
+        """Size and time of change, as :func:`records.file_stamp` has them."""
         self.video: Video | None = None
         """What was measured, once every frame was read."""
+        self.missing = 0
         self._decoder = "pyav" if decoder == "auto" else decoder
         self._stall_seconds = stall_seconds
         self._worker: DecodeWorker | None = None
@@ -157,13 +189,47 @@ class OpenVideo:
 
         Raises :class:`DecodeError` where it cannot be read to its end, or changed meanwhile.
         """
+        if self.video is None:
+            found = yield from self._pieces(start, None, piece_frames)
+            if isinstance(found, Measured):
+                self.require_unchanged()
+                self.video = as_video(self.path, self.id, found, self.stamp)
+
+    def chosen(
+        self, choice: Choice, start: int = 0, *, piece_frames: int | None = None
+    ) -> Generator[FramePiece, None, None]:
+        """Yield the frames of a choice likewise, in pieces that count them, from ``start`` on.
+
+        To reach them, no more is decoded than from the keyframe before. Nothing is measured, but
+        :attr:`missing` counts those that do not decode: the one before is shown instead.
+        """
+        end = yield from self._pieces(start, choice, piece_frames)
+        if isinstance(end, Delivered):
+            self.missing += end.missing
+        self.require_unchanged()
+
+    def piece_start(self, frame: int, step: int) -> int:
+        """The frame at which the piece of ``step`` frames begins that has ``frame`` in it."""
+        return frame // step * step
+
+    def again(self) -> Iterator[FramePiece]:
+        """Read all frames once more, after they were read."""
+        if self.video is None:
+            raise ValueError(f"{self.path} was not read yet")
+        return read_frames(self.video, decoder=self._decoder, image_fps=self._image_fps)
+
+    def _pieces(
+        self, start: int, choice: Choice | None, piece_frames: int | None
+    ) -> Generator[FramePiece, None, Measured | Delivered]:
         size = piece_frames or frames_per_piece(self.header.height, self.header.width)
         done = start
-        while self.video is None:
+        while True:
             if self._worker is None:
                 raise ValueError(f"{self.path} is closed, or was read before")
+            if choice is not None and done >= len(choice.indices):
+                return Delivered(0)
             pieces = self._worker.read(
-                start=done,
+                wanted=done if choice is None else choice.after(done),
                 piece_frames=size,
                 slots=1 if self._lost == ATTEMPTS - 1 else SLOTS,
                 stall_seconds=self._stall_seconds,
@@ -178,9 +244,10 @@ class OpenVideo:
                     del frames  # its slot is the worker's again once the receiver lets go
             except StopIteration as ended:
                 self._busy = False
-                self.video = self._measured(ended.value)
+                return ended.value
             except WorkerLost as error:
-                self._give_up(error, f"{done} of {self.header.frames} frames were read, then ")
+                total = self.header.frames if choice is None else len(choice.indices)
+                self._give_up(error, f"{done} of {total} frames were read, then ")
                 self._open()
             except Unreadable as error:
                 self._busy = False
@@ -192,7 +259,10 @@ class OpenVideo:
             self._worker, self._busy = borrow(), True
             try:
                 header = self._worker.open(
-                    real_path(self.path), self._decoder, stall_seconds=self._stall_seconds
+                    real_path(self.path),
+                    self._decoder,
+                    self._image_fps,
+                    stall_seconds=self._stall_seconds,
                 )
             except WorkerLost as error:
                 self._give_up(error, "")
@@ -213,42 +283,19 @@ class OpenVideo:
             raise kind(f"{self.path}: {so_far}{error}") from error
         _log.warning("%s: %s%s; another one is tried", self.path, so_far, error)
 
-    def _measured(self, found: Measured) -> Video:
-        now = file_status(self.path)
-        if (now.st_size, now.st_mtime_ns) != (self.status.st_size, self.status.st_mtime_ns):
+    def _stamp(self) -> tuple[int, int]:
+        if self._image_fps is None:
+            file_status(self.path)
+        return stamp_of(self.path)
+
+    def require_unchanged(self) -> None:
+        """Raise DecodeError where the file is not the one that was opened."""
+        now = self._stamp()
+        if now != self.stamp:
+            how = f" ({self.stamp[0]} bytes, then {now[0]})" if self._image_fps is None else ""
             raise DecodeError(
-                f"{self.path}: it was changed while it was read ({self.status.st_size} bytes, then "
-                f"{now.st_size}); run again once it is complete"
+                f"{self.path}: it was changed while it was read{how}; run again once it is complete"
             )
-        return _video(self.path, self.id, found, self.status)
-
-
-def file_status(path: Path) -> os.stat_result:
-    """Size and time of change of a regular file that is not empty; it is not opened.
-
-    Raises :class:`ProbeError` for anything else.
-    """
-    try:
-        status = path.stat()
-    except (OSError, ValueError) as error:  # ValueError: a null character
-        reason = getattr(error, "strerror", None) or str(error)
-        what = f"cannot be opened: {reason}"
-        with suppress(OSError, ValueError):
-            if path.is_symlink():
-                what = f"is a broken link ({reason})"
-        raise ProbeError(f"{path}: {what}") from error
-    if stat.S_ISDIR(status.st_mode):
-        raise ProbeError(f"{path}: is a directory, not a video")
-    if not stat.S_ISREG(status.st_mode):
-        raise ProbeError(f"{path}: is not a regular file")
-    if status.st_size == 0:
-        raise ProbeError(f"{path}: is empty (0 bytes)")
-    return status
-
-
-def real_path(path: Path) -> Path:
-    """Absolute, so that the worker's own folder does not matter; links as the user wrote them."""
-    return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() follows links
 
 
 def _ask(path: Path, question: Callable[[DecodeWorker], Found]) -> Found:
@@ -267,7 +314,11 @@ def _ask(path: Path, question: Callable[[DecodeWorker], Found]) -> Found:
             _log.warning("%s: %s; another one is tried", path, error)
 
 
-def _video(path: Path, video_id: str, found: Measured, status: os.stat_result) -> Video:
+def as_video(
+    path: Path, video_id: str, found: Measured, stamp: tuple[int, int] | None = None
+) -> Video:
+    """What was measured of a file, as a video of this id."""
+    size, mtime_ns = stamp or stamp_of(path)
     return Video(
         id=video_id,
         path=path,
@@ -276,13 +327,14 @@ def _video(path: Path, video_id: str, found: Measured, status: os.stat_result) -
         height=found.height,
         width=found.width,
         timestamps=found.timestamps,
-        size=status.st_size,
-        mtime_ns=status.st_mtime_ns,
+        size=size,
+        mtime_ns=mtime_ns,
         notes=found.notes,
     )
 
 
-def _check_decoder(decoder: str) -> None:
+def check_decoder(decoder: str) -> None:
+    """Raise ConfigError unless there is such a decoder."""
     if decoder not in DECODERS:
         raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
     if decoder == "decord" and not has_decord():

@@ -5,15 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .decode import (
-    Measured,
-    PyavDecoder,
-    Tick,
-    measured_fps,
-    open_container,
-    seconds_of,
-    video_stream,
-)
+from .clock import measured_fps, seconds_of
+from .decode import Measured, PyavDecoder, Tick, open_container, video_stream
 
 
 def probe(path: str, tick: Tick) -> Measured:
@@ -46,8 +39,9 @@ def probe(path: str, tick: Tick) -> Measured:
             measured = Measured(measured_fps(seconds, fps), *size, seconds, ())
     finally:
         decoder.close()
+    seekable = not wrong and form != "gif"
     wrong += [name for name, meant in (("AV1", "av1" in codec), ("GIF", form == "gif")) if meant]
-    return replace(measured, wrong=tuple(wrong))
+    return replace(measured, wrong=tuple(wrong), seekable=seekable)
 
 
 Packets = list[tuple[int | None, bool, bool, bool]]

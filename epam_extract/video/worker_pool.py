@@ -21,6 +21,7 @@ import threading
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from fractions import Fraction
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from multiprocessing.reduction import recv_handle
@@ -30,8 +31,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import MachineError
-from .decode import Header, Measured, Unreadable
+from .decode import Choice, Header, Measured, Unreadable
 from .decode_worker import (
+    Delivered,
     Free,
     HeaderRequest,
     Mapped,
@@ -111,34 +113,42 @@ class DecodeWorker:
         """What a file's header says; raises Unreadable or WorkerLost."""
         return self._ask(HeaderRequest(os.fspath(path)), Header, stall_seconds)
 
-    def probe(self, path: Path, *, stall_seconds: float) -> Measured:
-        """Measure a file; raises Unreadable or WorkerLost."""
-        return self._ask(ProbeRequest(os.fspath(path)), Measured, stall_seconds)
+    def probe(self, path: Path, image_fps: Fraction | None, *, stall_seconds: float) -> Measured:
+        """Measure a file, or a folder of pictures; raises Unreadable or WorkerLost."""
+        return self._ask(ProbeRequest(os.fspath(path), image_fps), Measured, stall_seconds)
 
-    def open(self, path: Path, decoder: str, *, stall_seconds: float) -> Header:
+    def open(
+        self,
+        path: Path,
+        decoder: str,
+        image_fps: Fraction | None = None,
+        *,
+        stall_seconds: float,
+    ) -> Header:
         """Open a video for :meth:`read`; raises Unreadable or WorkerLost."""
         patience = stall_seconds
         with suppress(OSError):
             patience += path.stat().st_size / SLOWEST_DISK if decoder == "decord" else 0
-        self._opened = self._ask(OpenRequest(os.fspath(path), decoder), Header, patience)
+        request = OpenRequest(os.fspath(path), decoder, image_fps)
+        self._opened = self._ask(request, Header, patience)
         return self._opened
 
     def read(
-        self, *, start: int, piece_frames: int, slots: int, stall_seconds: float
-    ) -> Generator[np.ndarray, None, Measured]:
-        """Yield (F, H, W, 3) uint8 pieces of the open video from ``start`` on, in order.
+        self, *, wanted: int | Choice, piece_frames: int, slots: int, stall_seconds: float
+    ) -> Generator[np.ndarray, None, Measured | Delivered]:
+        """Yield (F, H, W, 3) uint8 pieces of the open video, in order: from a frame on, or chosen.
 
-        Returns what was measured meanwhile. Raises Unreadable or WorkerLost; what was yielded
-        before is right.
+        Returns what was measured meanwhile, or of a choice how it went. Raises Unreadable or
+        WorkerLost; what was yielded before is right.
         """
         height, width = self._opened.height, self._opened.width
         size = piece_frames * height * width * 3
         slots = min(slots, 2) if size > LARGE_PIECE else slots
         number = next(_ids)
-        self._send(ReadRequest(number, start, piece_frames, slots, fresh=bool(self._lent)))
+        self._send(ReadRequest(number, wanted, piece_frames, slots, fresh=bool(self._lent)))
         while True:
             reply = self._wait(stall_seconds)
-            if isinstance(reply, Measured):
+            if isinstance(reply, (Measured, Delivered)):
                 return reply
             if isinstance(reply, Mapped):
                 self._memory = mmap.mmap(fd := recv_handle(self._connection), reply.size)

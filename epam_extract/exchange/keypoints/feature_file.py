@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...config import as_fraction
 from ...errors import KeypointsError, StoreError
 from ...store import FeatureStore
 from .poses import Content, Poses
@@ -47,6 +48,12 @@ def _poses(store: FeatureStore, video_id: str) -> Poses:
     try:
         video = store[video_id]
         size = (float(str(video.attrs["height"])), float(str(video.attrs["width"])))
-        return Poses(video["keypoints"][:], video["keypoint_scores"].astype(np.float32), size)
+        rate = store.config.get("fps")
+        return Poses(
+            video["keypoints"][:],
+            video["keypoint_scores"].astype(np.float32),
+            size,
+            fps=as_fraction(None if rate is None else float(str(rate))),
+        )
     except StoreError as error:
         raise KeypointsError(str(error)) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,8 @@ class Poses:
     """Whether T is the video's length; False where frames without people may be left out."""
     linked: bool = True
     """Whether a row is one person; False where each frame has its own order."""
+    fps: Fraction | None = None
+    """Of the regular time line that T counts; None: the video's own frames."""
 
 
 Annotation = Callable[[], Poses]

@@ -96,7 +96,7 @@ class KeypointFile:
             raise KeypointsFailed(
                 f"{self.path.name}: the keypoints {name!r} cannot be used: {reason(error)}"
             ) from error
-        return VideoKeypoints(track, whole=poses.whole, linked=poses.linked)
+        return VideoKeypoints(track, whole=poses.whole, linked=poses.linked, fps=poses.fps)
 
 
 def open_keypoints(path: Path) -> KeypointFile:
