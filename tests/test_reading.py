@@ -295,17 +295,18 @@ def test_a_dataset_has_an_item_for_each_window(
         assert isinstance(windows, Dataset) and len(windows) == 8
         assert repr(windows) == "WindowDataset(rgb_pooled, pose_pooled: 8 windows of 3 videos)"
         for number, item in enumerate(windows[i] for i in range(8)):
-            video, row = store[str(item["video"])], item["row"]
-            assert (windows.index["row"][number], list(store)[windows.index["video"][number]]) == (
-                row,
-                video.id,
-            )
-            for name in ("rgb_pooled", "pose_pooled", "times"):
+            window = item["window"]
+            assert isinstance(window, dataset.Window)
+            video, row = store[window.video], window.row
+            assert windows.index["row"][number] == row
+            assert windows.ids[windows.index["video"][number]] == video.id
+            assert [*window[2:]] == video["times"][row].tolist()
+            for name in ("rgb_pooled", "pose_pooled"):
                 value = item[name]
                 assert isinstance(value, torch.Tensor)
                 np.testing.assert_array_equal(value, video[name][row])
                 assert value.numpy().dtype == video[name].dtype
-        assert windows[-1]["video"] == "z" and windows[-1]["row"] == 2
+        assert windows[-1]["window"][:2] == ("z", 2)
         with pytest.raises(IndexError):
             windows[8]
         windows[0]["rgb_pooled"].zero_()  # type: ignore[union-attr]
@@ -313,7 +314,7 @@ def test_a_dataset_has_an_item_for_each_window(
         some = store.dataset(["person", "pose_pooled"], ids=["z", "sub/y"])
         assert some.ids == ["z", "sub/y"] and len(some) == 4 and some[0]["person"] == 1
         one, _ = random_split(windows, [3, 5], torch.Generator().manual_seed(0))
-        assert sum(len(batch["row"]) for batch in DataLoader(one, batch_size=2)) == 3
+        assert sum(len(batch["window"]) for batch in DataLoader(one, batch_size=2)) == 3
         with pytest.raises(KeyError, match="no array 'rgb'"):
             store.dataset(["rgb"])
         with pytest.raises(ConfigError, match="keypoints: has no row for each window"):
@@ -326,7 +327,7 @@ def test_full_maps_come_window_by_window(full: Path, monkeypatch: pytest.MonkeyP
     with FeatureStore(full) as store:
         windows = store.dataset(["rgb", "pose"])
         item = windows[3]  # the second row of the second video
-        assert item["video"] == "two commits" and item["row"] == 1
+        assert item["window"][:2] == ("two commits", 1)
         np.testing.assert_array_equal(item["pose"], store["two commits"]["pose"][1])
         with pytest.raises(ConfigError, match=r"rgb: is \(432, 16, 7, 7\) a window, and a table"):
             store.table(["rgb"])
@@ -351,8 +352,8 @@ def test_workers_read_for_themselves(
         matrix, _ = store.table()
         both = [torch.cat([b["rgb_pooled"], b["pose_pooled"]], 1) for b in batches]
         np.testing.assert_array_equal(torch.cat(both), matrix)
-        assert [video for b in batches for video in b["video"]] == ["sub/y", *"xxxx", *"zzz"]
-        assert batches[0]["times"].dtype == torch.float64 and batches[0]["row"].dtype == torch.int64
+        assert [w.video for b in batches for w in b["window"]] == ["sub/y", *"xxxx", *"zzz"]
+        assert batches[0]["window"][1] == windows[1]["window"]
 
 
 def test_a_dataset_whose_videos_were_replaced_says_so(pooled: Path) -> None:

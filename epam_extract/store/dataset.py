@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ..errors import ConfigError, StoreError
 from .layout import TRACKS
@@ -16,16 +17,38 @@ from .stored import index_of
 if TYPE_CHECKING:
     from .stored import FeatureStore
 
-Item = dict[str, "torch.Tensor | str | int"]
+Item = dict[str, "torch.Tensor | Window"]
 IN_MEMORY = 1 << 30  # bytes of features that are read once and kept; more are read as they are used
+
+
+class Window(NamedTuple):
+    """Which window an item is. A batch has a list of them."""
+
+    video: str
+    """The video's id."""
+    row: int
+    """Which window of that video."""
+    start: float
+    centre: float
+    end: float
+    """Seconds."""
+
+
+def _listed(windows: list[Window], *, collate_fn_map: object = None) -> list[Window]:
+    return windows
+
+
+# As tensors, its numbers would cost a batch from a worker as much as its features: every tensor
+# goes through a connection of its own.
+default_collate_fn_map[Window] = _listed
 
 
 class WindowDataset(Dataset[Item]):
     """A window an item; made by :meth:`FeatureStore.dataset`.
 
     An item is a dict: each feature by its name, a tensor of the stored dtype without the leading
-    axis (``rgb_pooled`` (432,) float32, ``rgb`` (432, 16, 7, 7) float16); ``times`` (3,) float64,
-    start, centre and end in seconds; ``video``, the id; ``row``, which window of that video.
+    axis (``rgb_pooled`` (432,) float32, ``rgb`` (432, 16, 7, 7) float16), and ``window``, a
+    :class:`Window`. In a batch of ``DataLoader`` the tensors are stacked, and the windows a list.
 
     Up to 1 GiB of features is read at once and kept; what is larger, such as full maps, is read
     window by window. Workers of a ``DataLoader``, forked or spawned, open the files for themselves.
@@ -44,9 +67,6 @@ class WindowDataset(Dataset[Item]):
         videos = [store[video_id] for video_id in self.ids]
         self.index = index_of(videos)
         """(N,): ``video``, its place in ``ids``, ``row``, ``start``, ``centre`` and ``end``."""
-        self._times = torch.from_numpy(
-            np.stack([self.index[name] for name in ("start", "centre", "end")], axis=1)
-        )
         size = sum(video[name].nbytes for video in videos for name in self.features)
         self._fits = size <= IN_MEMORY
         self._kept = self._read() if self._fits else None
@@ -67,10 +87,8 @@ class WindowDataset(Dataset[Item]):
     def __getitems__(self, numbers: Sequence[int]) -> list[Item]:
         """Several items at once, which is how a ``DataLoader`` asks for a batch."""
         places = np.arange(len(self))[np.asarray(numbers, np.int64)]  # from the end, where negative
-        where = self.index[places]
-        videos = [self.ids[video] for video in where["video"].tolist()]
-        rows = where["row"].tolist()
-        columns: dict[str, Sequence[torch.Tensor | str | int]] = {}
+        windows = [Window(self.ids[video], *rest) for video, *rest in self.index[places].tolist()]
+        columns: dict[str, Sequence[torch.Tensor | Window]] = {}
         if self._fits:
             if self._kept is None:
                 self._kept = self._read()
@@ -79,10 +97,10 @@ class WindowDataset(Dataset[Item]):
         else:
             for name in self.features:
                 columns[name] = [
-                    torch.as_tensor(self.store[video][name][row])
-                    for video, row in zip(videos, rows, strict=True)
+                    torch.as_tensor(self.store[window.video][name][window.row])
+                    for window in windows
                 ]
-        columns |= {"times": self._times[places].unbind(), "video": videos, "row": rows}
+        columns["window"] = windows
         return [
             dict(zip(columns, values, strict=True))
             for values in zip(*columns.values(), strict=True)

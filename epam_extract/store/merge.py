@@ -21,8 +21,8 @@ from .hdf5 import own_array, spans, video_group
 from .journal import lock_path
 from .layout import OWN_NAMES, StoredFailure, attributes_checksum, run_on
 from .objects import get_attribute, get_attributes, set_attribute
-from .parts import common_header
 from .reader import FeatureFile
+from .several import common_header
 from .writer import StoreWriter
 
 BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video

@@ -16,8 +16,8 @@ from .hdf5 import Missing, own_array
 from .layout import OWN_NAMES, StoredFailure, StoredProgress
 from .lazy import StoredArray
 from .objects import children, get_attribute, get_attributes
-from .parts import common_header, find_files
 from .reader import FeatureFile
+from .several import common_header, find_files
 
 if TYPE_CHECKING:
     from .dataset import WindowDataset  # PyTorch loads with it
