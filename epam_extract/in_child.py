@@ -67,6 +67,17 @@ def _repair(path: Path, *, problems: list[dict[str, Any]]) -> object:
     return repair(path, [Problem(**problem) for problem in problems])
 
 
+def _settings(path: Path) -> object:
+    from .store import FeatureStore
+
+    with FeatureStore(path) as store:
+        return {
+            "config": store.config,
+            "weights": store.weights,
+            "pose_source": store.pose_source,
+        }
+
+
 def _survey(path: Path) -> object:
     from .store import FeatureStore
 
@@ -78,6 +89,7 @@ TASKS: dict[str, Callable[..., object]] = {
     "verify": _verify,
     "describe": _describe,
     "repair": _repair,
+    "settings": _settings,
     "survey": _survey,
 }
 

@@ -17,6 +17,7 @@ from .model import (
     EPAMBackbone,
     load_stream_weights,
     load_weights,
+    native,
     native_build,
     random_weights,
     weights_identity,
@@ -129,15 +130,17 @@ def pick_precision(name: str, device: torch.device) -> str:
 def worth_compiling(choice: str, device: torch.device, dtype: torch.dtype, windows: int) -> bool:
     """Whether to compile the network for this many windows.
 
-    On a CPU in float32 that is a C++ library, built in seconds, once a machine; elsewhere it is
-    ``torch.compile``, minutes every time.
+    On a CPU that is a C++ library, which takes seconds and is kept (see ``native.multiplies``);
+    elsewhere it is ``torch.compile``, minutes every time.
     """
     if choice != "auto":
         return choice == "on"
     if device.type == "cpu":
         least = 0 if native_build.is_built() else COMPILE_MIN_WINDOWS["cpu"]
         return (
-            dtype == torch.float32 and native_build.find_compiler() is not None and windows >= least
+            native.multiplies(dtype)
+            and native_build.find_compiler() is not None
+            and windows >= least
         )
     return windows >= COMPILE_MIN_WINDOWS["cuda"]
 

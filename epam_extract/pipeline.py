@@ -48,6 +48,7 @@ from .planning import (
 )
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
+from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
 from .video import FoundVideo, find_videos
@@ -81,7 +82,7 @@ def extract_features(
     retry_failed: bool = False,
     dry_run: bool = False,
     only: Callable[[FoundVideo], bool] | None = None,
-    progress: Progress = SILENT,
+    progress: Progress | str = SILENT,
     stop: threading.Event | None = None,
 ) -> Summary:
     """Write the features of every window of ``videos`` to the HDF5 file ``out``, or go on with it.
@@ -101,7 +102,7 @@ def extract_features(
         dry_run: plan, report the plan and stop.
         only: do the videos it accepts, one part of all. What depends on how many videos there are
             is decided by all of them, so that every part has the same numbers.
-        progress: told what happens.
+        progress: told what happens; ``"auto"`` shows it, in a terminal, a notebook or a log.
         stop: once set, what is in flight is finished and committed and the run ends.
 
     Raises:
@@ -110,6 +111,9 @@ def extract_features(
         StoreError: ``out`` cannot be written, or belongs to other options.
         MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
     """
+    if isinstance(progress, str):
+        with open_progress(progress) as progress:
+            return extract_features(**locals())
     config = config or ExtractConfig()
     if config.weights == WeightsConfig() and not dry_run:
         weights, said_by = resolve(config.weights)

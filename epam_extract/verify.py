@@ -22,7 +22,8 @@ from .store.layout import (
     run_on,
 )
 from .store.objects import attribute_names
-from .store.stored import FeatureStore, StoredVideo
+from .store.reader import FeatureFile
+from .store.stored import StoredVideo
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
         StoreError: it is no file of ours, or damaged as a whole.
         ConfigError: there is no video in ``videos``.
     """
-    with FeatureStore(path) as store:
+    with FeatureFile(path) as store:
         found, damaged = store.survey()
         complete = [video_id for video_id, done in found.items() if done]
         specs = {**feature_specs(store.config), **ROWS}
@@ -62,10 +63,10 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
         ]
         seen: set[int] = set()
         for video_id in complete:
-            problems.extend(_problems(store.video(video_id), specs, seen=seen))
+            problems.extend(_problems(StoredVideo(store, video_id), specs, seen=seen))
         if videos is not None:
             bad = {problem.video_id for problem in problems}
-            left = [store.video(video_id) for video_id in complete if video_id not in bad]
+            left = [StoredVideo(store, video_id) for video_id in complete if video_id not in bad]
             pictures = store.config.get("image_fps") is not None
             problems.extend(_changed(left, videos, pictures=pictures))
         return problems
@@ -90,7 +91,7 @@ def uncovered(path: Path) -> int:
 
     Earlier versions wrote none, so that nobody could tell if one of these attributes changed.
     """
-    with FeatureStore(path) as store:
+    with FeatureFile(path) as store:
         missing = int("attributes_checksum" not in store.attributes)
         with store.reading() as h5:
             for _, group in walk(h5, damaged={}):
@@ -99,7 +100,7 @@ def uncovered(path: Path) -> int:
     return missing
 
 
-def _file_problems(store: FeatureStore) -> list[Problem]:
+def _file_problems(store: FeatureFile) -> list[Problem]:
     """Whether the file's own attributes are as they were written."""
     if _covered(store.attributes):
         return []
@@ -160,16 +161,16 @@ def _array_problems(
 ) -> Iterator[Problem]:
     """What is wrong with one array; ``people`` gets the length that ``None`` stands for."""
     try:
-        have = video.shape(name)
+        have = video[name].shape
         if people is not None and have:
             people.add(have[0])
             shape = (have[0], *shape[1:])
-        if have != shape or video.dtype(name) != np.dtype(dtype):
+        if have != shape or video[name].dtype != np.dtype(dtype):
             expected = f"{shape} {np.dtype(dtype).name}"
-            yield Problem(video.id, f"is {have} {video.dtype(name)}, expected {expected}", name)
+            yield Problem(video.id, f"is {have} {video[name].dtype}, expected {expected}", name)
             return
         value, bad = 0, False
-        for block in video.blocks(name):
+        for block in video[name].blocks():
             value = run_on(value, name, block)
             bad = bad or not finite(block)
         if bad:

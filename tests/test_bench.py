@@ -96,6 +96,7 @@ def test_the_script_draws_the_heatmaps_of_the_pipeline() -> None:
     np.testing.assert_allclose(draw_heatmaps(keypoints, scores), ours.numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_script_and_the_pipeline_give_the_same_features(
     video: Path, config: ExtractConfig, opened: Bench, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_usage_counts_children_too() -> None:
     assert measuring.cpu_seconds() >= own
 
 
+@pytest.mark.slow
 def test_a_child_answers_and_its_memory_is_watched() -> None:
     with Child("epam_extract.bench.child") as child:
         child.send("no order at all")  # answered with what is wrong with it
@@ -235,6 +237,7 @@ def test_a_child_that_dies_is_an_error() -> None:
 # ---------------------------------------------------------------- parts
 
 
+@pytest.mark.slow
 def test_decode_and_pose_stand_beside_the_plain_loops(opened: Bench) -> None:
     rows = decode_part(opened, 20).rows
     assert [row.name for row in rows][-1] == "epam-extract"
@@ -251,6 +254,7 @@ def test_decode_and_pose_stand_beside_the_plain_loops(opened: Bench) -> None:
     assert part.plain > 0
 
 
+@pytest.mark.slow
 def test_writing_and_overlap_have_their_rows(opened: Bench) -> None:
     rows = bench_whole.writing(opened, 0.1).rows
     assert rows[0].name == "plain h5py, one fsync a video"
@@ -384,6 +388,7 @@ def test_videos_that_cannot_be_read_are_passed_over(video: Path, tmp_path: Path)
     assert len(bench._take(found, 40, tmp_path / "some")) == 1
 
 
+@pytest.mark.slow
 def test_run_bench_reports_rows_limits_and_what_it_skipped(
     video: Path, config: ExtractConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:

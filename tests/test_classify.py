@@ -70,6 +70,7 @@ def by_hand(rgb: np.ndarray, pose: np.ndarray) -> np.ndarray:
 # --- heads ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_heads_on_pooled_features_are_the_whole_network(checkpoint: Path) -> None:
     backbone = EPAMBackbone().eval()
     random_weights(backbone, 5)

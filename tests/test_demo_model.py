@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from epam_extract.demo import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
-from epam_extract.demo.evaluate import Model, evaluate, match, read_video
-from epam_extract.demo.export import (
+from sample_videos.training.evaluate import Model, evaluate, match, read_video
+from sample_videos.training.export import (
     DOUBT,
     PERSONS,
     SPREAD,
@@ -22,11 +22,11 @@ from epam_extract.demo.export import (
     export,
     fold,
 )
-from epam_extract.demo.loader import MIRROR
-from epam_extract.demo.networks import Detector, KeypointNet, cell_centres
-from epam_extract.demo.render import draw_skeleton, render_clip
-from epam_extract.demo.restore import restore
-from epam_extract.demo.scenes import EASY, HARD
+from sample_videos.training.loader import MIRROR
+from sample_videos.training.networks import Detector, KeypointNet, cell_centres
+from sample_videos.training.render import draw_skeleton, render_clip
+from sample_videos.training.restore import restore
+from sample_videos.training.scenes import EASY, HARD
 
 SAMPLES = Path(__file__).parents[1] / "sample_videos"
 KIND = "CPUExecutionProvider"
@@ -41,6 +41,7 @@ def test_the_two_files_are_small():
     assert DETECTOR_ONNX.stat().st_size + POSE_ONNX.stat().st_size < 6_000_000
 
 
+@pytest.mark.slow
 def test_detector_takes_any_number_of_pictures():
     session = onnxruntime.InferenceSession(str(DETECTOR_ONNX), providers=[KIND])
     clip = render_clip(61, frames=2, people=2)
@@ -74,6 +75,7 @@ def test_pose_takes_any_number_of_crops_and_its_peaks_are_shares():
         assert 0 < values.max() <= 1
 
 
+@pytest.mark.slow
 def test_people_never_seen_before_are_found(model):
     """The card's figures, less what 60 frames may vary."""
     easy, hard = (evaluate(model, look, frames=60) for look in (EASY, HARD))
@@ -87,6 +89,7 @@ def test_people_never_seen_before_are_found(model):
     assert hard["false_a_frame"] <= 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["walk_and_wave", "workout", "untrimmed"])
 def test_people_of_the_sample_videos_are_found(model, name):
     frames = read_video(SAMPLES / f"{name}.mp4")
@@ -106,6 +109,7 @@ def test_people_of_the_sample_videos_are_found(model, name):
     assert np.median(errors) < 0.04
 
 
+@pytest.mark.slow
 def test_an_empty_room_stays_empty(model):
     found = sum(
         len(model(render_clip(seed, frames=1, people=0).frames[0]).boxes) for seed in range(12)
@@ -122,6 +126,7 @@ def test_keypoint_scores_tell_a_person_from_a_wall(model):
     assert on_wall < 0.7 * on_person
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", [Detector, KeypointNet])
 def test_folding_batch_norm_changes_nothing(network):
     torch.manual_seed(0)
@@ -138,6 +143,7 @@ def test_folding_batch_norm_changes_nothing(network):
             torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("network", "outputs"),
     [(Detector, ["centre", "sides", "joints"]), (KeypointNet, ["simcc_x", "simcc_y"])],

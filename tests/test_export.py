@@ -328,6 +328,7 @@ def test_a_full_disk_is_one_sentence(
     assert not list((tmp_path / "o").rglob("*.npy"))
 
 
+@pytest.mark.slow
 def test_what_cannot_be_exported_is_one_sentence(file: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     mine.mkdir()

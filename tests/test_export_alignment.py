@@ -30,6 +30,7 @@ def annotate(path: Path) -> None:
     path.write_text("".join(lines).replace("np.float64(", "").replace(")", ""))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [4, 8, 16])
 @pytest.mark.parametrize("grid", ["centered", "valid"])
 def test_an_event_lands_in_the_same_rows_whoever_reads(

@@ -26,6 +26,7 @@ def clips(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["own file", "pickle"])
 def test_keypoints_of_a_run_give_its_features_again_bit_for_bit(
     clips: Path, stand_ins: StandInPose, tmp_path: Path, kind: str

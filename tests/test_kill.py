@@ -90,6 +90,7 @@ def test_a_run_killed_at_random_goes_on_to_the_same_file(videos: Path, tmp_path:
     assert_same(tmp_path / "whole.h5", out)
 
 
+@pytest.mark.slow
 def test_interrupts_end_the_run_with_130_and_a_resumable_file(videos: Path, tmp_path: Path) -> None:
     run = start(videos, tmp_path / "f.h5")
     while not (tmp_path / "f.h5").exists() and run.poll() is None:

@@ -42,15 +42,15 @@ PLACES = {
     for module in modules.split()
 }
 HOMES = {
-    "av": {"video", "demo", "bench"},
+    "av": {"video", "bench"},
     "decord": {"video", "bench"},  # the baseline of bench is a plain script, with all it uses
-    "rtmlib": {"pose", "bench", "demo"},
+    "rtmlib": {"pose", "bench"},
     "onnxruntime": {"pose", "bench"},
     "h5py": {"store", "bench"},
     "typer": {"cli"},
     "rich": {"progress"},
     "tqdm": {"progress"},
-    "onnx": {"demo"},
+    "onnx": set(),  # for tests and for training the bundled model
     "pyarrow": {"exchange"},
     "jinja2": {"report"},
     "sklearn": {"exchange"},

@@ -183,6 +183,7 @@ def test_nobody_is_lost_or_invented() -> None:
     assert empty.keypoints.shape == (0, 0, 17, 2)
 
 
+@pytest.mark.slow
 def test_features_do_not_change() -> None:
     track = part(scene(HERE, LATER, walk(40 + 2 * STEPS)), 0, 96)
     pixels = np.zeros((96, 240, 400, 3), np.uint8)
@@ -252,6 +253,7 @@ def measure(name: str, pieces: int | None) -> tuple[int, int, int]:
     return before, *swaps(linked(track), truth, visible)
 
 
+@pytest.mark.slow
 def test_people_of_a_sample_video_never_swap_rows() -> None:
     before, after, person_frames = measure("living_room", 3)
     assert person_frames == 3 * 48

@@ -61,6 +61,7 @@ def in_one_run(folder: Path, config: dict = SMALL) -> Path:
 SPLIT = [["c", "a/b"], [], ["a", "broken"], ["ü/d e", "z"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{}, {"compression": "gzip"}, {"compression": "lzf", "stored_dtype": "f32"}]
 )
@@ -106,6 +107,7 @@ def test_parts_are_left_as_they_were(tmp_path: Path) -> None:
     assert [part.read_bytes() for part in parts] == before
 
 
+@pytest.mark.slow
 def test_a_merge_killed_between_any_two_commits_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +282,7 @@ def test_files_named_twice_are_refused(tmp_path: Path) -> None:
         merge_parts(parts[0], parts)
 
 
+@pytest.mark.slow
 def test_the_command_names_what_is_missing(tmp_path: Path) -> None:
     parts = write_parts(tmp_path, SPLIT)
     out = tmp_path / "out.h5"

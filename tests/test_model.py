@@ -38,6 +38,7 @@ def test_every_official_tensor_is_there_with_its_name_and_shape():
     assert ours == reference.official_shapes()
 
 
+@pytest.mark.slow
 def test_features_equal_the_official_code(official):
     golden = np.load(reference.DATA / "backbone.npz")
     rgb, heatmaps = reference.inputs()
@@ -93,6 +94,7 @@ def test_streams_take_the_originals_keywords(network, shape):
     assert network.feat_dim == features
 
 
+@pytest.mark.slow
 def test_one_stream_can_be_returned_alone_and_dimensions_are_told(official):
     alone = EPAMBackbone(return_both_streams=False)
     alone.load_state_dict(official.state_dict())
@@ -134,6 +136,7 @@ def test_frozen_stages_and_norm_eval_stay_in_eval():
     assert not any(parameter.requires_grad for parameter in network.layer1.parameters())
 
 
+@pytest.mark.slow
 def test_checkpointing_gives_the_same_gradients():
     gradients = []
     for with_cp in (False, True):
@@ -195,6 +198,7 @@ def test_wrong_arguments_are_named(call, message):
         call()
 
 
+@pytest.mark.slow
 def test_the_model_needs_torch_alone():
     """Imported where nothing else of what the package depends on can be."""
     script = f"""

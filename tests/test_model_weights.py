@@ -51,6 +51,7 @@ def port_names(tensors):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -85,6 +86,7 @@ def behind(prefix, tensors=ALL):
     return {prefix + name: tensor for name, tensor in tensors.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "content",
     [
@@ -319,6 +321,7 @@ def test_random_weights_come_from_the_seed_alone(backbone):
     )
 
 
+@pytest.mark.slow
 def test_random_weights_tell_inputs_apart_and_fit_float16(backbone):
     random_weights(backbone, 0)
     coarse = torch.randn(2, 3, 4, 6, 6, generator=torch.Generator().manual_seed(0))

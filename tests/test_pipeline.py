@@ -152,6 +152,7 @@ def test_the_file_holds_every_row_with_its_time_box_and_people(
         assert video.attrs["offset_frames"] == 4 and video.attrs["feat_stride"] == 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"workers": 3}, {"batch_size": 1}, {"batch_size": 7}])
 def test_numbers_do_not_depend_on_workers_or_batches(
     videos: Path, stand_ins: StandInPose, tmp_path: Path, changes: dict[str, int]
@@ -180,6 +181,7 @@ class StopAfter(Progress):
             self.stop.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["window", "video"])
 def test_an_interrupted_run_goes_on_inside_the_video(
     stand_ins: StandInPose, tmp_path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
@@ -216,6 +218,7 @@ def swapping_people(piece: FramePiece) -> PoseTrack:
     return PoseTrack(keypoints, scores)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["window", "video"])
 def test_a_row_is_one_person_also_where_a_run_resumes(
     stand_ins: StandInPose, tmp_path: Path, crop: str, monkeypatch: pytest.MonkeyPatch
@@ -238,6 +241,7 @@ def test_a_row_is_one_person_also_where_a_run_resumes(
         assert (box == box[0]).all() and box[0, 0] > 20
 
 
+@pytest.mark.slow
 def test_a_failure_of_the_machine_stops_the_run_and_keeps_what_is_committed(
     stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -457,6 +461,7 @@ def test_a_disk_too_small_is_refused_with_the_ways_out(
         extract_features(videos, tmp_path / "f.h5", CONFIG)
 
 
+@pytest.mark.slow
 def test_a_long_video_stays_in_bounded_memory(
     stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -511,6 +516,7 @@ def make_network(**changes: object) -> Network:
     return Network(load_backbone(config.weights).backbone, config, device=torch.device("cpu"))
 
 
+@pytest.mark.slow
 def test_the_network_stage_gives_what_the_module_gives() -> None:
     from epam_extract.heatmaps import render_heatmaps
 

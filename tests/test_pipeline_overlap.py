@@ -107,6 +107,7 @@ def test_two_stages_are_in_progress_together(one, other, monkeypatch, tmp_path) 
     run(Stages(12, **meeting(one, other)), monkeypatch, tmp_path)
 
 
+@pytest.mark.slow
 def test_reading_stops_while_the_network_is_busy(monkeypatch, tmp_path) -> None:
     cores = pipeline.available_cores()
     under_way = cores + 1  # in the pose pool

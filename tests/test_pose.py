@@ -79,6 +79,7 @@ def moving_frames() -> np.ndarray:
         return np.stack([frame.to_ndarray(format="rgb24") for _, frame in decoded])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bundled", "rtmdet"])
 def test_equal_to_rtmlib_called_by_hand(name: str, tmp_path: Path) -> None:
     import rtmlib

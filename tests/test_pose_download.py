@@ -66,6 +66,7 @@ print(*download_models(["lightweight"]))
     )
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_download_once(site) -> None:
     site.seconds = 0.3
     for process in (start(site), start(site)):

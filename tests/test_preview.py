@@ -100,6 +100,7 @@ GRIDS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", GRIDS, ids=str)
 def test_crops_and_heatmaps_are_those_of_the_clips(video: Video, options: dict) -> None:
     pose = Walker(people=2)
@@ -183,6 +184,7 @@ def test_sheet(video: Video) -> None:
     assert green > legend + 100  # skeletons
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frames", (1, 4))
 def test_short_and_narrow(tmp_path: Path, frames: int) -> None:
     path = make_videos.write_video(tmp_path / "short.mp4", frames=frames, height=160, width=96)
@@ -205,6 +207,7 @@ def test_film_moves(video: Video) -> None:
     assert not np.array_equal(first[100:300, 200:800], later[100:300, 200:800])
 
 
+@pytest.mark.slow
 def test_draw_preview_writes_both_kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preview, "open_pose_model", lambda *_, **__: Walker())
     monkeypatch.setattr(film, "HEIGHT", 480)
@@ -301,6 +304,7 @@ def test_refusals(video: Video, tmp_path: Path) -> None:
         draw_preview(tmp_path / "gone.mp4", tmp_path / "x.png", config)
 
 
+@pytest.mark.slow
 def test_bundled_model_on_a_sample_video(tmp_path: Path) -> None:
     said: list[str] = []
     progress = preview.Progress()

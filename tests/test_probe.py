@@ -15,12 +15,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from test_cli import run
 
-from epam_extract.demo.labelled import make_labelled
 from epam_extract.errors import ConfigError
 from epam_extract.exchange.labels import Labelled, read_labels
 from epam_extract.exchange.probe import CLASSIFIERS, ProbeResult, Score, probe
 from epam_extract.report import probe_page
 from epam_extract.store import FeatureStore
+from sample_videos.training.labelled import make_labelled
 
 CLASSES = ("clap", "kick", "wave")
 VIDEOS = 24
@@ -97,6 +97,7 @@ def test_the_linear_classifier_is_logistic_regression_on_standardised_features()
     )
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_figures(file: Path) -> None:
     with FeatureStore(file) as store:
         assert probe(store, LABELS, folds=2) == probe(store, LABELS, folds=2)
@@ -106,6 +107,7 @@ def test_random_weights_are_told(result: ProbeResult) -> None:
     assert "the weights are random (--demo)" in result.notes[0]
 
 
+@pytest.mark.slow
 def test_random_labels_held_over_a_videos_parts_score_like_guessing(tmp_path: Path) -> None:
     videos = {}
     labels = []
@@ -124,6 +126,7 @@ def test_random_labels_held_over_a_videos_parts_score_like_guessing(tmp_path: Pa
         assert score.top1.low <= max(result.majority, 0.5), score  # by window it would be 1
 
 
+@pytest.mark.slow
 def test_groups_are_never_split(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from epam_extract.exchange import probe as module
 
@@ -197,6 +200,7 @@ def test_labels_that_cannot_be_probed_are_one_sentence(
         probe(store, labels)
 
 
+@pytest.mark.slow
 def test_rare_classes_are_told(file: Path) -> None:
     rare = [*LABELS[:21], replace(LABELS[21], label="yawn"), replace(LABELS[22], label="yawn")]
     with FeatureStore(file) as store:
@@ -244,6 +248,7 @@ def test_the_page_is_well_formed_opens_offline_and_escapes_names(result: ProbeRe
     assert len(re.findall(r"<h2>Confusions: (?:rgb|pose|both)</h2>", text)) == 3
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_json_and_a_page(file: Path, tmp_path: Path) -> None:
     labels = tmp_path / "labels.csv"
     labels.write_text("video,label\n" + "".join(f"{one.video},{one.label}\n" for one in LABELS))

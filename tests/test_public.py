@@ -38,6 +38,7 @@ def test_the_public_names_are_these() -> None:
     assert set(epam_extract.__all__) == NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(NAMES))
 def test_every_name_loads_and_is_documented(name: str) -> None:
     value = getattr(epam_extract, name)

@@ -66,6 +66,7 @@ def failures(path: Path) -> np.ndarray:
         return h5["failures"][()]
 
 
+@pytest.mark.slow
 def test_merged_shards_equal_one_run(
     collection: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -101,6 +102,7 @@ def killed_part(videos: Path, out: Path, index: int, *, calls: int) -> None:
     os.waitpid(child, 0)
 
 
+@pytest.mark.slow
 def test_sixteen_shards_each_killed_once_and_merged_equal_one_run(
     collection: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_an_empty_part_is_a_file_and_exit_0(
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_all_parts_decide_alike_whether_to_compile(
     collection: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,6 +169,7 @@ def test_the_scheduler_says_which_part(
     assert Shard(2, 5).path(out).exists()
 
 
+@pytest.mark.slow
 def test_a_written_plan_splits_what_it_lists(
     collection: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:

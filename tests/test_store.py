@@ -188,6 +188,7 @@ def require_intact(path: Path, reported: list[str]) -> None:
             require_equal(arrays, video_id, windows, num_frames, SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_any_operation_loses_nothing(tmp_path: Path, fault: str) -> None:
     counting = FaultyDisk()
@@ -206,6 +207,7 @@ def test_a_fault_at_any_operation_loses_nothing(tmp_path: Path, fault: str) -> N
         require_intact(folder / "feats.h5", reported)
 
 
+@pytest.mark.slow
 def test_a_kill_during_recovery_loses_nothing(tmp_path: Path) -> None:
     recording = RecordingDisk()
     (tmp_path / "recorded").mkdir()
@@ -230,6 +232,7 @@ def test_a_kill_during_recovery_loses_nothing(tmp_path: Path) -> None:
         require_intact(path, reported)
 
 
+@pytest.mark.slow
 def test_a_power_cut_loses_nothing(tmp_path: Path) -> None:
     disk = RecordingDisk()
     (tmp_path / "recorded").mkdir()
@@ -280,10 +283,9 @@ def test_every_array_is_read_back(tmp_path: Path) -> None:
         assert (attributes["feat_stride"], attributes["offset_frames"]) == (16.0, 8.0)
         assert attributes["source"] == "/videos/two.mp4"
         assert attributes["person_share"] == pytest.approx(store["two"]["person"].mean())
-        assert store["two"].shape("rgb") == (3, 432, 16, 7, 7)
-        np.testing.assert_array_equal(store["two"].rows("rgb", 1, 2), store["two"]["rgb"][1:2])
+        assert store["two"]["rgb"].shape == (3, 432, 16, 7, 7)
         for name in store["two"]:
-            blocks = list(store["two"].blocks(name))
+            blocks = list(store["two"][name].blocks())
             assert all(block.nbytes <= 8 << 20 for block in blocks)
             assert b"".join(map(bytes, blocks)) == store["two"][name].tobytes()
         with pytest.raises(KeyError, match="no complete video 'three'"):
@@ -600,7 +602,7 @@ def test_a_failing_disk_is_the_machines_fault(tmp_path: Path) -> None:
 def test_reading_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="there is no such file"):
         FeatureStore(tmp_path / "feats.h5")
-    with pytest.raises(StoreError, match="is a directory"):
+    with pytest.raises(StoreError, match=r"is a directory without any file \*\.h5"):
         FeatureStore(tmp_path)
     assert stored_states(tmp_path / "feats.h5").progress("a") is None
     assert stored_states(tmp_path / "feats.h5").failures() == {}
@@ -622,6 +624,7 @@ def test_a_reader_follows_a_run(tmp_path: Path) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_readers_in_another_process_see_whole_commits_only(tmp_path: Path) -> None:
     path = tmp_path / "feats.h5"
     StoreWriter(path, HEADER).close()
@@ -706,6 +709,7 @@ def test_committed_bytes_end_where_hdf5_says(tmp_path: Path) -> None:
             assert int.from_bytes(path.read_bytes()[40:48], "little") == path.stat().st_size
 
 
+@pytest.mark.slow
 def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
     """What waits is bounded by what is handed over between commits; no array is read whole."""
     path = tmp_path / "feats.h5"

@@ -177,6 +177,7 @@ def test_a_run_goes_on_after_the_disk_was_full_once(tmp_path: Path, states: list
         assert path.read_bytes() == states[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["before", "half", "after"])
 def test_a_kill_during_recovery_loses_nothing(
     tmp_path: Path, states: list[bytes], fault: str
@@ -202,6 +203,7 @@ def test_a_kill_during_recovery_loses_nothing(
     assert trials > 80
 
 
+@pytest.mark.slow
 def test_a_power_cut_loses_nothing(tmp_path: Path, states: list[bytes]) -> None:
     disk = RecordingDisk()
     path = tmp_path / "recorded" / "toy"

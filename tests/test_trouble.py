@@ -107,6 +107,7 @@ class Vandal(Progress):
         os.mkfifo(path)
 
 
+@pytest.mark.slow
 def test_a_folder_that_changes_under_a_run_costs_only_the_changed_videos(
     small: bytes, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -265,6 +266,7 @@ def test_names_are_shown_escaped_everywhere(
     assert text.count(shown) >= 8
 
 
+@pytest.mark.slow
 def test_a_video_is_read_once_and_a_header_costs_next_to_nothing(tmp_path: Path) -> None:
     """Bytes that the decoder's process reads, as the system counts them."""
     noise = np.random.default_rng(0).integers(0, 256, (24, 480, 640, 3), np.uint8)
@@ -302,6 +304,7 @@ def test_a_video_is_read_once_and_a_header_costs_next_to_nothing(tmp_path: Path)
         assert read_by(lambda: drain("decord")) < 2.1
 
 
+@pytest.mark.slow
 def test_the_first_features_do_not_wait_for_the_plan(
     small: bytes, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

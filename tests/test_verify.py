@@ -116,6 +116,7 @@ def test_missing_and_unfitting_arrays_are_found(path: Path) -> None:
     assert verify(path) == []
 
 
+@pytest.mark.slow
 def test_random_damage_is_found_and_repaired(tmp_path: Path) -> None:
     """Every byte flipped is either found, or changes no array; and repair gets rid of it."""
     path = tmp_path / "feats.h5"
@@ -268,6 +269,7 @@ def test_describe_works_while_a_run_writes(path: Path) -> None:
         assert verify(path) == []
 
 
+@pytest.mark.slow
 def test_a_file_on_which_hdf5_crashes_is_reported(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -283,6 +285,7 @@ def test_a_file_on_which_hdf5_crashes_is_reported(
         in_child.look("verify", path, videos=None)
 
 
+@pytest.mark.slow
 def test_no_random_damage_surprises_a_reader(path: Path, tmp_path: Path) -> None:
     """Whatever is changed, what reads the file gives a sentence or what it holds."""
     whole = path.read_bytes()

@@ -560,6 +560,7 @@ decode_worker.serve()
     close_workers()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [1, 2, 3])
 def test_a_worker_that_is_killed_is_no_fault_of_the_video(
     sample: Callable[[str], Path],
@@ -586,6 +587,7 @@ def test_a_worker_that_is_killed_is_no_fault_of_the_video(
             numbers(found)
 
 
+@pytest.mark.slow
 @needs_decord
 def test_a_hang_of_decord_on_request_is_reported(
     sample: Callable[[str], Path], broken_worker: Callable[[str, str], None]
@@ -605,6 +607,7 @@ def test_a_hang_of_pyav_is_reported(
         numbers(found, decoder="pyav", stall_seconds=0.5)
 
 
+@pytest.mark.slow
 def test_a_hang_of_the_probe_is_reported(
     sample: Callable[[str], Path], broken_worker: Callable[[str, str], None]
 ) -> None:
@@ -613,6 +616,7 @@ def test_a_hang_of_the_probe_is_reported(
         probe(sample("h264.ts"), "x", stall_seconds=0.5)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_is_no_hung_one(
     sample: Callable[[str], Path],
     broken_worker: Callable[[str, str], None],
@@ -644,6 +648,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trouble", ["pass", HANG.replace("PyDLL", "CDLL")])
 def test_nothing_is_left_when_the_parent_is_killed(
     sample: Callable[[str], Path], trouble: str

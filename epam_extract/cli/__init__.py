@@ -7,8 +7,11 @@ says goes to stderr, what a command was asked for goes to stdout.
 
 from __future__ import annotations
 
+import difflib
 import os
+import re
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,15 +34,27 @@ class DefaultToExtract(TyperGroup):
     """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in {*self.commands, "--help", "-h", "--version"}:
+        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
+        if args and args[0] not in own.union(self.commands):
+            if not ctx.resilient_parsing:
+                refuse_mistyped(args[0], list(self.commands))
             args = ["extract", *args]
         return super().parse_args(ctx, args)
+
+
+def refuse_mistyped(word: str, commands: list[str]) -> None:
+    """End with status 2 where ``word`` can only be meant as a command, and name the near one."""
+    if not re.fullmatch(r"[A-Za-z][A-Za-z-]*", word) or Path(word).exists():
+        return  # a path, a pattern, an option: for extract to judge
+    near = difflib.get_close_matches(word, ["--help", *commands], n=1)
+    hint = f"did you mean {near[0]}?" if near else "see epam-extract --help"
+    typer.secho(f"error: there is no command or file {word!r}; {hint}", fg="red", err=True)
+    raise typer.Exit(2)
 
 
 app = typer.Typer(
     cls=DefaultToExtract,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     subcommand_metavar="VIDEOS... --out FILE | COMMAND",
@@ -70,17 +85,24 @@ def _show_version(value: bool) -> None:
 def everything(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_show_version, is_eager=True, help="Say which version."),
+        typer.Option(
+            "--version",
+            "-V",
+            metavar=" ",
+            callback=_show_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
     ] = False,
 ) -> None:
-    """From a folder of videos to EPAM-Net features, in one resumable HDF5 file.
+    """Extract EPAM-Net features from a folder of videos into one resumable HDF5 file.
 
-    [bold]epam-extract videos/ --out feats.h5[/] is all there is to type, once weights are
-    installed with [bold]epam-extract weights add FILE[/].
+    [bold]epam-extract videos/ --out feats.h5 --demo[/] tries the tool without weights.
 
-    [bold]epam-extract videos/ --out feats.h5 --demo[/] tries the tool without any weights.
+    [bold]epam-extract weights add FILE[/] installs the authors' weights, and from then on
+    [bold]epam-extract videos/ --out feats.h5[/] is all you need.
 
-    [bold]epam-extract extract --help[/] lists the options.
+    [bold]epam-extract extract --help[/] lists all options.
     """
 
 

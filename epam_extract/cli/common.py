@@ -23,56 +23,83 @@ Number = int | None
 File = Path | None
 
 
-def option(panel: str, help: str, *names: str, metavar: str | None = None) -> Any:
-    """An option under one of the headings of ``--help``."""
-    return typer.Option(*names, help=help, metavar=metavar, rich_help_panel=panel)
+def option(
+    panel: str, help: str, *names: str, metavar: str | None = None, envvar: str | None = None
+) -> Any:
+    """An option under one of the headings of ``--help``; ``envvar`` is for what a site sets."""
+    return typer.Option(*names, help=help, metavar=metavar, envvar=envvar, rich_help_panel=panel)
 
 
-def flag(panel: str, help: str, *names: str) -> Any:
+def flag(panel: str | None, help: str, *names: str) -> Any:
     """An option without a value."""
     return typer.Option(*names, help=help, metavar=" ", rich_help_panel=panel)
 
 
-def choice(panel: str, values: tuple[str, ...], help: str = "") -> Any:
+def choice(
+    panel: str, values: tuple[str, ...], help: str = "", *, envvar: str | None = None
+) -> Any:
     """An option that takes one of ``values``, which the config dataclasses check."""
-    text = f"{', '.join(values)}{'; ' if help else ''}{help}."
-    return typer.Option(help=text, metavar="NAME", rich_help_panel=panel)
+
+    def complete(start: str) -> list[str]:
+        return [value for value in values if value.startswith(start)]
+
+    return typer.Option(
+        help=f"{', '.join(values)}{'; ' if help else ''}{help}.",
+        metavar="NAME",
+        envvar=envvar,
+        autocompletion=complete,
+        rich_help_panel=panel,
+    )
 
 
 Demo = Annotated[
-    bool, flag(WEIGHTS, "Random weights, bundled pose model: needs no download.", "--demo")
+    bool,
+    flag(WEIGHTS, "Use random weights and the bundled pose model; downloads nothing.", "--demo"),
 ]
 Pose = Annotated[str, choice(POSE, POSE_MODES)]
-DetModel = Annotated[File, option(POSE, "Local ONNX person detector: YOLOX, RTMDet.")]
-PoseModel = Annotated[File, option(POSE, "Local ONNX pose network: RTMPose, or RTMO alone.")]
-DetScore = Annotated[float | None, option(POSE, "Least score of a person; else the model's own.")]
-KeypointScore = Annotated[float, option(POSE, "Least score of a keypoint.")]
+DetModel = Annotated[File, option(POSE, "Local person detector, an ONNX file: YOLOX or RTMDet.")]
+PoseModel = Annotated[
+    File, option(POSE, "Local pose network, an ONNX file: RTMPose, or RTMO without a detector.")
+]
+DetScore = Annotated[
+    float | None, option(POSE, "Minimum detection score. Default: the model's own.")
+]
+KeypointScore = Annotated[float, option(POSE, "Minimum keypoint score.")]
 MaxPersons = Annotated[
     Number,
-    option(POSE, "Windows see this many people, those seen longest and surest; else all."),
+    option(
+        POSE,
+        "Use at most this many people per window: those seen longest and clearest. Default: all.",
+    ),
 ]
 DetEvery = Annotated[
-    int, option(POSE, "Detect people on every K-th frame, interpolate between.", metavar="K")
+    int, option(POSE, "Detect people on every K-th frame and interpolate in between.", metavar="K")
 ]
 Keypoints = Annotated[
     File,
-    option(POSE, "Use this file or folder of keypoints instead of a pose model.", metavar="PATH"),
+    option(
+        POSE, "Read keypoints from this file or folder instead of estimating them.", metavar="PATH"
+    ),
 ]
 KeypointsMissing = Annotated[
-    str, option(POSE, "Videos without keypoints in it: fail, or estimate.", metavar="NAME")
+    str, option(POSE, "What to do with videos it lacks: fail or estimate.", metavar="NAME")
 ]
 Grid = Annotated[str, choice(WINDOWS, GRIDS)]
-Stride = Annotated[int, option(WINDOWS, "Frames between windows.")]
-FrameInterval = Annotated[int, option(WINDOWS, "Frames between the frames of a window.")]
+Stride = Annotated[int, option(WINDOWS, "Frames from one window to the next.")]
+FrameInterval = Annotated[int, option(WINDOWS, "Frames from one frame of a window to the next.")]
 Fps = Annotated[
     float | None,
     option(WINDOWS, "Place windows on a regular time line of F frames a second.", metavar="F"),
 ]
-Crop = Annotated[str, choice(WINDOWS, CROPS, "whose people the box is around")]
-NoFull = Annotated[bool, flag(STORED, "No full feature maps.", "--no-full")]
+Crop = Annotated[
+    str, choice(WINDOWS, CROPS, "crop around the people of each window or of the whole video")
+]
+NoFull = Annotated[bool, flag(STORED, "Do not store full feature maps.", "--no-full")]
 Precision = Annotated[str, choice(SPEED, PRECISIONS)]
-Device = Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME")]
-Decoder = Annotated[str, choice(SPEED, DECODERS)]
+Device = Annotated[
+    str, option(SPEED, "auto, cpu, cuda or cuda:N.", metavar="NAME", envvar="EPAM_DEVICE")
+]
+Decoder = Annotated[str, choice(SPEED, DECODERS, envvar="EPAM_DECODER")]
 
 
 def say(text: str, *, color: str | None = None, err: bool = False) -> None:
@@ -144,17 +171,27 @@ CONTRADICTIONS = {
     ("demo", "det_model"): "--demo brings its own pose model",
     ("pose", "pose_model"): "--pose names a pair of models, --pose-model a file of your own",
     ("pose", "det_model"): "--pose names a pair of models, --det-model a file of your own",
-    ("overwrite", "retry_failed"): "a file started anew has no failed videos to try again",
+    ("overwrite", "retry_failed"): "a new file has no failed videos to retry",
     ("quiet", "verbose"): "one says less, the other more",
 }
 
 
 def refuse_contradictions(context: typer.Context) -> None:
-    """Raise :class:`ConfigError` where options given on the command line exclude each other."""
+    """Raise :class:`ConfigError` where options that were given exclude each other.
+
+    Those of a ``--config`` file count too, unless one of the command line overrides them.
+    """
+
+    def source(name: str) -> str:
+        found = context.get_parameter_source(name)
+        return "" if found is None else found.name
 
     def given(name: str) -> bool:
-        source = context.get_parameter_source(name)
-        return source is not None and source.name == "COMMANDLINE"
+        return source(name) in ("COMMANDLINE", "DEFAULT_MAP")
+
+    def given_with(name: str, other: str) -> bool:
+        overridden = (source(name), source(other)) == ("DEFAULT_MAP", "COMMANDLINE")
+        return given(name) and not overridden
 
     values = context.params
     for (one, other), why in CONTRADICTIONS.items():
@@ -166,14 +203,32 @@ def refuse_contradictions(context: typer.Context) -> None:
             f"--demo and --pose {values['pose']} contradict each other: the demo's is "
             "--pose bundled; use --random-weights SEED for other pose models"
         )
-    if values.get("grid") == "single" and (given("stride") or given("frame_interval")):
+    if values.get("grid") == "single" and (
+        given_with("stride", "grid") or given_with("frame_interval", "grid")
+    ):
         raise ConfigError(
             "--grid single makes one window of the whole video: leave out --stride and "
             "--frame-interval"
         )
-    if values.get("no_full") and given("features") and "full" in values["features"].split(","):
+    if (
+        values.get("no_full")
+        and given_with("features", "no_full")
+        and "full" in values["features"].split(",")
+    ):
         raise ConfigError("--no-full and --features with full contradict each other: choose one")
     if values.get("plan") is not None and not (values["dry_run"] or values["shard"]):
         raise ConfigError("--plan goes with --dry-run, to write it, or with --shard I/N, to use it")
     if values.get("quiet") and values["progress"] in ("rich", "plain", "tqdm"):
         raise ConfigError(f"--quiet and --progress {values['progress']} contradict each other")
+
+
+OTHER_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".pkl", ".csv", ".json", ".parquet")
+
+
+def require_hdf5_name(out: Path) -> None:
+    """Raise :class:`ConfigError` where ``--out`` asks for another kind of file than is written."""
+    if out.suffix.lower() in OTHER_SUFFIXES:
+        raise ConfigError(
+            f"--out {out}: the features go into one HDF5 file, so name it {out.with_suffix('.h5')};"
+            f" 'epam-extract export' then makes .npy, .npz, .pt or .parquet files of it"
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import File, one_line_errors, say
+from .common import File, flag, one_line_errors, say
 
 if TYPE_CHECKING:
     from ..exchange.classify import Accuracy, Classifier
@@ -18,40 +18,41 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "csv", "json")
 MOST_CLASSES = 15  # of a confusion matrix in a terminal
-Features = Annotated[Path, typer.Argument(show_default=False, help="File of features.")]
+Features = Annotated[Path, typer.Argument(show_default=False, help="Feature file.")]
 
 
 def classify(
     file: Features,
     *,
     weights: Annotated[
-        File, typer.Option(help="Checkpoint with its heads; else the installed one.")
+        File, typer.Option(help="Checkpoint with heads. Default: the installed one.")
     ] = None,
     labels: Annotated[
-        File, typer.Option(metavar="NAMES", help="Class names, one per line, in the heads' order.")
+        File,
+        typer.Option(metavar="NAMES", help="Class names, one per line, in the order of the heads."),
     ] = None,
     truth: Annotated[
         File,
         typer.Option(
-            help="Labels to compare with: CSV video,label[,split][,start,end], ActivityNet JSON, "
-            "PYSKL pickle; else the file's own."
+            help="True labels: CSV video,label[,split][,start,end], ActivityNet JSON or PYSKL "
+            "pickle. Default: those in the feature file."
         ),
     ] = None,
     split: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Compare with this split, as xsub_val.")
+        str | None, typer.Option(metavar="NAME", help="Split to compare with, such as xsub_val.")
     ] = None,
     windows: Annotated[
-        bool, typer.Option("--windows", help="Classify each window, not each video.")
+        bool, flag(None, "Classify every window, not every video.", "--windows")
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="Classes to list.")] = 5,
+    top: Annotated[int, typer.Option(min=1, help="Classes to list per video.")] = 5,
     output: Annotated[
         str, typer.Option("--format", metavar="NAME", help=", ".join(FORMATS))
     ] = "table",
 ) -> None:
-    """Classify stored features with EPAM-Net's own heads; no video is read again.
+    """Classify stored features with EPAM-Net's own heads, without reading videos.
 
-    A video's logits are the mean of its windows'. With labels it says how many are right: top-1,
-    top-5 and mean class accuracy as the authors compute them, beside their published figure.
+    A video's logits are the mean over its windows. With labels, it also prints top-1, top-5 and
+    mean class accuracy as the authors compute them, next to their published figure.
     """
     with one_line_errors():
         from ..config import WeightsConfig
@@ -86,11 +87,11 @@ def check(
         ),
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
-    """Say what does not fit between features and annotations, before training on them.
+    """Find mismatches between features and annotations before you train on them.
 
-    Exit status 3 where something does not.
+    Exits with status 3 if there are any.
     """
     with one_line_errors():
         from dataclasses import asdict
@@ -123,25 +124,25 @@ def probe(
         Path | None,
         typer.Argument(
             show_default=False,
-            help="CSV video,label[,split][,group][,start,end], ActivityNet JSON or PYSKL pickle; "
-            "else the file's own labels.",
+            help="CSV video,label[,split][,group][,start,end], ActivityNet JSON or PYSKL pickle. "
+            "Default: the labels in the feature file.",
         ),
     ] = None,
     *,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Which pair of splits, as xsub of xsub_train, xsub_val."),
+        typer.Option(metavar="NAME", help="Pair of splits: xsub means xsub_train and xsub_val."),
     ] = None,
-    folds: Annotated[int, typer.Option(min=2, help="Where the labels name no splits.")] = 4,
-    seed: Annotated[int, typer.Option(min=0, help="Of folds and confidence intervals.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+    folds: Annotated[int, typer.Option(min=2, help="Folds, if the labels have no splits.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of folds and confidence intervals.")] = 0,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of tables.", "--json")] = False,
     report: Annotated[
-        File, typer.Option(metavar="PAGE", help="Write an HTML page that opens offline.")
+        File, typer.Option(metavar="PAGE", help="Also write an HTML page that works offline.")
     ] = None,
 ) -> None:
-    """Say whether a linear classifier on the features works: rgb, pose, and both.
+    """Test how well a linear classifier works on the features: rgb, pose, and both.
 
-    No video or group is ever trained on and tested; everything stands beside guessing.
+    No video or group is in both training and test data; results are shown next to chance.
     """
     with one_line_errors():
         from dataclasses import asdict

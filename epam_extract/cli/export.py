@@ -11,8 +11,8 @@ from .common import File, one_line_errors, say
 
 
 def export(
-    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
-    out: Annotated[Path, typer.Argument(show_default=False, help="Folder to write, or FILE.hdf5.")],
+    file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
+    out: Annotated[Path, typer.Argument(show_default=False, help="Output folder, or FILE.hdf5.")],
     *,
     to: Annotated[
         str,
@@ -24,19 +24,19 @@ def export(
         ),
     ],
     features: Annotated[
-        str, typer.Option(metavar="NAMES", help="Pooled features, side by side in this order.")
+        str, typer.Option(metavar="NAMES", help="Pooled features to concatenate, in this order.")
     ] = "rgb_pooled,pose_pooled",
     annotations: Annotated[
         File,
         typer.Option(help="ActivityNet JSON, or CSV: video,start,end,label[,subset] in seconds."),
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Videos written at the same time.")] = 2,
+    jobs: Annotated[int, typer.Option(min=1, help="Videos written in parallel.")] = 2,
 ) -> None:
     """Write features as the files that ActionFormer, OpenTAD, MS-TCN and others read.
 
-    OUT may be a name ending in .hdf5: one file for ActionFormer, which links to FILE.
+    If OUT ends in .hdf5, it is a single file for ActionFormer that links to FILE.
 
-    The same command finishes an interrupted export, and adds videos that are complete by then.
+    Run the same command again to finish an interrupted export or to add new videos.
     """
     with one_line_errors():
         from ..exchange import export_features, read_annotations

@@ -50,7 +50,9 @@ from .common import (
     one_line_errors,
     option,
     refuse_contradictions,
+    require_hdf5_name,
 )
+from .options_file import use_file
 
 
 def extract(
@@ -64,10 +66,25 @@ def extract(
             help="Files, directories (searched recursively) or quoted globs.",
         ),
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", help="HDF5 file to make, or to go on with.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Output HDF5 file; created, or resumed if it exists."),
+    ],
     list_file: Annotated[
         File,
-        typer.Option("--list", metavar="FILE", help="Text file of videos, one a line; - is stdin."),
+        typer.Option(
+            "--list", metavar="FILE", help="Text file with one video per line; - reads stdin."
+        ),
+    ] = None,
+    config_file: Annotated[
+        File,
+        typer.Option(
+            "--config",
+            metavar="FILE",
+            callback=use_file,
+            is_eager=True,
+            help="Read options from a TOML file, or reuse those of an earlier run (.h5).",
+        ),
     ] = None,
     segments: Annotated[
         File,
@@ -82,16 +99,19 @@ def extract(
         typer.Option(metavar="F", help="Read folders of numbered pictures as videos of this rate."),
     ] = ExtractConfig.image_fps,
     weights: Annotated[
-        File, option(WEIGHTS, "EPAM-Net checkpoint; else $EPAM_WEIGHTS, else the installed one.")
+        File,
+        option(WEIGHTS, "EPAM-Net checkpoint. Default: $EPAM_WEIGHTS, then the installed one."),
     ] = None,
     rgb_weights: Annotated[
-        File, option(WEIGHTS, "Single-stream checkpoint to replace the RGB stream of --weights.")
+        File, option(WEIGHTS, "Single-stream checkpoint that replaces the RGB stream of --weights.")
     ] = None,
     pose_weights: Annotated[
-        File, option(WEIGHTS, "Single-stream checkpoint to replace the pose stream of --weights.")
+        File,
+        option(WEIGHTS, "Single-stream checkpoint that replaces the pose stream of --weights."),
     ] = None,
     random_weights: Annotated[
-        Number, option(WEIGHTS, "Random weights from this seed, to try the tool.", metavar="SEED")
+        Number,
+        option(WEIGHTS, "Use random weights with this seed, to try the tool.", metavar="SEED"),
     ] = None,
     demo: Demo = False,
     pose: Pose = PoseConfig.mode,
@@ -109,56 +129,71 @@ def extract(
     fps: Fps = ExtractConfig.fps,
     crop: Crop = ExtractConfig.crop,
     features: Annotated[
-        str, option(STORED, f"Any of {','.join(FEATURES)}.", metavar="NAMES")
+        str, option(STORED, f"Comma-separated, from {', '.join(FEATURES)}.", metavar="NAMES")
     ] = ",".join(ExtractConfig.features),
     no_full: NoFull = False,
-    dtype: Annotated[str, choice(STORED, STORED_DTYPES, "of full feature maps")] = (
+    dtype: Annotated[str, choice(STORED, STORED_DTYPES, "type of full feature maps")] = (
         ExtractConfig.stored_dtype
     ),
-    compression: Annotated[str, choice(STORED, COMPRESSIONS, "of full feature maps")] = (
-        ExtractConfig.compression
-    ),
+    compression: Annotated[
+        str, choice(STORED, COMPRESSIONS, "compression of full feature maps")
+    ] = (ExtractConfig.compression),
     precision: Precision = ExtractConfig.precision,
     device: Device = ExtractConfig.device,
     batch_size: Annotated[
-        Number, option(SPEED, "Clips per network call; else by device.")
+        Number, option(SPEED, "Clips per network call. Default: by device.")
     ] = ExtractConfig.batch_size,
     workers: Annotated[
-        Number, option(SPEED, "Videos read at the same time; else by device.")
+        Number,
+        option(SPEED, "Videos read in parallel. Default: by device.", envvar="EPAM_WORKERS"),
     ] = ExtractConfig.workers,
     compile_network: Annotated[
-        str, option(SPEED, "auto, on, off: torch.compile the network.", "--compile", metavar="NAME")
+        str, option(SPEED, "auto, on, off; compile the network.", "--compile", metavar="NAME")
     ] = ExtractConfig.compile,
     decoder: Decoder = ExtractConfig.decoder,
-    overwrite: Annotated[bool, flag(AGAIN, "Start the file anew.", "--overwrite")] = False,
-    retry_failed: Annotated[
-        bool, flag(AGAIN, "Do the videos that failed before, and only those.", "--retry-failed")
+    overwrite: Annotated[
+        bool, flag(AGAIN, "Replace the output file instead of resuming it.", "--overwrite")
     ] = False,
-    dry_run: Annotated[bool, flag(AGAIN, "Say what would be done, and stop.", "--dry-run")] = False,
+    retry_failed: Annotated[
+        bool, flag(AGAIN, "Process only the videos that failed before.", "--retry-failed")
+    ] = False,
+    dry_run: Annotated[
+        bool, flag(AGAIN, "Show what would be done, and exit.", "--dry-run")
+    ] = False,
     shard: Annotated[
         str | None,
-        option(MACHINES, "Do part I of N, from 0; auto asks the scheduler.", metavar="I/N"),
+        option(
+            MACHINES,
+            "Process part I of N, counted from 0; auto takes both from SLURM and others.",
+            metavar="I/N",
+        ),
     ] = None,
     plan: Annotated[
         File,
-        option(MACHINES, "With --dry-run write this plan; --shard then balances by it."),
+        option(
+            MACHINES, "Plan that balances the parts: written with --dry-run, used with --shard."
+        ),
     ] = None,
     progress: Annotated[
         str, option(SCREEN, "auto, rich, plain, tqdm, json, none.", metavar="NAME")
     ] = "auto",
-    quiet: Annotated[bool, flag(SCREEN, "Warnings and failures only.", "--quiet", "-q")] = False,
-    verbose: Annotated[bool, flag(SCREEN, "Say more.", "--verbose", "-v")] = False,
-    log_file: Annotated[File, option(SCREEN, "Append all there is to say to this file.")] = None,
+    quiet: Annotated[
+        bool, flag(SCREEN, "Show only warnings and failures.", "--quiet", "-q")
+    ] = False,
+    verbose: Annotated[bool, flag(SCREEN, "Show more detail.", "--verbose", "-v")] = False,
+    log_file: Annotated[File, option(SCREEN, "Append a detailed log to this file.")] = None,
     summary_json: Annotated[
-        str | None, option(SCREEN, "Write the outcome as JSON; - is stdout.", metavar="FILE")
+        str | None,
+        option(SCREEN, "Write a JSON summary to this file; - writes to stdout.", metavar="FILE"),
     ] = None,
 ) -> None:
     """Extract RGB and pose features of every video into one HDF5 file.
 
-    The file is whole at any time: run the same command again to go on after an interruption.
+    Interrupted? Run the same command again to resume: nothing that was committed is lost.
     """
     with one_line_errors(verbose=verbose, summary_to=summary_json):
         refuse_contradictions(context)
+        require_hdf5_name(out)
         config = ExtractConfig(
             windows=WindowConfig(grid=grid, stride=stride, frame_interval=frame_interval),
             pose=PoseConfig(

@@ -27,6 +27,7 @@ from .common import (
     Pose,
     PoseModel,
     Stride,
+    flag,
     one_line_errors,
     refuse_contradictions,
     say,
@@ -35,10 +36,10 @@ from .common import (
 
 def preview(
     context: typer.Context,
-    video: Annotated[Path, typer.Argument(show_default=False, help="The video.")],
+    video: Annotated[Path, typer.Argument(show_default=False, help="Video file.")],
     *,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Picture (.png) or video (.mp4) to make.")
+        Path, typer.Option("--out", "-o", help="Output picture (.png) or video (.mp4).")
     ],
     demo: Demo = False,
     pose: Pose = PoseConfig.mode,
@@ -57,7 +58,7 @@ def preview(
     device: Device = ExtractConfig.device,
     decoder: Decoder = ExtractConfig.decoder,
 ) -> None:
-    """Draw what the network sees of a video: skeletons, window box, crop and heatmaps."""
+    """Draw what the network sees: skeletons, window box, crop and heatmaps."""
     with one_line_errors():
         refuse_contradictions(context)
         config = ExtractConfig(
@@ -88,11 +89,11 @@ def preview(
 
 
 def info(
-    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not tables.")] = False,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of tables.", "--json")] = False,
 ) -> None:
-    """Say what is in a file of features; it may be written meanwhile."""
+    """Show what a feature file contains, even while a run is writing it."""
     with one_line_errors():
         from ..in_child import look
         from ..progress.contents import info_report
@@ -106,18 +107,19 @@ def info(
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
     *,
     videos: Annotated[
-        File, typer.Option(metavar="DIR", help="Check that these are still the videos, too.")
+        File, typer.Option(metavar="DIR", help="Also check that these videos are unchanged.")
     ] = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Drop bad videos; the next run does just those.")
+        bool, flag(None, "Remove damaged videos; the next run redoes only those.", "--repair")
     ] = False,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
-    """Read a whole file of features and say what is wrong with it, by video.
+    """Check a feature file and list the problems of each video.
 
-    Exit status 1 where something is, or is left after --repair.
+    Exits with status 1 if there are any, or if any remain after --repair.
     """
     with one_line_errors():
         from ..in_child import look
@@ -129,12 +131,17 @@ def verify(
         folder = None if videos is None else str(videos)
         answer = look("verify", file, videos=folder)
         found = answer["problems"]
+        dropped = look("repair", file, problems=found) if repair and found else []
+        problems = [Problem(**problem) for problem in found]
+        left = [problem for problem in problems if not (repair and problem.droppable)]
+        if as_json:
+            typer.echo(json.dumps({**answer, "dropped": dropped, "left": len(left)}, indent=2))
+            raise typer.Exit(1 if left else 0)
         if answer["uncovered"]:
             say(
                 f"{file}: an earlier version wrote it, or a part of it, without checksums of the "
                 "attributes: a change in them would not be noticed"
             )
-        problems = [Problem(**problem) for problem in found]
         if not problems:
             say(f"{file}: all is well")
             return
@@ -143,12 +150,10 @@ def verify(
         say(f"{file}: something is wrong with {what}")
         show(problem_table([(p.video_id or "(file)", p.array, p.message) for p in problems]))
         if repair:
-            dropped = look("repair", file, problems=found)
             say(
                 f"dropped {counted(len(dropped), 'video')}: "
                 "run the command that made the file again to do just those"
             )
         elif any(problem.droppable for problem in problems):
             say("--repair drops them, so that the next run does just those")
-        left = [problem for problem in problems if not (repair and problem.droppable)]
     raise typer.Exit(1 if left else 0)

@@ -14,13 +14,15 @@ TELL_SECONDS = 5.0
 
 
 def merge(
-    out: Annotated[Path, typer.Argument(show_default=False, help="File to make or resume.")],
+    out: Annotated[
+        Path, typer.Argument(show_default=False, help="Output file; created, or resumed.")
+    ],
     parts: Annotated[list[Path], typer.Argument(show_default=False, help="Feature files.")],
 ) -> None:
     """Copy the videos of several feature files, made with the same settings, into one.
 
-    The same command resumes a merge that was interrupted. Exit status 3 where a part is missing or
-    a video is not complete.
+    Run the same command again to resume an interrupted merge. Exits with status 3 if a part is
+    missing or a video is incomplete.
     """
     with one_line_errors():
         from ..cluster.shards import missing_parts

@@ -11,19 +11,19 @@ from .common import File, one_line_errors
 
 
 def report(
-    file: Annotated[Path, typer.Argument(show_default=False, help="File of features.")],
+    file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
     *,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Page (.html) to make.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Output page (.html).")],
     videos: Annotated[
-        File, typer.Option(metavar="DIR", help="The folder that was extracted, for pictures.")
+        File, typer.Option(metavar="DIR", help="Folder of the videos, to show pictures of them.")
     ] = None,
     annotations: Annotated[
         File, typer.Option(help="ActivityNet JSON or CSV, to draw labelled segments.")
     ] = None,
 ) -> None:
-    """Make one HTML page that shows what is in a file of features, the suspicious videos first.
+    """Make an HTML page about a feature file, with suspicious videos first.
 
-    The page needs no connection: it holds its pictures. The file may be written meanwhile.
+    The page works offline. It can be made while a run is still writing the file.
     """
     with one_line_errors():
         from ..exchange import read_annotations

@@ -16,6 +16,7 @@ from .common import (
     Pose,
     PoseModel,
     Precision,
+    flag,
     one_line_errors,
     refuse_contradictions,
     say,
@@ -42,14 +43,14 @@ def weights(context: typer.Context) -> None:
             say("Install them with: epam-extract weights add FILE")
         say(f"folder: {folder()}")
         if os.environ.get(VARIABLE):
-            say(f"{VARIABLE}={os.environ[VARIABLE]} goes before the default")
+            say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
 
 
 @weights_app.command("add")
 def weights_add(
     file: Annotated[Path, typer.Argument(show_default=False, help="EPAM-Net checkpoint.")],
 ) -> None:
-    """Check a checkpoint, copy it to the user's data folder, make it the default."""
+    """Check a checkpoint, install it in your data folder and make it the default."""
     with one_line_errors():
         from ..installed import add
         from ..model import EPAMBackbone, load_weights
@@ -60,7 +61,7 @@ def weights_add(
 
 @models_app.command("list")
 def models_list() -> None:
-    """List the pose models of every mode, and which of them are on this machine."""
+    """List the pose models and whether they are on this machine."""
     with one_line_errors():
         from ..pose.models import list_models
         from ..progress.reports import models_table, show
@@ -76,9 +77,9 @@ def models_download(
         typer.Argument(metavar="MODES", show_default=False, help=", ".join(POSE_MODES)),
     ] = None,
 ) -> None:
-    """Download the models of these modes, balanced unless named, into rtmlib's cache.
+    """Download the models of these modes (default: balanced) into rtmlib's cache.
 
-    To use them where there is no connection, copy the folder that is printed.
+    To use them on a machine without a connection, copy the folder that is printed.
     """
     with one_line_errors():
         from ..pose.models import download_models
@@ -95,20 +96,20 @@ def bench(
     *,
     videos: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATH", help="Videos to measure on; else the samples."),
+        typer.Option(metavar="PATH", help="Videos to measure with. Default: the sample videos."),
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Time to spend, about.")] = 60.0,
+    seconds: Annotated[float, typer.Option(help="Approximate duration.")] = 60.0,
     demo: Demo = False,
     pose: Pose = "bundled",  # nothing to download
     det_model: DetModel = None,
     pose_model: PoseModel = None,
     precision: Precision = ExtractConfig.precision,
     device: Device = ExtractConfig.device,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, not a table.")] = False,
+    as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
-    """Measure this machine: decoding, pose, network, writing and the whole, beside the plain way.
+    """Measure how fast this machine decodes, estimates poses, runs the network and writes.
 
-    No weights are needed: no figure depends on them.
+    The results are compared with a plain script. No weights are needed.
     """
     with one_line_errors():
         refuse_contradictions(context)

@@ -1,7 +1,7 @@
-"""The bundled pose model and the synthetic people that it was trained on; see ``MODEL.md``.
+"""The bundled pose model: two ONNX files and their card, ``MODEL.md``.
 
-Only paths and sizes are here, so importing this costs nothing. The renderer, which is also the
-tests' source of truth, is :mod:`epam_extract.demo.render`.
+Only paths and sizes are here, so importing this costs nothing. What trains the model is beside the
+sample videos in a checkout, in ``sample_videos/training``.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class Classifier:
         import torch
 
         video = self.store[video_id]
-        rgb, pose = (torch.from_numpy(video[name]) for name in FEATURES)
+        rgb, pose = (torch.from_numpy(video[name][:]) for name in FEATURES)
         with torch.inference_mode():
             return self._heads(rgb, pose).numpy()
 
@@ -95,7 +95,7 @@ class Classifier:
         """The ``top`` classes of each video, or of each window; one video in memory at a time."""
         for video_id in self.store:
             logits = self.logits(video_id)
-            times = self.store[video_id]["times"]
+            times = self.store[video_id]["times"][:]
             if windows:
                 for row, values in enumerate(logits):
                     start, end = times[row, 0], times[row, 2]
@@ -116,7 +116,7 @@ class Classifier:
         examples = find_examples(self.store, chosen)
         if not examples.found:
             raise ConfigError(
-                f"{self.store.path}: has none of the {len(chosen):,} labelled videos (first: "
+                f"{self.store.name}: has none of the {len(chosen):,} labelled videos (first: "
                 f"{chosen[0].video}; the file's first: {next(iter(self.store), 'none')})"
             )
         truth = np.array([self._class_of(example.label) for example in examples.found])
@@ -187,11 +187,11 @@ def require_pooled(store: FeatureStore) -> None:
     """Raise ConfigError unless the file has complete videos with both pooled features."""
     first = next(iter(store.values()), None)
     if first is None:
-        raise ConfigError(f"{store.path}: holds no complete video yet")
+        raise ConfigError(f"{store.name}: holds no complete video yet")
     missing = [name for name in FEATURES if name not in first]
     if missing:
         raise ConfigError(
-            f"{store.path}: has no {' and no '.join(missing)}; extract again with --features pooled"
+            f"{store.name}: has no {' and no '.join(missing)}; extract again with --features pooled"
         )
 
 

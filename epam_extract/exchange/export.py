@@ -115,7 +115,7 @@ def export_features(
         except OSError as error:
             raise MachineError(
                 f"{error.filename or out}: cannot be written: {error.strerror or error}; what is "
-                "written whole stays, and the same command goes on"
+                "written whole stays, and the same command resumes"
             ) from error
     return Exported(
         out=out,
@@ -145,7 +145,7 @@ def _require_features(store: FeatureStore, features: Sequence[str]) -> None:
     wrong = [name for name in features if name not in have]
     if wrong or not features:
         raise ConfigError(
-            f"{store.path}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
+            f"{store.name}: cannot export {', '.join(wrong) or 'nothing'}: expected some of "
             f"{', '.join(POOLED)}, and the file has {', '.join(have) or 'none of them'}"
         )
 
@@ -194,7 +194,7 @@ def _require_durations(target: Target) -> None:
 
 
 def _take_place(target: Target, to: str, form: Form, marks: Mapping[str, list[int]]) -> list[str]:
-    """Make the place ours, or go on with an export of the same; return the videos to write."""
+    """Make the place ours, or resume an export of the same; return the videos to write."""
     manifest = target.path(MANIFEST)
     wanted: dict[str, object] = {"format": to, "features": list(target.features)}
     for name in ("config", "weights", "pose_source"):

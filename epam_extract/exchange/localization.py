@@ -66,7 +66,7 @@ def _nudged(timeline: Timeline, moment: float) -> float:
 
 def _actionformer(target: Target, dataset: str, features: object, prefix: str, suffix: str) -> None:
     stride, offset = target.grid().values()
-    longest = max(target.store[video_id].shape("times")[0] for video_id in target.ids)
+    longest = max(len(target.store[video_id]["times"]) for video_id in target.ids)
     length = max(LEAST_SEQUENCE, math.ceil(longest / SEQUENCE_STEP) * SEQUENCE_STEP)
     target.json("annotations.json", target.database(_steady))
     target.text(

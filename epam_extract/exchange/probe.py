@@ -112,12 +112,12 @@ def probe(
     _require_sklearn()
     require_pooled(store)
     if not labels:
-        raise ConfigError(f"{store.path}: its videos have no labels; give a file of labels")
+        raise ConfigError(f"{store.name}: its videos have no labels; give a file of labels")
     chosen = find_examples(store, labels)
     examples = chosen.found
     if not examples:
         raise ConfigError(
-            f"{store.path}: has none of the {len(labels):,} labelled videos (first: "
+            f"{store.name}: has none of the {len(labels):,} labelled videos (first: "
             f"{labels[0].video}; the file's first: {store.ids[0]})"
         )
     names, truth = np.unique([example.label for example in examples], return_inverse=True)
@@ -204,7 +204,7 @@ def _streams(store: FeatureStore, examples: Sequence[Example]) -> dict[str, np.n
         chosen = example.rows
         rows.append(np.average(matrix[chosen], axis=0, weights=weight[chosen]))
     both = np.array(rows, np.float64)
-    width = store[examples[0].video].shape(FEATURES[0])[1]
+    width = store[examples[0].video][FEATURES[0]].shape[1]
     return {"rgb": both[:, :width], "pose": both[:, width:], "both": both}
 
 

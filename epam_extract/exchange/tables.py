@@ -31,7 +31,7 @@ def npy(target: Target, video_id: str) -> None:
     target.save(f"{name}_timestamps_ms.npy", video["times"][:, 1] * 1000)
     for stream in ("rgb", "pose"):
         if f"{stream}_pooled" in target.features:
-            target.save(f"{name}_{stream}.npy", video[f"{stream}_pooled"])
+            target.save(f"{name}_{stream}.npy", video[f"{stream}_pooled"][:])
     target.save(f"{name}.npy", target.matrix(video))
 
 
@@ -67,7 +67,7 @@ def pt(target: Target, video_id: str) -> None:
 
     video = target.store[video_id]
     names = (*target.features, "times", "valid", "person")
-    content: dict[str, object] = {name: torch.from_numpy(video[name]) for name in names}
+    content: dict[str, object] = {name: torch.from_numpy(video[name][:]) for name in names}
     content |= {"video": video_id, "fps": float(video.fps)}
     with target.writing(f"{target.names[video_id]}.pt") as path:
         torch.save(content, path)
@@ -90,7 +90,7 @@ def _subset(target: Target, video_id: str) -> str | None:
 
 def npz(target: Target) -> None:
     """features.npz: one matrix of all rows, with ids and times; streamed into the archive."""
-    lengths = [target.store[video_id].shape("times")[0] for video_id in target.ids]
+    lengths = [len(target.store[video_id]["times"]) for video_id in target.ids]
     with (
         target.writing("features.npz") as path,
         zipfile.ZipFile(path, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
@@ -131,7 +131,7 @@ def parquet(target: Target) -> None:
     import pyarrow.parquet as pq
 
     first = target.store[target.ids[0]]
-    sizes = {name: first.shape(name)[1] for name in target.features}
+    sizes = {name: first[name].shape[1] for name in target.features}
     small = ("start", "centre", "end", "valid", "person")
     schema = pa.schema(
         [("video", pa.string()), ("row", pa.int32())]
@@ -145,7 +145,7 @@ def parquet(target: Target) -> None:
     ):
         for video_id in target.ids:
             video = target.store[video_id]
-            times = video["times"]
+            times = video["times"][:]
             count = len(times)
             ends = np.maximum(times[:, 2], times[:, 1])
             values = (times[:, 0], times[:, 1], ends, video["valid"], video["person"])
@@ -197,7 +197,7 @@ def _skeleton(target: Target, video_id: str, labels: list[str]) -> dict[str, obj
         "total_frames": int(str(attrs["num_frames"])),
         "img_shape": shape,
         "original_shape": shape,
-        "keypoint": video["keypoints"],
+        "keypoint": video["keypoints"][:],
         "keypoint_score": video["keypoint_scores"].astype(np.float32),
     }
     if label is not None:

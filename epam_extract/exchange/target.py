@@ -57,7 +57,7 @@ class Target:
     def width(self) -> int:
         """C: numbers in a row."""
         video = self.store[self.ids[0]]
-        return sum(video.shape(name)[1] for name in self.features)
+        return sum(video[name].shape[1] for name in self.features)
 
     def timeline(self, video_id: str) -> Timeline:
         """Where the rows of a video lie."""

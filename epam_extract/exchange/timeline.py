@@ -36,7 +36,7 @@ class Timeline:
     @classmethod
     def of(cls, video: StoredVideo) -> Timeline:
         """Of a video in a feature file."""
-        attrs, times = video.attrs, video["times"]
+        attrs, times = video.attrs, video["times"][:]
         frames = int(_number(attrs["num_frames"]))
         stride, offset = _number(attrs["feat_stride"]), _number(attrs["offset_frames"])
         half = _number(attrs["window_frames"]) / 2

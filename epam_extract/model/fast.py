@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 from torch import Tensor, nn
 
-from . import native_build
+from . import native, native_build
 from .epam import RGB_STEP, EPAMBackbone, check_inputs
 from .folded import FusedStream
 from .native import NativeStream
@@ -64,10 +64,11 @@ def fuse(
     Args:
         backbone: its weights are copied; the mode it is in (train or eval) does not matter.
         dtype: of weights, activations and results; see ``supports``.
-        compile: on a CPU in float32, build the streams in C++ (seconds, once a machine; see
-            ``native``); elsewhere ``torch.compile``, at the first call of each input shape
-            (a minute or more). Where that cannot be had a warning is logged, and the copy works
-            without: ``FusedBackbone.compiled`` tells.
+        compile: on a CPU, build the streams in C++ (seconds, and only the first time; see
+            ``native``), in float32 or, where the processor has AVX512-BF16, bfloat16; elsewhere
+            ``torch.compile``, at the first call of each input shape (a minute or more). Where
+            that cannot be had a warning is logged, and the copy works without:
+            ``FusedBackbone.compiled`` tells.
     """
     fused = FusedBackbone(backbone, dtype=dtype)
     if compile:
@@ -159,11 +160,11 @@ class FusedBackbone(nn.Module):
         device = self.mean.device.type
         try:
             native_build.require_compiler()
-            if device == "cpu" and self.dtype == torch.float32:
+            if device == "cpu" and native.multiplies(self.dtype):
                 mean, scale = self.mean.tolist(), self.scale.tolist()
                 self._native = (
-                    NativeStream(self.rgb, mean=mean, scale=scale),
-                    NativeStream(self.pose, mean=mean, scale=scale),
+                    NativeStream(self.rgb, mean=mean, scale=scale, dtype=self.dtype),
+                    NativeStream(self.pose, mean=mean, scale=scale, dtype=self.dtype),
                 )
                 self.compiled = "native"
                 return
@@ -178,10 +179,10 @@ class FusedBackbone(nn.Module):
         self.compiled = "inductor"
 
     def _in_threads(
-        self, native: tuple[NativeStream, NativeStream], rgb: Tensor, heatmaps: Tensor
+        self, streams: tuple[NativeStream, NativeStream], rgb: Tensor, heatmaps: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The compiled streams, each clip's two on as many threads as torch would use."""
-        native_rgb, native_pose = native
+        native_rgb, native_pose = streams
         frames = rgb if rgb.dtype == torch.uint8 else rgb.float()
         tasks = [(native_rgb, clip) for clip in frames]
         tasks += [(native_pose, clip) for clip in heatmaps.float()]
@@ -191,7 +192,11 @@ class FusedBackbone(nn.Module):
                 done = list(pool.map(_run, tasks))
         else:
             done = [_run(task) for task in tasks]
-        return self._attend(torch.stack(done[: len(rgb)]), torch.stack(done[len(rgb) :]))
+        pairs = [  # one by one, as the attention's bits may depend on the batch
+            self._attend(features[None], pose[None])
+            for features, pose in zip(done[: len(rgb)], done[len(rgb) :], strict=True)
+        ]
+        return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
 
 
 def _run(task: tuple[NativeStream, Tensor]) -> Tensor:

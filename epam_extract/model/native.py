@@ -2,21 +2,33 @@
 
 ``native.cpp`` has no dependencies, so building it takes seconds; see ``native_build``. What
 ``torch.compile`` cannot do, and this does, is to take a block a few image rows at a time through
-all three convolutions.
+all three convolutions. In bfloat16 weights and what lies between the convolutions are rounded;
+products are summed, and the depthwise convolution computed, in float32.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .folded import FusedBlock, FusedConv, FusedStream
 from .native_build import NativeUnavailable, library
 
 VECTOR = 8  # channels come in vectors of that many
+CPUINFO = Path("/proc/cpuinfo")
+
+
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether this processor has what the streams need in ``dtype``: AVX512-BF16 for bfloat16."""
+    if dtype == torch.bfloat16:
+        return CPUINFO.exists() and "avx512_bf16" in CPUINFO.read_text().split()
+    return dtype == torch.float32
 
 
 def _fields(kind: type, names: str) -> list[tuple[str, type]]:
@@ -25,8 +37,8 @@ def _fields(kind: type, names: str) -> list[tuple[str, type]]:
 
 class _Block(ctypes.Structure):
     _fields_ = [
-        *_fields(ctypes.c_int32, "t h w stride in inner out fold squeezed"),
-        *_fields(ctypes.c_void_p, "w1 b1 w2 b2 w3 b3 wd bd fc1 fb1 fc2 fb2"),
+        *_fields(ctypes.c_int32, "t h w stride in inner out fold squeezed widened"),
+        *_fields(ctypes.c_void_p, "w1 w3 b1 w2 b2 b3 fc1 fb1 fc2 fb2"),
     ]
 
 
@@ -42,24 +54,38 @@ class _Stem(ctypes.Structure):
 
 
 class NativeStream:
-    """A ``FusedStream`` for one clip at a time, in the calling thread; threads may share it."""
+    """A ``FusedStream`` for one clip at a time, in the calling thread; threads may share it.
+
+    Raises:
+        NativeUnavailable: no compiler, or this processor does not multiply ``dtype``, or the
+            network is none that the library was written for.
+    """
 
     def __init__(
-        self, stream: FusedStream, *, mean: Sequence[float], scale: Sequence[float]
+        self,
+        stream: FusedStream,
+        *,
+        mean: Sequence[float],
+        scale: Sequence[float],
+        dtype: torch.dtype,
     ) -> None:
-        self._library = library()
+        self._dtype = dtype
+        self._step = 1 if dtype == torch.float32 else 2  # values that a product takes at a time
+        self._functions = _functions(dtype)
         self._kept: list[Tensor] = []  # the arrays that the pointers below point into
         self._mean, self._scale = tuple(mean), tuple(scale)
         self._stem_stride = stream.stem.stride[0]
-        self._stem = self._conv(stream.stem)
         self._stem_out, self._in, _, _ = stream.stem.weight.shape
+        self._stem = self._pack(list(_matrix(stream.stem).split(3 * self._in)))
+        self._stem_bias = self._keep(stream.stem.bias)
         self._blocks = [self._block(block) for block in stream.blocks]  # type: ignore[arg-type]
-        self._head = self._conv(stream.head)
+        self._head = self._pack([_matrix(stream.head)])
+        self._head_bias = self._keep(stream.head.bias)
         self._out, self._head_in, _, _ = stream.head.weight.shape
         self._idle: list[list[Tensor]] = []  # buffers that no call is using
 
     def __call__(self, frames: Tensor) -> Tensor:
-        """(T, H, W, C) float32 or u8, any strides -> (T, h, w, C') float32."""
+        """(T, H, W, C) float32 or u8, any strides -> (T, h, w, C') of the stream's dtype."""
         t, h, w, _ = frames.shape
         stem = _Stem(
             t, h, w, self._stem_stride, self._in, self._stem_out, frames.dtype == torch.uint8
@@ -67,29 +93,30 @@ class NativeStream:
         stem.st, stem.sh, stem.sw, stem.sc = frames.stride()
         if stem.is_u8:
             stem.mean, stem.scale = self._mean, self._scale
-        stem.weight, stem.bias = self._stem
+        stem.weight, stem.bias = self._stem, self._stem_bias
         h, w = -(-h // self._stem_stride), -(-w // self._stem_stride)
         largest = t * h * w * self._stem_out
         blocks = []
-        need = self._library.epam_stem_scratch(ctypes.byref(stem))
+        need = self._functions.stem_scratch(ctypes.byref(stem))
         for block in self._blocks:
             here = _Block.from_buffer_copy(block)
             here.t, here.h, here.w = t, h, w
-            need = max(need, self._library.epam_block_scratch(ctypes.byref(here)))
+            need = max(need, self._functions.block_scratch(ctypes.byref(here)))
             h, w = -(-h // here.stride), -(-w // here.stride)
             largest = max(largest, t * h * w * here.out)
             blocks.append(here)
+        largest = (largest + VECTOR) * self._dtype.itemsize  # products may read a pair too much
         buffers = self._buffers(largest, need)
         x, y, scratch = (ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers)
-        self._library.epam_stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x, scratch)
+        self._functions.stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x, scratch)
         for block in blocks:
-            self._library.epam_block(ctypes.byref(block), x, y, scratch)
+            self._functions.block(ctypes.byref(block), x, y, scratch)
             x, y = y, x
-        out = torch.empty(t, h, w, self._out)
-        weight, bias = (ctypes.c_void_p(pointer) for pointer in self._head)
+        out = torch.empty(t, h, w, self._out, dtype=self._dtype)
+        weight, bias = ctypes.c_void_p(self._head), ctypes.c_void_p(self._head_bias)
         pixels = ctypes.c_int64(t * h * w)
         target = ctypes.c_void_p(out.data_ptr())
-        self._library.epam_head(x, weight, bias, pixels, self._head_in, self._out, target)
+        self._functions.head(x, weight, bias, pixels, self._head_in, self._out, target)
         self._idle.append(buffers)
         return out
 
@@ -98,10 +125,10 @@ class NativeStream:
         try:
             buffers = self._idle.pop()
         except IndexError:
-            buffers = [torch.empty(0)] * 3
+            buffers = [torch.empty(0, dtype=torch.uint8)] * 3
         sizes = (largest, largest, need)
         return [
-            old if len(old) >= size else torch.empty(size)
+            old if len(old) >= size else torch.empty(size, dtype=torch.uint8)
             for old, size in zip(buffers, sizes, strict=True)
         ]
 
@@ -110,38 +137,58 @@ class NativeStream:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _conv(self, conv: FusedConv) -> tuple[int, int]:
-        """Pointers to a dense convolution's packed weights and to its bias."""
-        width = conv.weight.shape[0]
-        matrix = conv.weight.detach().permute(2, 3, 1, 0).reshape(-1, width)  # (k*k*C, C')
+    def _pack(self, parts: Sequence[Tensor]) -> int:
+        """Pointer to (k, C') matrices as a product reads them, each filled up to whole steps."""
+        width = parts[0].shape[1]
         if width % VECTOR:
             raise NativeUnavailable(f"a layer has {width} channels, no multiple of {VECTOR}")
-        matrix = matrix.float().contiguous()
-        packed = torch.empty_like(matrix)
-        self._library.epam_pack(
-            ctypes.c_void_p(matrix.data_ptr()),
-            matrix.shape[0],
-            width,
-            ctypes.c_void_p(packed.data_ptr()),
+        filled = [F.pad(part, (0, 0, 0, -len(part) % self._step)) for part in parts]
+        matrix = torch.cat(filled).contiguous()
+        packed = torch.empty_like(matrix, dtype=self._dtype)
+        self._functions.pack(
+            ctypes.c_void_p(matrix.data_ptr()), *matrix.shape, ctypes.c_void_p(packed.data_ptr())
         )
-        return self._keep(packed), self._keep(conv.bias)
+        self._kept.append(packed)
+        return packed.data_ptr()
 
     def _block(self, block: FusedBlock) -> _Block:
         if not block.use_swish:
             raise NativeUnavailable("a block has no Swish")
         made = _Block()
         made.stride, made.fold = block.conv2.stride[0], block.fold
-        made.inner, _, _, _ = block.conv1.weight.shape
+        made.inner, channels, _, _ = block.conv1.weight.shape
         made.out = block.conv3.weight.shape[0]
-        setattr(made, "in", block.conv1.weight.shape[1])
-        made.w1, made.b1 = self._conv(block.conv1)
+        setattr(made, "in", channels)
+        moments = (made.fold, made.fold, channels - 2 * made.fold)  # after, before, now
+        made.w1 = self._pack(_matrix(block.conv1).split(moments))
+        made.b1 = self._keep(block.conv1.bias)
         made.w2 = self._keep(block.conv2.weight.flatten(1).t())  # (9, C)
         made.b2 = self._keep(block.conv2.bias)
-        made.w3, made.b3 = self._conv(block.conv3)
+        convs = [block.conv3]
         if block.downsample is not None:
-            made.wd, made.bd = self._conv(block.downsample)
+            made.widened = 1
+            convs.append(block.downsample)
+        made.w3 = self._pack([_matrix(conv) for conv in convs])
+        made.b3 = self._keep(torch.stack([conv.bias for conv in convs]).sum(0))
         if block.se is not None:
             made.squeezed = len(block.se.bias1)
             made.fc1, made.fb1 = self._keep(block.se.weight1), self._keep(block.se.bias1)
             made.fc2, made.fb2 = self._keep(block.se.weight2), self._keep(block.se.bias2)
         return made
+
+
+def _matrix(conv: FusedConv) -> Tensor:
+    """A dense convolution's weights, (k*k*C, C') float32."""
+    return conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2).float()
+
+
+def _functions(dtype: torch.dtype) -> SimpleNamespace:
+    """The library's functions for arrays of ``dtype``."""
+    loaded, suffix = library(), str(dtype).removeprefix("torch.")
+    names = ("pack", "stem_scratch", "block_scratch", "stem", "block", "head")
+    try:
+        found = {name: getattr(loaded, f"epam_{name}_{suffix}") for name in names}
+    except AttributeError:
+        raise NativeUnavailable(f"this processor has no arithmetic in {suffix}") from None
+    found["stem_scratch"].restype = found["block_scratch"].restype = ctypes.c_int64
+    return SimpleNamespace(**found)

@@ -25,6 +25,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("native.cpp")
+INCLUDED = SOURCE.with_name("native_math.h")
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-Wno-psabi")
 COMPILERS = ("c++", "g++", "clang++")
 BUILD_SECONDS = 300
@@ -98,15 +99,17 @@ def require_compiler() -> str:
 def _buildable() -> str:
     """The compiler, where there is something to compile."""
     compiler = require_compiler()
-    if not SOURCE.exists():
-        raise NativeUnavailable(f"{SOURCE} is missing from this copy of the package")
+    for source in (SOURCE, INCLUDED):
+        if not source.exists():
+            raise NativeUnavailable(f"{source} is missing from this copy of the package")
     return compiler
 
 
 def _key(compiler: str) -> str:
     """What the library depends on: source, compiler, flags and processor."""
     version = _run([compiler, "--version"])
-    parts = (SOURCE.read_text(), version, " ".join(FLAGS), _processor())
+    sources = (SOURCE.read_text(), INCLUDED.read_text())
+    parts = (*sources, version, " ".join(FLAGS), _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 
 
@@ -199,9 +202,6 @@ def _keep(built: Path, folder: Path, key: str) -> Path:
 
 def _load(path: Path) -> ctypes.CDLL:
     try:
-        loaded = ctypes.CDLL(str(path))
+        return ctypes.CDLL(str(path))
     except OSError as error:
         raise NativeUnavailable(f"{path} cannot be loaded: {error}") from error
-    loaded.epam_block_scratch.restype = ctypes.c_int64
-    loaded.epam_stem_scratch.restype = ctypes.c_int64
-    return loaded

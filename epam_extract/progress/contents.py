@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
 from . import counted, escaped, in_bytes, in_time
 
+NAME_WIDTH = 14  # of the videos' column, at least
+COLUMNS = {"windows": 0, "frames": 60, "duration": 70, "picture": 90, "fps": 90, "person": 50}
+"""Columns of the table of videos, and the width of a terminal that each of them needs."""
 ROWS = 500  # of the table of videos; laying out 10,000 takes rich longer than reading them
 
 
@@ -19,7 +22,7 @@ def info_report(contents: Mapping[str, Any]) -> RenderableType:
     """What ``epam-extract info`` prints of ``store.describe``'s answer."""
     parts: list[RenderableType] = [_provenance(contents)]
     if contents["videos"]:
-        parts.append(_videos(contents))
+        parts.append(_VideoTable(contents))
         left = len(contents["videos"]) - ROWS
         if left > 0:
             parts.append(Text(f"  and {counted(left, 'more video')}: --json lists all of them"))
@@ -32,7 +35,7 @@ def info_report(contents: Mapping[str, Any]) -> RenderableType:
 def problem_table(problems: Sequence[tuple[str, str | None, str]]) -> RenderableType:
     """What ``epam-extract verify`` prints: video, array or None, and what is wrong with it."""
     table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("video", overflow="fold")
+    table.add_column("video", overflow="fold", min_width=NAME_WIDTH)
     table.add_column("array", style="cyan", no_wrap=True)
     table.add_column("what is wrong", overflow="fold")
     before = None
@@ -83,38 +86,52 @@ def _provenance(contents: Mapping[str, Any]) -> RenderableType:
     return grid
 
 
-def _videos(contents: Mapping[str, Any]) -> RenderableType:
-    totals = contents["totals"]
-    table = Table(box=box.SIMPLE_HEAD, show_footer=len(contents["videos"]) > 1)
-    table.add_column("video", f"{totals['videos']:,} complete", overflow="fold")
-    table.add_column("windows", f"{totals['windows']:,}", justify="right", no_wrap=True)
-    table.add_column("frames", f"{totals['frames']:,}", justify="right", no_wrap=True)
-    table.add_column("duration", in_time(totals["seconds"]), justify="right", no_wrap=True)
-    table.add_column("picture", justify="right", no_wrap=True)
-    table.add_column("fps", justify="right", no_wrap=True)
-    table.add_column("person", _share(totals["person_share"]), justify="right", no_wrap=True)
-    labelled = any(row["label"] for row in contents["videos"])
-    if labelled:
-        table.add_column("label", overflow="fold")
-    table.add_column("flags", style="yellow", overflow="fold")
-    for row in contents["videos"][:ROWS]:
-        table.add_row(
-            Text(escaped(row["id"])),
-            f"{row['windows']:,}",
-            f"{row['frames']:,}",
-            "-" if row["seconds"] is None else in_time(row["seconds"]),
-            f"{row['width']}x{row['height']}" if row["width"] else "-",
-            _fps(row["fps"] or "0/0"),
-            _share(row["person_share"]),
-            *([Text(escaped(row["label"]))] if labelled else []),
-            Text(escaped(_flags(row))),
+class _VideoTable:
+    """The videos, with as many columns as there is room for: names come first."""
+
+    def __init__(self, contents: Mapping[str, Any]) -> None:
+        self._contents = contents
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        contents, totals = self._contents, self._contents["totals"]
+        footers = {
+            "windows": f"{totals['windows']:,}",
+            "frames": f"{totals['frames']:,}",
+            "duration": in_time(totals["seconds"]),
+            "person": _share(totals["person_share"]),
+        }
+        shown = [name for name, least in COLUMNS.items() if options.max_width >= least]
+        table = Table(box=box.SIMPLE_HEAD, show_footer=len(contents["videos"]) > 1)
+        table.add_column(
+            "video", f"{totals['videos']:,} complete", overflow="fold", min_width=NAME_WIDTH
         )
-    return table
+        for name in shown:
+            table.add_column(name, footers.get(name, ""), justify="right", no_wrap=True)
+        labelled = any(row["label"] for row in contents["videos"])
+        if labelled:
+            table.add_column("label", overflow="fold")
+        table.add_column("flags", style="yellow", overflow="fold")
+        for row in contents["videos"][:ROWS]:
+            cells = {
+                "windows": f"{row['windows']:,}",
+                "frames": f"{row['frames']:,}",
+                "duration": "-" if row["seconds"] is None else in_time(row["seconds"]),
+                "picture": f"{row['width']}x{row['height']}" if row["width"] else "-",
+                "fps": _fps(row["fps"] or "0/0"),
+                "person": _share(row["person_share"]),
+            }
+            table.add_row(
+                Text(escaped(row["id"])),
+                *(cells[name] for name in shown),
+                *([Text(escaped(row["label"]))] if labelled else []),
+                Text(escaped(_flags(row))),
+            )
+        yield table
 
 
 def _list(title: str, rows: Sequence[Mapping[str, str]]) -> RenderableType:
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold red")
-    table.add_column("video", overflow="fold")
+    table.add_column("video", overflow="fold", min_width=NAME_WIDTH)
     if "stage" in rows[0]:
         table.add_column("stage", no_wrap=True)
     table.add_column("what happened", overflow="fold")

@@ -6,7 +6,7 @@
 * ``json``   one JSON object a line, for other programs
 * ``none``   announcements, warnings and failures only
 
-``auto`` is ``rich`` on a terminal and ``plain`` elsewhere.
+``auto`` is ``rich`` on a terminal, ``tqdm`` in a notebook and ``plain`` elsewhere.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from ..records import Summary
 from . import escaped, in_bytes, in_rate, in_time
 from .lines import Display, JsonLines, PlainLines, TqdmBar
 
+BARS_WIDTH = 72  # of a terminal; in a narrower one there are names and numbers alone
 KINDS = ("auto", "rich", "plain", "tqdm", "json", "none")
 
 
@@ -54,7 +55,7 @@ def open_progress(
         return JsonLines(console, quiet=quiet, verbose=verbose)
     if kind == "auto" and not quiet:
         plain = not console.is_terminal or os.environ.get("TERM") == "dumb"
-        kind = "plain" if plain else "rich"
+        kind = "tqdm" if console.is_jupyter else "plain" if plain else "rich"
     shown = {"rich": LiveDisplay, "plain": PlainLines, "tqdm": TqdmBar}
     return shown.get(kind, Display)(console, quiet=quiet, verbose=verbose)
 
@@ -107,12 +108,20 @@ class LiveDisplay(Display):
                 parts.append(Text())
             return Group(*parts)
 
+    @property
+    def _narrow(self) -> bool:
+        return self.console.width < BARS_WIDTH
+
     def _overall(self) -> RenderableType:
+        pace, left = self.pace(), self.seconds_left()
+        if self._narrow:
+            words = [f"{self.share:.0%}", self.frames_in_words()]
+            words += [] if left is None else [f"{in_time(left)} left"]
+            return Text("   ".join(words), style="bold", no_wrap=True, overflow="ellipsis")
         line = Table.grid(expand=True, padding=(0, 1))
         line.add_column(width=6, justify="right")
         line.add_column(ratio=1)
         line.add_column(justify="right", no_wrap=True)
-        pace, left = self.pace(), self.seconds_left()
         speed = Text(self.frames_in_words())
         if pace is not None and left is not None:
             speed.append("   ").append(in_rate(pace, "frames"), style="cyan")
@@ -122,10 +131,6 @@ class LiveDisplay(Display):
         return line
 
     def _counts(self) -> RenderableType:
-        line = Table.grid(expand=True, padding=(0, 1))
-        line.add_column(width=6)
-        line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
-        line.add_column(justify="right", no_wrap=True)
         wanted = self.planned.to_do if self.planned else 0
         text = Text()
         text.append(f"{self.done:,}", style="bold green").append(f" of {wanted:,} videos done")
@@ -135,17 +140,27 @@ class LiveDisplay(Display):
             text.append("   ").append(f"{self.planned.skipped:,} done before", style="dim")
         if self.running:
             names = escaped(", ".join(self.running))
-            text.append("   ").append(f"now {names}", style="dim")
+            text.append("\n" if self._narrow else "   ").append(f"now {names}", style="dim")
+        if self._narrow:
+            text.no_wrap, text.overflow = True, "ellipsis"
+            return text
+        line = Table.grid(expand=True, padding=(0, 1))
+        line.add_column(width=6)
+        line.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+        line.add_column(justify="right", no_wrap=True)
         elapsed = Text(f"{in_time(time.monotonic() - self.started)} so far", style="dim")
         line.add_row("", text, elapsed)
         return line
 
     def _stages(self) -> RenderableType:
+        wide = not self._narrow
         table = Table.grid(padding=(0, 1))
-        table.add_column(width=6)
+        if wide:
+            table.add_column(width=6)
         table.add_column(style="bold", no_wrap=True)
-        table.add_column(width=20)
-        table.add_column(justify="right", width=10, no_wrap=True)
+        if wide:
+            table.add_column(width=20)
+        table.add_column(justify="right", width=10 if wide else 4, no_wrap=True)
         table.add_column(justify="right", no_wrap=True)
         table.add_column(no_wrap=True, style="yellow")
         for name, load in self.loads.items():
@@ -154,10 +169,7 @@ class LiveDisplay(Display):
             busy = min(1.0, max(0.0, load.busy))
             bar = ProgressBar(1.0, busy, width=20, complete_style=style, finished_style=style)
             table.add_row(
-                "",
-                name,
-                bar,
-                f"{busy:.0%} busy",
+                *(("", name, bar, f"{busy:.0%} busy") if wide else (name, f"{busy:.0%}")),
                 in_rate(load.rate, load.unit),
                 "< bottleneck" if slowest else "",
             )
@@ -166,7 +178,7 @@ class LiveDisplay(Display):
 
 def _bar(name: str, done: int, total: int | None, words: str) -> RenderableType:
     line = Table.grid(expand=True, padding=(0, 1))
-    line.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    line.add_column(no_wrap=True, overflow="ellipsis", ratio=2)
     line.add_column(ratio=1)
     line.add_column(justify="right", no_wrap=True)
     line.add_row(Text(name), ProgressBar(total, done, pulse=total is None), words)

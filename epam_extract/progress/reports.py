@@ -51,7 +51,7 @@ def summary_json(summary: Summary, *, status: int) -> dict[str, object]:
 def summary_report(
     summary: Summary, config: ExtractConfig, *, example: str | None
 ) -> RenderableType:
-    """What a run did, where its file is, what is in it, and how to go on.
+    """What a run did, where its file is, what is in it, and how to resume.
 
     ``example`` is the id of a video in the file, None where there is none.
     """
@@ -65,7 +65,7 @@ def summary_report(
         parts.append(
             Text(
                 f"\nInterrupted with {counted(left, 'video')} to go. "
-                "Run the same command again to go on: what is committed is kept.",
+                "Run the same command again to resume; committed data is kept.",
                 style="bold yellow",
             )
         )

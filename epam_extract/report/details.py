@@ -177,9 +177,9 @@ def _similarity(video: StoredVideo, summary: VideoSummary, pooled: Sequence[str]
     counts = np.bincount(group, minlength=side)[:, None]
     means = []
     for name in pooled:
-        sums = np.zeros((side, video.shape(name)[1]))
+        sums = np.zeros((side, video[name].shape[1]))
         at = 0
-        for block in video.blocks(name):
+        for block in video[name].blocks():
             np.add.at(sums, group[at : at + len(block)], block)
             at += len(block)
         means.append(sums / counts)
@@ -199,12 +199,12 @@ def _moments(video: StoredVideo, summary: VideoSummary) -> list[Moment]:
 
 def _crops(video: StoredVideo, summary: VideoSummary) -> list[Crop]:
     rows = rows_to_show(summary.person * summary.valid, CROPS)
-    frames = np.array([video.rows("frames", row, row + 1)[0, MIDDLE * RGB_STEP] for row in rows])
+    frames = video["frames"][rows, MIDDLE * RGB_STEP]
     boxes = video["box"][rows]
     people = video.people_at(frames)
     maps = None
     if "attention" in video:
-        maps = np.concatenate([video.rows("attention", row, row + 1) for row in rows])
+        maps = video["attention"][rows]
     low, high = 0.0, 1.0
     if maps is not None:
         low, high = float(maps[:, MIDDLE].min()), float(maps[:, MIDDLE].max())

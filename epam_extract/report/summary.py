@@ -122,7 +122,7 @@ def _segment(attributes: Mapping[str, Any]) -> Segment | None:
 
 def _summary(video: StoredVideo, names: Sequence[str], events: Sequence[Event]) -> VideoSummary:
     attributes: dict[str, Any] = video.attrs
-    times = video["times"]
+    times = video["times"][:]
     mean, still = _moments(video, names)
     summary = VideoSummary(
         id=video.id,
@@ -133,8 +133,8 @@ def _summary(video: StoredVideo, names: Sequence[str], events: Sequence[Event]) 
         frames=int(attributes["num_frames"]),
         height=int(attributes["height"]),
         width=int(attributes["width"]),
-        person=video["person"],
-        valid=video["valid"],
+        person=video["person"][:],
+        valid=video["valid"][:],
         times=times,
         person_share=float(attributes["person_share"]),
         mean=mean,
@@ -168,9 +168,9 @@ def _moments(video: StoredVideo, names: Sequence[str]) -> tuple[np.ndarray | Non
         return None, False
     means, spread, size = [], 0.0, 0.0
     for name in names:
-        count, width = video.shape(name)
+        count, width = video[name].shape
         total, squares = np.zeros(width), np.zeros(width)
-        for block in video.blocks(name):
+        for block in video[name].blocks():
             rows = block.astype(np.float64)
             total += rows.sum(0)
             squares += (rows**2).sum(0)
@@ -178,7 +178,7 @@ def _moments(video: StoredVideo, names: Sequence[str]) -> tuple[np.ndarray | Non
         means.append(mean)
         spread += float(np.maximum(squares / count - mean**2, 0).sum())
         size += float((mean**2).sum())
-    still = video.shape(names[0])[0] > 2 and spread <= STILL**2 * size
+    still = len(video[names[0]]) > 2 and spread <= STILL**2 * size
     return np.concatenate(means), still
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from .hdf5 import BROKEN, first_line, is_complete, read_progress, walk
 from .layout import ROWS, TRACKS, VIDEO_ATTRIBUTES, feature_specs
 from .objects import attribute_names, get_attribute, get_text
-from .stored import FeatureStore
+from .reader import FeatureFile
 
 SHOWN = {
     **{name: VIDEO_ATTRIBUTES[name] for name in ("duration", "fps_num", "fps_den", "height")},
@@ -38,7 +38,7 @@ def describe(path: Path) -> dict[str, object]:
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
     """
-    with FeatureStore(path) as store:
+    with FeatureFile(path) as store:
         rows, damaged = _rows(store)
         done = [row for row in rows if row["complete"]]
         frames = sum(int(str(row["frames"])) for row in done)
@@ -72,7 +72,7 @@ def describe(path: Path) -> dict[str, object]:
         }
 
 
-def _rows(store: FeatureStore) -> tuple[list[dict[str, object]], dict[str, str]]:
+def _rows(store: FeatureFile) -> tuple[list[dict[str, object]], dict[str, str]]:
     """A row for each video, by id; and what is damaged, with the reason."""
     rows: list[dict[str, object]] = []
     damaged: dict[str, str] = {}
@@ -111,7 +111,7 @@ def _row(video_id: str, group: h5py.Group) -> dict[str, object]:
     }
 
 
-def _arrays(store: FeatureStore) -> dict[str, dict[str, object]]:
+def _arrays(store: FeatureFile) -> dict[str, dict[str, object]]:
     specs = {**feature_specs(store.config), **ROWS}
     rows: dict[str, dict[str, object]] = {
         name: {"shape": ["windows", *shape], "dtype": np.dtype(dtype).name}

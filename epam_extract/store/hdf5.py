@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import zlib
 from collections.abc import Iterator, Mapping
@@ -11,8 +12,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from ..config import COMPRESSIONS
 from ..errors import EpamExtractError, StoreError
-from .layout import OWN_NAMES, StoredFailure, StoredProgress, id_problem
+from .layout import (
+    OWN_NAMES,
+    SCHEMA_VERSION,
+    StoredFailure,
+    StoredProgress,
+    feature_specs,
+    id_problem,
+)
 from .objects import (
     address,
     attribute_names,
@@ -21,12 +30,14 @@ from .objects import (
     find,
     find_array,
     get_attribute,
+    get_attributes,
     get_text,
     open_child,
 )
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
 FAILURES_AT_ONCE = 64  # rows of their table, read at a time
+OWN_ATTRIBUTES = {"schema_version", "tool", "created", "config", "weights", "pose_source"}
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
 # What h5py raises on a damaged file.
@@ -224,10 +235,37 @@ def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 
 def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
     """A video's array of this name. Raises Missing, or ValueError if it is none of ours."""
-    if name not in OWN_NAMES or name not in group:
+    if name not in OWN_NAMES or not group.id.links.exists(name.encode()):
         have = ", ".join(sorted(set(group) & OWN_NAMES))
         raise Missing(f"{group.name} has no array {name!r}; it has {have}")
     return find_array(group, name)
+
+
+def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
+    """The file's own attributes. Raises StoreError, ValueError if it is none of ours."""
+    attributes = get_attributes(h5)
+    if not OWN_ATTRIBUTES.issubset(attributes):
+        raise StoreError(
+            f"{path}: is an HDF5 file, but none of epam-extract's; choose another output file, or "
+            "move it away"
+        )
+    videos_group(h5)
+    version = attributes["schema_version"]
+    if not isinstance(version, int) or version < 1:
+        raise ValueError(f"schema {version}")
+    if version > SCHEMA_VERSION:
+        raise StoreError(
+            f"{path}: has schema {version}, written by {attributes['tool']}; this version reads up "
+            f"to {SCHEMA_VERSION}. Upgrade epam-extract, or choose another output file."
+        )
+    for name in ("config", "weights", "pose_source"):
+        if not isinstance(json.loads(str(attributes[name])), dict):
+            raise ValueError(f"{name} is no JSON object")
+    config = json.loads(str(attributes["config"]))
+    feature_specs(config)
+    if config.get("compression") not in COMPRESSIONS:
+        raise ValueError(f"config names no compression that there is: {config.get('compression')}")
+    return attributes
 
 
 def load_blosc2() -> Mapping[str, object]:

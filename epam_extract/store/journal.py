@@ -67,9 +67,15 @@ class CommittedView:
     def readinto(self, buffer: memoryview) -> int:
         """Fill ``buffer``; past the end with zeros, since HDF5 ignores short reads."""
         view = memoryview(buffer).cast("B")
-        start, stop = self._position, self._position + len(view)
+        self.fill(view, self._position)
+        self._position += len(view)
+        return len(view)
+
+    def fill(self, view: memoryview, start: int) -> None:
+        """Fill ``view``, of bytes, from ``start`` on; past the end with zeros."""
         read_at(self._main, view, start)
         if self._pages and start < self._base:
+            stop = start + len(view)
             last = min(stop, self._base)
             for number in range(start // PAGE, -(-last // PAGE)):
                 page = self._pages.get(number)
@@ -78,8 +84,6 @@ class CommittedView:
                     high = min(number * PAGE + len(page), stop)
                     if high > low:
                         view[low - start : high - start] = page[low - number * PAGE :][: high - low]
-        self._position = stop
-        return len(view)
 
 
 class Journal:

@@ -109,7 +109,7 @@ class StoreHeader:
         if lines:
             raise StoreMismatch(
                 f"{path} was made with other settings ({'; '.join(lines)}). Use the file's "
-                "settings to go on with it; or --overwrite to start it afresh, or another --out."
+                "settings to resume it, pass --overwrite to replace it, or choose another --out."
             )
 
     def differences(self, stored: Mapping[str, str]) -> list[tuple[str, object, object]]:

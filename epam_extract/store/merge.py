@@ -15,14 +15,15 @@ from pathlib import Path
 
 import h5py
 
-from ..errors import ConfigError, StoreError, StoreMismatch
-from . import StoreWriter
+from ..errors import ConfigError, StoreError
 from .disk import require_unwritten
 from .hdf5 import own_array, spans, video_group
 from .journal import lock_path
-from .layout import OWN_NAMES, StoredFailure, StoreHeader, attributes_checksum, run_on
+from .layout import OWN_NAMES, StoredFailure, attributes_checksum, run_on
 from .objects import get_attribute, get_attributes, set_attribute
-from .stored import FeatureStore
+from .parts import common_header
+from .reader import FeatureFile
+from .writer import StoreWriter
 
 BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video
 OF_THE_COPY = {"source", "source_mtime_ns", "attributes_checksum"}
@@ -64,13 +65,13 @@ def merge_parts(
         stores = []
         for part in parts:
             require_unwritten(part, lock=lock_path(part.resolve()))
-            stores.append(stack.enter_context(FeatureStore(part)))
-        there = [stack.enter_context(FeatureStore(out))] if out.exists() else []
-        header = _common_header([*there, *stores])
+            stores.append(stack.enter_context(FeatureFile(part)))
+        there = [stack.enter_context(FeatureFile(out))] if out.exists() else []
+        header = common_header([*there, *stores])
         owners, incomplete = _owners(stores)
         with StoreWriter(out, header) as writer:
-            before = stack.enter_context(FeatureStore(out))
-            have = set(before)
+            before = stack.enter_context(FeatureFile(out))
+            have = set(before.ids)
             for video_id in sorted(owners.keys() & have):
                 _require_equal(video_id, before, owners[video_id])
             _require_room(owners.keys() | have)
@@ -100,27 +101,9 @@ def _require_distinct(out: Path, parts: Sequence[Path]) -> None:
         seen[part.resolve()] = part
 
 
-def _common_header(stores: Sequence[FeatureStore]) -> StoreHeader:
-    """What all of them were made with; raises StoreMismatch naming every field that differs."""
-    first = stores[0]
-    header = StoreHeader(first.config, first.weights, first.pose_source)
-    for store in stores[1:]:
-        attributes = {name: str(value) for name, value in store.attributes.items()}
-        lines = [
-            f"{name}: {theirs} there, {ours} here"
-            for name, ours, theirs in header.differences(attributes)
-        ]
-        if lines:
-            raise StoreMismatch(
-                f"{store.path} was made with other settings than {first.path} "
-                f"({'; '.join(lines)}). Only files of the same settings can be merged."
-            )
-    return header
-
-
-def _owners(stores: Iterable[FeatureStore]) -> tuple[dict[str, FeatureStore], set[str]]:
+def _owners(stores: Iterable[FeatureFile]) -> tuple[dict[str, FeatureFile], set[str]]:
     """The file to take each complete video from; and the videos that are complete in none."""
-    owners: dict[str, FeatureStore] = {}
+    owners: dict[str, FeatureFile] = {}
     incomplete: set[str] = set()
     for store in stores:
         found, damaged = store.survey()
@@ -139,7 +122,7 @@ def _owners(stores: Iterable[FeatureStore]) -> tuple[dict[str, FeatureStore], se
     return owners, incomplete - owners.keys()
 
 
-def _require_equal(video_id: str, one: FeatureStore, other: FeatureStore) -> None:
+def _require_equal(video_id: str, one: FeatureFile, other: FeatureFile) -> None:
     """Raise StoreError unless both hold the same arrays, by their checksums."""
     mine, theirs = (_contents(store, video_id) for store in (one, other))
     names = sorted(n for n in mine.keys() | theirs.keys() if mine.get(n) != theirs.get(n))
@@ -151,7 +134,7 @@ def _require_equal(video_id: str, one: FeatureStore, other: FeatureStore) -> Non
         )
 
 
-def _contents(store: FeatureStore, video_id: str) -> dict[str, object]:
+def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
     """What a video holds, without reading its arrays."""
     with store.reading() as h5:
         group = _group(h5, video_id)
@@ -188,7 +171,7 @@ def _require_room(video_ids: Iterable[str]) -> None:
 def _copy_all(
     writer: StoreWriter,
     video_ids: Sequence[str],
-    owners: Mapping[str, FeatureStore],
+    owners: Mapping[str, FeatureFile],
     on_bytes: Callable[[int, int], None],
 ) -> None:
     total = sum(store.path.stat().st_size for store in set(owners.values())) if video_ids else 0
@@ -204,7 +187,7 @@ def _copy_all(
         on_bytes(min(done, total), total)
 
 
-def _copy(h5: h5py.File, video_id: str, part: FeatureStore) -> int:
+def _copy(h5: h5py.File, video_id: str, part: FeatureFile) -> int:
     """Copy one video within a transaction; return the bytes its arrays take."""
     size = 0
     with part.reading() as source:
@@ -244,7 +227,7 @@ def _how_to_repair(part: Path) -> str:
 
 
 def _merge_failures(
-    writer: StoreWriter, stores: Iterable[FeatureStore], *, complete: Iterable[str]
+    writer: StoreWriter, stores: Iterable[FeatureFile], *, complete: Iterable[str]
 ) -> dict[str, StoredFailure]:
     """Make the list of failures that of all parts, less the videos that are complete somewhere."""
     done = set(complete)

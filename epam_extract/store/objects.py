@@ -118,6 +118,20 @@ def find_array(folder: h5py.Group, name: str) -> h5py.Dataset:
     return array
 
 
+def where_it_lies(array: h5py.Dataset) -> int | None:
+    """Where the bytes of an array of :func:`find_array` begin, if it is one run of numpy's numbers.
+
+    None where only HDF5 can read it: in chunks, through filters, or not written yet.
+    """
+    if array.dtype.kind not in "fiu" or array.id.get_type() != h5t.py_create(array.dtype):
+        return None
+    if array.id.get_create_plist().get_layout() != h5d.CONTIGUOUS:
+        return None
+    start = array.id.get_offset()
+    end = h5i.get_file_id(array.id).get_filesize()
+    return start if start is not None and start + array.nbytes <= end else None
+
+
 def address(folder: h5py.Group, name: str) -> int:
     """Where in the file something of a group lies: the same for two names of one thing."""
     return folder.id.links.get_info(name.encode()).u

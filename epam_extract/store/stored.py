@@ -1,93 +1,64 @@
-"""Reading the file of features, also while a run writes it. :mod:`store` describes its layout."""
+"""Reading back what was stored: videos by id, from one file or several read as one."""
 
 from __future__ import annotations
 
-import contextlib
 import difflib
-import json
-import os
-import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
-import h5py
 import numpy as np
 
-from ..config import COMPRESSIONS
-from ..errors import StoreError, StoreLocked
-from .disk import open_regular
-from .hdf5 import (
-    Missing,
-    end_of_file_in,
-    explained,
-    is_complete,
-    load_blosc2,
-    own_array,
-    read_failures,
-    read_progress,
-    spans,
-    video_group,
-    videos_group,
-    walk,
-)
-from .journal import committed_view, journal_path
-from .layout import (
-    OWN_NAMES,
-    SCHEMA_VERSION,
-    StoredFailure,
-    StoredProgress,
-    explain,
-    feature_specs,
-)
+from ..errors import ConfigError, StoreError
+from .hdf5 import Missing, own_array
+from .layout import OWN_NAMES, StoredFailure, StoredProgress
+from .lazy import StoredArray
 from .objects import children, get_attribute, get_attributes
+from .parts import common_header, find_files
+from .reader import FeatureFile
 
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing writes
-    fcntl = None  # type: ignore[assignment]
+if TYPE_CHECKING:
+    from .dataset import WindowDataset  # PyTorch loads with it
 
+POOLED = ("rgb_pooled", "pose_pooled")
 TABLE_INDEX = np.dtype(
     [("video", "<i4"), ("row", "<i4"), ("start", "<f8"), ("centre", "<f8"), ("end", "<f8")]
 )
-MAX_OPEN = 1000  # arrays kept open between accesses; opening one takes longer than reading a row
-OWN_ATTRIBUTES = {"schema_version", "tool", "created", "config", "weights", "pose_source"}
-PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
 
 
 class FeatureStore(Mapping[str, "StoredVideo"]):
-    """The complete videos of a file, by id: a mapping, and a context manager.
+    """The complete videos of one file, or of several as one: a mapping, and a context manager.
 
-    ``store["a/b"]["rgb_pooled"]`` is a numpy array; ``store.table()`` is all of them in one matrix;
-    ``store["a/b"].rows("rgb", 10, 12)`` reads two rows and nothing else. It follows a run that is
-    still writing: every access sees the last commit, and no lock outlives the access. Threads,
-    forked and spawned workers (a PyTorch ``Dataset`` may hold it) are fine.
+    ``store["a/b"]["rgb"][10]`` reads that window of that video, and nothing else;
+    ``np.asarray(store["a/b"]["rgb_pooled"])`` reads an array whole. ``store.table()`` is one matrix
+    of all windows, ``store.dataset()`` a ``Dataset`` for PyTorch.
+
+    It follows a run that is still writing: every access sees the last commit, and no lock outlives
+    the access. Threads, forked and spawned workers may share it.
+
+    Args:
+        files: a file; or a pattern such as ``feats-*.h5``, a folder (its files ``*.h5``), or a list
+            of files, which are read as one. They must have been made with the same settings. Which
+            files these are is looked up once.
 
     Raises:
-        StoreError: there is no such file, or it is not one of ours, or damaged.
+        StoreError: there is no such file, or one is not ours, damaged or of other settings; later,
+            that a video is complete in two of the files.
     """
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
-        self._real = self.path.resolve()  # of a link: the journal lies beside its target
-        self._mutex = threading.RLock()
-        self._descriptor = -1
-        self._h5: h5py.File | None = None
-        self._stamp: tuple[int, ...] = ()
-        self.attributes: dict[str, object] = {}
-        self._ids: dict[str, None] | None = None
-        self._complete: set[str] = set()
-        self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
-        self._pid = os.getpid()
+    def __init__(self, files: Path | str | Iterable[Path | str]) -> None:
+        self.paths = find_files(files)
+        self._files: list[FeatureFile] = []
+        self._holders: dict[str, FeatureFile] = {}
         try:
-            with self.reading():
-                pass
+            for path in self.paths:
+                self._files.append(FeatureFile(path))
+            common_header(self._files)
         except BaseException:
             self.close()
             raise
-        _require_filter(self.config)
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -100,55 +71,96 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     ) -> None:
         self.close()
 
-    def __reduce__(self) -> tuple[type[FeatureStore], tuple[Path]]:
-        return FeatureStore, (self.path,)
+    def __reduce__(self) -> tuple[type[FeatureStore], tuple[list[Path]]]:
+        return FeatureStore, (list(self.paths),)
 
     def __repr__(self) -> str:
-        return f"FeatureStore({str(self.path)!r}, {len(self)} videos)"
+        return f"FeatureStore({self.name!r}, {len(self)} videos)"
 
     def close(self) -> None:
-        """Let the file go; the next access opens it again."""
-        with self._mutex:
-            self._forget()
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+        """Let the files go; the next access opens them again."""
+        for file in self._files:
+            file.close()
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence: its file, or the first one and how many more."""
+        more = len(self.paths) - 1
+        return f"{self.paths[0]} and {more} more" if more else str(self.paths[0])
+
+    @property
+    def attributes(self) -> dict[str, object]:
+        """The attributes of the file, or of the first one, as plain Python values."""
+        return self._files[0].attributes
 
     @property
     def config(self) -> dict[str, object]:
         """The options that the numbers depend on."""
-        return json.loads(str(self.attributes["config"]))
+        return self._files[0].config
 
     @property
     def weights(self) -> dict[str, object]:
         """Which weights computed the features."""
-        return json.loads(str(self.attributes["weights"]))
+        return self._files[0].weights
 
     @property
     def pose_source(self) -> dict[str, object]:
         """Which models, or which file, the keypoints came from."""
-        return json.loads(str(self.attributes["pose_source"]))
+        return self._files[0].pose_source
 
     @property
     def ids(self) -> list[str]:
         """Ids of the complete videos, in order."""
-        with self.reading() as h5:
-            if self._ids is None:
-                found = (name for name, group in walk(h5) if is_complete(group))
-                self._ids = dict.fromkeys(sorted(found))
-            return list(self._ids)
+        if len(self._files) == 1:
+            return self._files[0].ids
+        holders: dict[str, FeatureFile] = {}
+        for file in self._files:
+            for video_id in file.ids:
+                if video_id in holders:
+                    raise _in_two(video_id, holders[video_id], file)
+                holders[video_id] = file
+        self._holders = holders
+        return sorted(holders)
 
     @property
     def failures(self) -> dict[str, StoredFailure]:
-        """Videos that failed, by id."""
-        with self.reading() as h5:
-            return read_failures(h5)
+        """Videos that failed, by id, and are complete in no other file."""
+        found: dict[str, StoredFailure] = {}
+        for file in self._files:
+            for video_id, failure in file.failures.items():
+                if len(self._files) == 1 or video_id not in self:
+                    found.setdefault(video_id, failure)
+        return found
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the file has a video, None if it has nothing of it."""
-        with self.reading() as h5:
-            group = video_group(h5, video_id)
-            return None if group is None else read_progress(group)
+        """How far the files have a video, None if they have nothing of it."""
+        found = [there for file in self._files if (there := file.progress(video_id)) is not None]
+        return max(found, key=lambda there: (there.complete, there.windows), default=None)
+
+    def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
+        """Every video's id and whether it is complete; and what is damaged, with the reason."""
+        found: dict[str, bool] = {}
+        damaged: dict[str, str] = {}
+        for file in self._files:
+            here, reasons = file.survey()
+            damaged.update(reasons)
+            for video_id, complete in here.items():
+                found[video_id] = complete or found.get(video_id, False)
+        return dict(sorted(found.items())), damaged
+
+    def _holder(self, video_id: str) -> FeatureFile | None:
+        """The file in which a video is complete."""
+        if len(self._files) == 1:
+            return self._files[0] if self._files[0].has(video_id) else None
+        known = self._holders.get(video_id)
+        if known is None or not known.has(video_id):
+            found = [file for file in self._files if file.has(video_id)]
+            if len(found) > 1:
+                raise _in_two(video_id, *found[:2])
+            if not found:
+                return None
+            known = self._holders[video_id] = found[0]
+        return known
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -157,31 +169,21 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         return iter(self.ids)
 
     def __contains__(self, video_id: object) -> bool:
-        if not isinstance(video_id, str):
-            return False
-        with self.reading() as h5:
-            if video_id not in self._complete:
-                group = video_group(h5, video_id)
-                if group is None or not is_complete(group):
-                    return False
-                self._complete.add(video_id)
-            return True
+        return isinstance(video_id, str) and self._holder(video_id) is not None
 
     def __getitem__(self, video_id: str) -> StoredVideo:
-        if video_id not in self:
+        file = self._holder(video_id) if isinstance(video_id, str) else None
+        if file is None:
             near = difflib.get_close_matches(str(video_id), self.ids, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise Missing(f"{self.path} has no complete video {video_id!r}{hint}")
-        return StoredVideo(self, video_id)
+            raise Missing(f"{self.name} has no complete video {video_id!r}{hint}")
+        return StoredVideo(file, video_id)
 
     __eq__ = object.__eq__  # not by content: that would read the whole file
     __hash__ = object.__hash__
 
     def table(
-        self,
-        features: Sequence[str] = ("rgb_pooled", "pose_pooled"),
-        *,
-        ids: Sequence[str] | None = None,
+        self, features: Sequence[str] = POOLED, *, ids: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Pooled features of all windows as one matrix, and which window each row is.
 
@@ -190,121 +192,75 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
             (its place in ``ids``), ``row``, ``start``, ``centre`` and ``end`` in seconds.
 
         Raises:
+            ConfigError: a feature is not pooled.
             KeyError: a video or an array is not there.
         """
         chosen = [self[video_id] for video_id in (self.ids if ids is None else ids)]
-        counts = [video.shape("times")[0] for video in chosen]
-        width = sum(chosen[0].shape(name)[1] for name in features) if chosen else 0
-        matrix = np.empty((sum(counts), width), np.float32)
-        index = np.zeros(sum(counts), TABLE_INDEX)
+        index = index_of(chosen)
+        shapes = [chosen[0][name].shape for name in features] if chosen else []
+        for name, shape in zip(features, shapes, strict=False):
+            if len(shape) != 2:
+                raise ConfigError(
+                    f"{name}: is {shape[1:]} a window, and a table has pooled features alone; "
+                    "dataset() has others"
+                )
+        width = sum(shape[1] for shape in shapes)
+        matrix = np.empty((len(index), width), np.float32)
         at = 0
-        for number, (video, count) in enumerate(zip(chosen, counts, strict=True)):
-            where = slice(at, at + count)
-            np.concatenate([video[name] for name in features], axis=1, out=matrix[where])
-            index["video"][where], index["row"][where] = number, np.arange(count)
-            for column, name in enumerate(("start", "centre", "end")):
-                index[name][where] = video["times"][:, column]
+        for video in chosen:
+            count = len(video["times"])
+            parts = [video[name][:] for name in features]
+            np.concatenate(parts, axis=1, out=matrix[at : at + count])
             at += count
         return matrix, index
 
-    def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
-        """Every video's id and whether it is complete; and what is damaged, with the reason."""
-        damaged: dict[str, str] = {}
-        with self.reading() as h5:
-            found = {name: is_complete(group) for name, group in walk(h5, damaged=damaged)}
-        return dict(sorted(found.items())), damaged
+    def dataset(
+        self, features: Sequence[str] = POOLED, *, ids: Sequence[str] | None = None
+    ) -> WindowDataset:
+        """A map-style PyTorch ``Dataset`` of all windows there are now, or of those of ``ids``.
 
-    def video(self, video_id: str) -> StoredVideo:
-        """A video, complete or not, whether it is there or not."""
-        return StoredVideo(self, video_id)
+        Raises:
+            KeyError: a video or an array is not there.
+        """
+        from .dataset import WindowDataset
 
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[h5py.File]:
-        """The file as of its last commit; commits wait until the block ends, so be quick."""
-        with self._mutex:
-            self._open_if_needed()
-            _share(self._descriptor, self.path)
-            try:
-                stamp = _stamp(self._descriptor, self._real)
-                if self._h5 is None or stamp != self._stamp:
-                    self._refresh(stamp)
-                with explained(self.path):
-                    yield self._h5
-            finally:
-                if fcntl is not None:
-                    with contextlib.suppress(OSError):
-                        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-
-    def _open_if_needed(self) -> None:
-        if self._descriptor >= 0:
-            if self._pid == os.getpid() and _same_file(self._descriptor, self.path):
-                return
-            self.close()
-        try:
-            self._descriptor = open_regular(self.path)
-        except OSError as error:
-            raise explain(error, self.path) from error
-        self._pid = os.getpid()
-
-    def _forget(self) -> None:
-        """Close what is open of the last commit seen."""
-        self._arrays.clear()
-        self._complete.clear()
-        self._ids = None
-        if self._h5 is not None:
-            self._h5.close()
-            self._h5 = None
-
-    @contextlib.contextmanager
-    def array(self, video_id: str, name: str) -> Iterator[h5py.Dataset]:
-        """A video's array as of the last commit, open for the length of an access."""
-        with self.reading() as h5:
-            array = self._arrays.get((video_id, name))
-            if array is None:
-                group = video_group(h5, video_id)
-                if group is None:
-                    raise Missing(f"{self.path} no longer has the video {video_id!r}")
-                array = own_array(group, name)
-                if len(self._arrays) >= MAX_OPEN:
-                    self._arrays.clear()
-                self._arrays[video_id, name] = array
-            yield array
-
-    def _refresh(self, stamp: tuple[int, ...]) -> None:
-        self._forget()
-        end_of_file = end_of_file_in(self.path)
-        view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
-        with explained(self.path, whole=True):
-            self._h5 = h5py.File(view, "r", rdcc_nbytes=0)
-            self.attributes = _own_attributes(self._h5, self.path)
-            read_failures(self._h5)
-        self._stamp = stamp
+        return WindowDataset(self, features, ids=self.ids if ids is None else ids)
 
 
-class StoredVideo(Mapping[str, np.ndarray]):
-    """One video's arrays, read when asked for, and its attributes."""
+def _in_two(video_id: str, one: FeatureFile, other: FeatureFile) -> StoreError:
+    return StoreError(
+        f"{video_id} is complete in both {one.path} and {other.path}; read one of them, or what "
+        "epam-extract merge makes of them, which compares the two"
+    )
 
-    def __init__(self, store: FeatureStore, video_id: str) -> None:
-        self._store = store
+
+def index_of(videos: Sequence[StoredVideo]) -> np.ndarray:
+    """(N,) of ``TABLE_INDEX``: which window each row is, of all windows of some videos."""
+    parts = [np.zeros(0, TABLE_INDEX)]
+    for number, video in enumerate(videos):
+        times = video["times"][:]
+        part = np.empty(len(times), TABLE_INDEX)
+        part["video"], part["row"] = number, np.arange(len(times))
+        part["start"], part["centre"], part["end"] = times.T
+        parts.append(part)
+    return np.concatenate(parts)
+
+
+class StoredVideo(Mapping[str, StoredArray]):
+    """One video: its arrays by name, each read when it is indexed, and its attributes."""
+
+    def __init__(self, file: FeatureFile, video_id: str) -> None:
+        self._file = file
         self.id = video_id
 
     def __repr__(self) -> str:
         return f"StoredVideo({self.id!r}: {', '.join(self)})"
 
-    @contextlib.contextmanager
-    def _group(self) -> Iterator[h5py.Group]:
-        with self._store.reading() as h5:
-            group = video_group(h5, self.id)
-            if group is None:
-                raise Missing(f"{self._store.path} no longer has the video {self.id!r}")
-            yield group
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        with self._store.array(self.id, name) as array:
-            return array[()]
+    def __getitem__(self, name: str) -> StoredArray:
+        return StoredArray(self._file, self.id, name)
 
     def __iter__(self) -> Iterator[str]:
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             names = [name for name in group if name in OWN_NAMES]
         return iter(names)
 
@@ -312,131 +268,46 @@ class StoredVideo(Mapping[str, np.ndarray]):
         return sum(1 for _ in self)
 
     @property
+    def path(self) -> Path:
+        """The feature file that it is in."""
+        return self._file.path
+
+    @property
     def attrs(self) -> dict[str, object]:
         """The group's attributes as plain Python values: ``fps_num``, ``feat_stride``, ..."""
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             return get_attributes(group)
 
     @property
     def fps(self) -> Fraction:
         """Frames per second."""
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             return Fraction(
                 int(get_attribute(group, "fps_num")), int(get_attribute(group, "fps_den"))
             )
 
-    def shape(self, name: str) -> tuple[int, ...]:
-        """An array's shape, without reading it."""
-        with self._store.array(self.id, name) as array:
-            return array.shape
-
-    def dtype(self, name: str) -> np.dtype:
-        """An array's dtype."""
-        with self._store.array(self.id, name) as array:
-            return array.dtype
-
-    def rows(self, name: str, start: int, stop: int) -> np.ndarray:
-        """Rows ``start`` to ``stop`` of an array too large to read at once."""
-        with self._store.array(self.id, name) as array:
-            return array[start:stop]
-
     def people_at(self, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Keypoints (M, F, 17, 2) and scores (M, F, 17) float32 of F frames, in any order."""
         order, place = np.unique(frames, return_inverse=True)
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             keypoints, scores = (
                 own_array(group, name)[:, order] for name in ("keypoints", "keypoint_scores")
             )
         return keypoints[:, place], scores[:, place].astype(np.float32)
 
-    def blocks(self, name: str) -> Iterator[np.ndarray]:
-        """The whole array in C order, a bounded number of bytes at a time."""
-        with self._store.array(self.id, name) as array:
-            parts = list(spans(array))
-        for span in parts:
-            with self._store.array(self.id, name) as array:
-                yield array[span]
-
     def read_plainly(self) -> None:
         """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             for holder in (group, *(own_array(group, name) for name in group if name in OWN_NAMES)):
                 get_attributes(holder)  # of kinds and sizes that are safe to read
                 dict(holder.attrs)
 
     def addresses(self) -> set[int]:
         """Where in the file its arrays lie."""
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             return {where for name, _, where in children(group) if name in OWN_NAMES}
 
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""
-        with self._group() as group:
+        with self._file.group(self.id) as group:
             return int(get_attribute(own_array(group, name), "checksum"))
-
-
-def _own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
-    attributes = get_attributes(h5)
-    if not OWN_ATTRIBUTES.issubset(attributes):
-        raise StoreError(
-            f"{path}: is an HDF5 file, but none of epam-extract's; choose another output file, or "
-            "move it away"
-        )
-    videos_group(h5)
-    version = attributes["schema_version"]
-    if not isinstance(version, int) or version < 1:
-        raise ValueError(f"schema {version}")
-    if version > SCHEMA_VERSION:
-        raise StoreError(
-            f"{path}: has schema {version}, written by {attributes['tool']}; this version reads up "
-            f"to {SCHEMA_VERSION}. Upgrade epam-extract, or choose another output file."
-        )
-    for name in ("config", "weights", "pose_source"):
-        if not isinstance(json.loads(str(attributes[name])), dict):
-            raise ValueError(f"{name} is no JSON object")
-    config = json.loads(str(attributes["config"]))
-    feature_specs(config)
-    if config.get("compression") not in COMPRESSIONS:
-        raise ValueError(f"config names no compression that there is: {config.get('compression')}")
-    return attributes
-
-
-def _require_filter(config: Mapping[str, object]) -> None:
-    if config.get("compression") == "blosc2":
-        load_blosc2()
-
-
-def _share(descriptor: int, path: Path) -> None:
-    """Keep commits out for the length of an access."""
-    if fcntl is None:
-        return None
-    start = time.monotonic()
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() - start > PATIENCE:
-                raise StoreLocked(
-                    f"{path}: another program has had it open for writing for {PATIENCE:.0f} s"
-                ) from None
-            time.sleep(0.002)
-        except OSError:
-            return None  # a file system without locks: nothing of ours writes there
-
-
-def _stamp(descriptor: int, path: Path) -> tuple[int, ...]:
-    """Changes with every commit, and with a journal that waits to be replayed."""
-    main = os.fstat(descriptor)
-    try:
-        beside = journal_path(path).stat()
-        journal = (beside.st_size, beside.st_mtime_ns if beside.st_size else 0)
-    except OSError:
-        journal = (0, 0)
-    return (main.st_ino, main.st_size, main.st_mtime_ns, *journal)
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return True  # deleted meanwhile: what we hold open is still good

@@ -133,7 +133,7 @@ class JournaledFile(CommittedView):
                 if read_journal(self._journal, self.path, main_size=LOST_FILE) is not None:
                     raise StoreError(
                         f"{self._journal_path}: holds a commit to {self.path.name}, which "
-                        "is gone. Put that file back, or delete the journal to start afresh."
+                        "is gone. Put that file back, or delete the journal to start over."
                     )
                 self._install(initial)
             self._open = True
@@ -184,7 +184,7 @@ class JournaledFile(CommittedView):
     def transaction(self) -> Iterator[JournaledFile]:
         """Commit what the block writes, or, if it raises, leave the file as it was."""
         if self._main < 0 or self._broken:
-            raise StoreError(f"{self.path}: closed by an earlier error; open it again to go on")
+            raise StoreError(f"{self.path}: closed by an earlier error; open it again to continue")
         try:
             yield self
         except BaseException as error:

@@ -116,6 +116,10 @@ def _absolute(path: str | Path) -> Path:
 
 def _expand(source: str, pictures: bool) -> list[_Candidate]:
     """What one source stands for; raises ConfigError if nothing."""
+    if "://" in source:
+        raise ConfigError(
+            f"{source}: addresses are not read; download the video first and name the file"
+        )
     path = _absolute(source)
     try:
         exists, is_folder = path.exists() or path.is_symlink(), path.is_dir()

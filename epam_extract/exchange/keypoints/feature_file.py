@@ -50,7 +50,7 @@ def _poses(store: FeatureStore, video_id: str) -> Poses:
         size = (float(str(video.attrs["height"])), float(str(video.attrs["width"])))
         rate = store.config.get("fps")
         return Poses(
-            video["keypoints"],
+            video["keypoints"][:],
             video["keypoint_scores"].astype(np.float32),
             size,
             fps=as_fraction(None if rate is None else float(str(rate))),

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import IterableDataset
 
-from . import DETECTOR_SIZE, POSE_SIZE
+from epam_extract.demo import DETECTOR_SIZE, POSE_SIZE
+
 from .dataset import HEIGHT, IGNORE, NONE, PEOPLE, USABLE, WIDTH, Shard, open_shards
 from .surfaces import Array
 

@@ -1,7 +1,7 @@
-"""``python -m epam_extract.demo.train``: render the data, train both networks, export them.
+"""``python -m sample_videos.training.train``: render the data, train both networks, export them.
 
 One command from a clone to the two ONNX files. Everything it makes lies in one folder, and a
-second call goes on where the first one stopped. Time, not steps, is the budget: the learning
+second call resumes where the first one stopped. Time, not steps, is the budget: the learning
 rate follows the share of the minutes that training itself has taken, over all calls together.
 
 With ``--again`` training starts from the networks in the package instead of from random weights.
@@ -26,7 +26,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from . import DETECTOR_ONNX, POSE_ONNX
+from epam_extract.demo import DETECTOR_ONNX, POSE_ONNX
+
 from .dataset import QUIET, render
 from .export import export_both
 from .loader import Batch, DetectorBatches, PoseBatches, normalise
@@ -107,7 +108,7 @@ def train(
     bf16: bool = False,
     again: bool = False,
 ) -> Path:
-    """Train one network of ``RECIPES`` and return its checkpoint; go on from an earlier one.
+    """Train one network of ``RECIPES`` and return its checkpoint; resume from an earlier one.
 
     ``again`` starts with the shipped network: whole pictures and fitting scores at once, and
     lower learning rates.
@@ -216,7 +217,7 @@ def save(
 def main() -> None:
     """Parse the options and run the stages that were asked for."""
     parser = argparse.ArgumentParser(
-        prog="python -m epam_extract.demo.train", description=(__doc__ or "").split("\n")[2]
+        prog="python -m sample_videos.training.train", description=(__doc__ or "").split("\n")[2]
     )
     parser.add_argument("--out", type=Path, default=Path("demo_training"), help="working folder")
     parser.add_argument("--frames", type=int, default=56_000, help="to render")
@@ -233,7 +234,7 @@ def main() -> None:
     options = parser.parse_args()
     stages = options.only or ["render", "detector", "pose", "export"]
     if ("export" in stages or options.again) and not importlib.util.find_spec("onnx"):
-        parser.error("the package onnx is missing; pip install 'epam-extract[train]'")
+        parser.error("the package onnx is missing; pip install -e '.[dev]'")
     if "render" in stages:
         folder = options.out / "frames"
         for done in render(folder, options.frames, seed=options.seed, processes=options.threads):
@@ -267,5 +268,5 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        print("interrupted; the same command resumes", file=sys.stderr)
         sys.exit(130)

@@ -100,7 +100,7 @@ class Outfit:
 class Body:
     """One person: measures, outfit, motion and place. ``place`` gives (x, z, yaw) at a time.
 
-    ``turned`` and ``wild`` as in :class:`epam_extract.demo.scenes.Look`.
+    ``turned`` and ``wild`` as in :class:`sample_videos.training.scenes.Look`.
     """
 
     def __init__(

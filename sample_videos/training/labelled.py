@@ -1,4 +1,4 @@
-"""``python -m epam_extract.demo.labelled``: render a small labelled set of clips to probe.
+"""``python -m sample_videos.training.labelled``: render a small labelled set of clips to probe.
 
 Ten motions in turn, each clip of another person in another scene, and ``labels.csv`` beside them.
 """
@@ -37,7 +37,7 @@ def make_labelled(folder: Path, *, clips: int = CLIPS, frames: int = FRAMES) -> 
 
 def main() -> None:
     """Make the clips in the folder that was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m epam_extract.demo.labelled")
+    parser = argparse.ArgumentParser(prog="python -m sample_videos.training.labelled")
     parser.add_argument("--out", type=Path, default=Path("motions"))
     parser.add_argument("--clips", type=int, default=CLIPS)
     options = parser.parse_args()

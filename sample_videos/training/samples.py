@@ -1,4 +1,4 @@
-"""``python -m epam_extract.demo.samples``: make ``sample_videos/`` again, truth included.
+"""``python -m sample_videos.training.samples``: make ``sample_videos/`` again, truth included.
 
 Four clips of synthetic people. Beside each lies ``<name>.npz`` with the fields of one annotation
 of mmaction2's pose pickles (``frame_dir``, ``total_frames``, ``img_shape``, ``keypoint`` (M, T,
@@ -237,7 +237,7 @@ def contact_sheet(folder: Path) -> Path:
 
 def main() -> None:
     """Make the samples in the folder that was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m epam_extract.demo.samples")
+    parser = argparse.ArgumentParser(prog="python -m sample_videos.training.samples")
     parser.add_argument("--out", type=Path, default=Path("sample_videos"))
     parser.add_argument("--sheet-only", action="store_true", help="draw contact_sheet.jpg alone")
     options = parser.parse_args()

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import DETECTOR_SIZE, POSE_SIZE
+from epam_extract.demo import DETECTOR_SIZE, POSE_SIZE
+
 from .loader import MIRROR
 from .networks import KEYPOINTS, SPLIT, STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
 
@@ -195,7 +196,7 @@ def export(network: nn.Module, path: Path, *, size: tuple[int, int], outputs: li
 
 
 def load_mean(network: nn.Module, path: Path) -> nn.Module:
-    """Load the averaged weights of a checkpoint of :mod:`epam_extract.demo.train`."""
+    """Load the averaged weights of a checkpoint of :mod:`sample_videos.training.train`."""
     network.load_state_dict(torch.load(path, weights_only=True)["mean"])
     return network.eval()
 

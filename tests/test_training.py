@@ -15,17 +15,25 @@ import numpy as np
 import pytest
 import torch
 
-from epam_extract.demo import DETECTOR_SIZE, dataset, loader, motions, samples, train
-from epam_extract.demo.evaluate import Found, Tally, match
-from epam_extract.demo.muon import Muon, orthogonal
-from epam_extract.demo.networks import STRIDE, Detector, KeypointNet, cell_centres, decode_boxes
-from epam_extract.demo.people import Body
-from epam_extract.demo.props import make_thing
-from epam_extract.demo.render import RenderedClip, render_clip, render_scene
-from epam_extract.demo.restore import restore
-from epam_extract.demo.scenes import EASY, HARD, HIDDEN, VISIBLE, Person, Scene
+from epam_extract.demo import DETECTOR_SIZE
+from sample_videos.training import dataset, loader, motions, samples, train
+from sample_videos.training.evaluate import Found, Tally, match
+from sample_videos.training.muon import Muon, orthogonal
+from sample_videos.training.networks import (
+    STRIDE,
+    Detector,
+    KeypointNet,
+    cell_centres,
+    decode_boxes,
+)
+from sample_videos.training.people import Body
+from sample_videos.training.props import make_thing
+from sample_videos.training.render import RenderedClip, render_clip, render_scene
+from sample_videos.training.restore import restore
+from sample_videos.training.scenes import EASY, HARD, HIDDEN, VISIBLE, Person, Scene
 
-SAMPLES = Path(__file__).parents[1] / "sample_videos"
+CHECKOUT = Path(__file__).parents[1]
+SAMPLES = CHECKOUT / "sample_videos"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +107,7 @@ def test_something_in_front_hides_keypoints_and_shrinks_the_box():
     assert (behind.visibility[13:] == HIDDEN).any()
 
 
+@pytest.mark.slow
 def test_looks_make_scenes_harder():
     def bodies(**changes: float) -> list[Body]:
         look = dataclasses.replace(HARD, **changes)
@@ -189,6 +198,7 @@ def test_augmented_keypoints_stay_on_their_person(shards):
     assert seen > 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["detector", "pose"])
 def test_training_saves_and_goes_on(shards, monkeypatch, name):
     monkeypatch.setitem(train.RECIPES, name, dataclasses.replace(train.RECIPES[name], batch=3))
@@ -201,6 +211,7 @@ def test_training_saves_and_goes_on(shards, monkeypatch, name):
     assert all(torch.isfinite(v).all() for v in second["mean"].values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["detector", "pose"])
 def test_training_again_starts_from_the_shipped_networks(shards, monkeypatch, tmp_path, name):
     monkeypatch.setitem(train.RECIPES, name, dataclasses.replace(train.RECIPES[name], batch=3))
@@ -226,24 +237,29 @@ def test_training_asks_for_onnx_before_it_starts(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         train.main()
     assert stopped.value.code == 2
-    assert "pip install 'epam-extract[train]'" in capsys.readouterr().err
+    assert "pip install -e '.[dev]'" in capsys.readouterr().err
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.slow
 def test_training_stops_kindly(tmp_path):
-    command = [sys.executable, "-m", "epam_extract.demo.train", "--only", "render", "--out"]
+    command = [sys.executable, "-m", "sample_videos.training.train", "--only", "render", "--out"]
     with subprocess.Popen(
         [*command, str(tmp_path)],
+        cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.SIG_DFL
+        ),  # ignored in the background
     ) as run:
         assert run.stdout.readline().startswith("rendered 0 of")
         os.killpg(run.pid, signal.SIGINT)  # as the terminal does
         _, told = run.communicate(timeout=60)
     assert run.returncode == 130
-    assert "the same command goes on from here" in told
+    assert "the same command resumes" in told
 
 
 def test_learning_rate_warms_up_and_falls():

@@ -1,4 +1,4 @@
-"""``python -m epam_extract.demo.evaluate``: the figures of the model card, measured.
+"""``python -m sample_videos.training.evaluate``: the figures of the model card, measured.
 
 Runs the two ONNX files through rtmlib's own classes, at rtmlib's own thresholds, on held-out
 renderings (other rooms, bodies and cloth than in training), and on a real video where the path
@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
+from epam_extract.demo import DETECTOR_ONNX, DETECTOR_SIZE, POSE_ONNX, POSE_SIZE
+
 from .dataset import HELD_OUT_BANK
 from .scenes import EASY, HARD, Frame, Look, Person, Scene
 from .surfaces import Array
@@ -270,7 +271,7 @@ def speed(model: Model, *, frames: int = 60) -> float:
 
 def main() -> None:
     """Print all figures as JSON."""
-    parser = argparse.ArgumentParser(prog="python -m epam_extract.demo.evaluate")
+    parser = argparse.ArgumentParser(prog="python -m sample_videos.training.evaluate")
     parser.add_argument("--detector", type=Path, default=DETECTOR_ONNX)
     parser.add_argument("--pose", type=Path, default=POSE_ONNX)
     parser.add_argument("--frames", type=int, default=400, help="of each kind")

@@ -1,8 +1,8 @@
 """From the two ONNX files back to networks that can be trained on. Needs the ``onnx`` package.
 
-:mod:`epam_extract.demo.export` folds every batch norm into the convolution before it. Here each
-one comes back: on some pictures it is measured what the convolution answers, and the batch norm
-is set to normalise just that and to undo it again, so the network still says the same.
+:mod:`.export` folds every batch norm into the convolution before it. Here each one comes back: on
+some pictures it is measured what the convolution answers, and the batch norm is set to normalise
+just that and to undo it again, so the network still says the same.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from . import POSE_SIZE
+from epam_extract.demo import POSE_SIZE
 
 STRIDE = 8  # of the detector's cells, pixels
 REACH = 24.0  # pixels that a box side of log-distance 0 lies from its cell

@@ -1,0 +1,103 @@
+"""The windows of a store as a PyTorch ``Dataset``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ..errors import ConfigError, StoreError
+from .layout import TRACKS
+from .stored import index_of
+
+if TYPE_CHECKING:
+    from .stored import FeatureStore
+
+Item = dict[str, "torch.Tensor | str | int"]
+IN_MEMORY = 1 << 30  # bytes of features that are read once and kept; more are read as they are used
+
+
+class WindowDataset(Dataset[Item]):
+    """A window an item; made by :meth:`FeatureStore.dataset`.
+
+    An item is a dict: each feature by its name, a tensor of the stored dtype without the leading
+    axis (``rgb_pooled`` (432,) float32, ``rgb`` (432, 16, 7, 7) float16); ``times`` (3,) float64,
+    start, centre and end in seconds; ``video``, the id; ``row``, which window of that video.
+
+    Up to 1 GiB of features is read at once and kept; what is larger, such as full maps, is read
+    window by window. Workers of a ``DataLoader``, forked or spawned, open the files for themselves.
+
+    Raises:
+        ConfigError: an array has no row for each window.
+        KeyError: a video or an array is not there.
+        StoreError: a file is damaged, or a video was replaced since the dataset was made.
+    """
+
+    def __init__(self, store: FeatureStore, features: Sequence[str], *, ids: Sequence[str]) -> None:
+        for name in features:
+            if name in TRACKS:
+                raise ConfigError(f"{name}: has no row for each window, and cannot be in a dataset")
+        self.store, self.features, self.ids = store, tuple(features), list(ids)
+        videos = [store[video_id] for video_id in self.ids]
+        self.index = index_of(videos)
+        """(N,): ``video``, its place in ``ids``, ``row``, ``start``, ``centre`` and ``end``."""
+        self._times = torch.from_numpy(
+            np.stack([self.index[name] for name in ("start", "centre", "end")], axis=1)
+        )
+        size = sum(video[name].nbytes for video in videos for name in self.features)
+        self._fits = size <= IN_MEMORY
+        self._kept = self._read() if self._fits else None
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_kept": None}  # a spawned worker reads it for itself
+
+    def __repr__(self) -> str:
+        what = ", ".join(self.features)
+        return f"WindowDataset({what}: {len(self)} windows of {len(self.ids)} videos)"
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, number: int) -> Item:
+        return self.__getitems__([number])[0]
+
+    def __getitems__(self, numbers: Sequence[int]) -> list[Item]:
+        """Several items at once, which is how a ``DataLoader`` asks for a batch."""
+        places = np.arange(len(self))[np.asarray(numbers, np.int64)]  # from the end, where negative
+        where = self.index[places]
+        videos = [self.ids[video] for video in where["video"].tolist()]
+        rows = where["row"].tolist()
+        columns: dict[str, Sequence[torch.Tensor | str | int]] = {}
+        if self._fits:
+            if self._kept is None:
+                self._kept = self._read()
+            for name, kept in self._kept.items():
+                columns[name] = kept[places].unbind()
+        else:
+            for name in self.features:
+                columns[name] = [
+                    torch.as_tensor(self.store[video][name][row])
+                    for video, row in zip(videos, rows, strict=True)
+                ]
+        columns |= {"times": self._times[places].unbind(), "video": videos, "row": rows}
+        return [
+            dict(zip(columns, values, strict=True))
+            for values in zip(*columns.values(), strict=True)
+        ]
+
+    def _read(self) -> dict[str, torch.Tensor]:
+        """Each feature of all windows."""
+        kept = {}
+        for name in self.features:
+            parts = [self.store[video_id][name][:] for video_id in self.ids]
+            whole = np.concatenate(parts) if parts else np.zeros(0, np.float32)
+            if len(whole) != len(self):
+                raise StoreError(
+                    f"{self.store.name}: its videos were replaced since the dataset was made; make "
+                    "it again"
+                )
+            kept[name] = torch.from_numpy(whole)
+        return kept

@@ -1,0 +1,104 @@
+"""Which part of an array an index such as ``[10]``, ``[2:8, ..., ::-1]`` means, and where it lies.
+
+numpy's basic indexing, brought into the form that HDF5 reads: per axis a number or an ascending
+slice. Turning round and new axes are left for after the reading.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Axis = int | slice
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What to read of an array, and what to do with it then."""
+
+    axes: tuple[Axis, ...]
+    """For each axis: a number from 0 on, or a slice with start, stop and step, all of them >= 0."""
+    after: tuple[slice | None, ...]
+    """Index of what was read, that turns it round and adds axes."""
+    shape: tuple[int, ...]
+    """Of what is read, before ``after``."""
+
+
+def select(key: object, shape: tuple[int, ...]) -> Selection:
+    """What an index all of whose parts are basic means for an array of this shape.
+
+    Raises IndexError where a number is out of bounds, or there are too many of them.
+    """
+    parts = list(key) if isinstance(key, tuple) else [key]
+    used = sum(part is not None and part is not Ellipsis for part in parts)
+    if used > len(shape):
+        raise IndexError(f"too many indices: the array has {len(shape)} axes, {used} were indexed")
+    if not any(part is Ellipsis for part in parts):
+        parts.append(Ellipsis)
+    at = next(number for number, part in enumerate(parts) if part is Ellipsis)
+    parts[at : at + 1] = [slice(None)] * (len(shape) - used)
+    if any(part is Ellipsis for part in parts):
+        raise IndexError("an index can only have a single ellipsis ('...')")
+    axes: list[Axis] = []
+    after: list[slice | None] = []
+    left: list[int] = []
+    for part in parts:
+        if part is None:
+            after.append(None)
+            continue
+        length = shape[len(axes)]
+        if isinstance(part, slice):
+            axis, turn = _ascending(part, length)
+            left.append(len(range(axis.start, axis.stop, axis.step)))
+            axes.append(axis)
+            after.append(turn)
+        else:
+            axes.append(_number(part, length, len(axes)))
+    return Selection(tuple(axes), tuple(after), tuple(left))
+
+
+def is_basic(part: object) -> bool:
+    """Whether this is a number, a slice, ``...`` or ``None``."""
+    if part is None or part is Ellipsis or isinstance(part, slice):
+        return True
+    return isinstance(part, int | np.integer) and not isinstance(part, bool)
+
+
+def _number(part: object, length: int, axis: int) -> int:
+    number = operator.index(part)  # type: ignore[arg-type]
+    if not -length <= number < length:
+        raise IndexError(f"index {number} is out of bounds for axis {axis} with size {length}")
+    return number % length
+
+
+def _ascending(part: slice, length: int) -> tuple[slice, slice]:
+    """The same elements in ascending order, and the slice that brings them into theirs."""
+    chosen = range(length)[part]
+    if not chosen:
+        return slice(0, 0, 1), slice(None)
+    if chosen.step > 0:
+        return slice(chosen.start, chosen.stop, chosen.step), slice(None)
+    return slice(chosen[-1], chosen[0] + 1, -chosen.step), slice(None, None, -1)
+
+
+def run_of(axes: Sequence[Axis], shape: Sequence[int]) -> int | None:
+    """Index of the first element where all that is selected follows on it in C order, else None."""
+    start, step = 0, math.prod(shape)
+    open_end = False  # whether an axis was cut before: those after it must be whole
+    for axis, length in zip(axes, shape, strict=True):
+        step //= length or 1
+        if isinstance(axis, slice):
+            whole = axis == slice(0, length, 1)
+            if axis.step != 1 or (open_end and not whole):
+                return None
+            start += axis.start * step
+            open_end = True
+        elif open_end:
+            return None
+        else:
+            start += axis * step
+    return start

@@ -1,0 +1,59 @@
+"""Several files of features as one: which they are, and whether they belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from ..errors import StoreError, StoreMismatch
+from .journal import journal_path, lock_path
+from .layout import StoreHeader
+from .reader import FeatureFile
+
+SUFFIXES = (".h5", ".hdf5")
+MAGIC = set("*?[")  # what makes a name a pattern
+
+
+def find_files(files: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:
+    """The files that a name, a pattern, a folder or a list of names means, each once.
+
+    Raises:
+        StoreError: that is none.
+    """
+    if not isinstance(files, str | Path):
+        found = [Path(file) for file in files]
+        if not found:
+            raise StoreError("no file of features: the list of them is empty")
+    elif Path(files).is_dir():
+        found = sorted(path for path in Path(files).iterdir() if path.suffix in SUFFIXES)
+        if not found:
+            raise StoreError(f"{files}: is a directory without any file *.h5")
+    elif not MAGIC.isdisjoint(str(files)) and not Path(files).exists():
+        pattern = Path(files)
+        found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
+        beside = {name(path) for path in found for name in (journal_path, lock_path)}
+        found = [path for path in found if path not in beside]
+        if not found:
+            raise StoreError(f"{files}: there is no file of such a name")
+    else:
+        found = [Path(files)]
+    return tuple({path.resolve(): path for path in reversed(found)}.values())[::-1]
+
+
+def common_header(files: Sequence[FeatureFile]) -> StoreHeader:
+    """What all of them were made with; raises StoreMismatch naming every field that differs."""
+    first = files[0]
+    header = StoreHeader(first.config, first.weights, first.pose_source)
+    for file in files[1:]:
+        attributes = {name: str(value) for name, value in file.attributes.items()}
+        lines = [
+            f"{name}: {theirs} there, {ours} here"
+            for name, ours, theirs in header.differences(attributes)
+        ]
+        if lines:
+            raise StoreMismatch(
+                f"{file.path} was made with other settings than {first.path} "
+                f"({'; '.join(lines)}). Only files of the same settings can be read or merged as "
+                "one."
+            )
+    return header

@@ -1,0 +1,370 @@
+"""Reading one file of features, also while a run writes it.
+
+Every access sees the last commit, and no lock outlives the access.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from ..errors import StoreLocked
+from .disk import open_regular
+from .hdf5 import (
+    Missing,
+    end_of_file_in,
+    explained,
+    is_complete,
+    load_blosc2,
+    own_array,
+    own_attributes,
+    read_failures,
+    read_progress,
+    video_group,
+    walk,
+)
+from .indexing import run_of, select
+from .journal import CommittedView, committed_view, journal_path
+from .layout import (
+    StoredFailure,
+    StoredProgress,
+    explain,
+)
+from .objects import where_it_lies
+
+try:
+    import fcntl
+except ImportError:  # Windows, where nothing writes
+    fcntl = None  # type: ignore[assignment]
+
+MAX_OPEN = 1000  # groups, and arrays, kept open: opening one takes longer than reading a row
+MAX_KNOWN = 200_000  # arrays of which is known where they lie
+PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
+
+
+@dataclass(frozen=True)
+class Known:
+    """What reading an array takes, once it was looked up and found to be one of ours."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    start: int | None
+    """Where its bytes lie in the file, in C order; None where only HDF5 can put them together."""
+
+
+class FeatureFile:
+    """One file: its videos, complete or not, and their arrays; a context manager.
+
+    Threads, forked and spawned workers may share it.
+
+    Raises:
+        StoreError: there is no such file, or it is not one of ours, or damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._real = path.resolve()  # of a link: the journal lies beside its target
+        self._journal = journal_path(self._real)
+        self._mutex = threading.RLock()
+        self._depth = 0
+        self._held = _Held(self)
+        self._descriptor = -1
+        self._h5: h5py.File | None = None
+        self._view: CommittedView | None = None
+        self._stamp: tuple[int, ...] = ()
+        self.attributes: dict[str, object] = {}
+        self._ids: dict[str, None] | None = None
+        self._complete: set[str] = set()
+        self._known: dict[tuple[str, str], Known] = {}
+        self._groups: dict[str, h5py.Group] = {}
+        self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
+        self._pid = os.getpid()
+        try:
+            with self.reading():
+                pass
+        except BaseException:
+            self.close()
+            raise
+        if self.config["compression"] == "blosc2":
+            load_blosc2()
+
+    def __enter__(self) -> FeatureFile:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[type[FeatureFile], tuple[Path]]:
+        return FeatureFile, (self.path,)
+
+    def close(self) -> None:
+        """Let the file go; the next access opens it again."""
+        with self._mutex:
+            self._forget()
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+    @property
+    def config(self) -> dict[str, object]:
+        """The options that the numbers depend on."""
+        return json.loads(str(self.attributes["config"]))
+
+    @property
+    def weights(self) -> dict[str, object]:
+        """Which weights computed the features."""
+        return json.loads(str(self.attributes["weights"]))
+
+    @property
+    def pose_source(self) -> dict[str, object]:
+        """Which models, or which file, the keypoints came from."""
+        return json.loads(str(self.attributes["pose_source"]))
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of the complete videos, in order."""
+        with self.reading() as h5:
+            if self._ids is None:
+                found = (name for name, group in walk(h5) if is_complete(group))
+                self._ids = dict.fromkeys(sorted(found))
+            return list(self._ids)
+
+    @property
+    def failures(self) -> dict[str, StoredFailure]:
+        """Videos that failed, by id."""
+        with self.reading() as h5:
+            return read_failures(h5)
+
+    def progress(self, video_id: str) -> StoredProgress | None:
+        """How far the file has a video, None if it has nothing of it."""
+        with self.reading() as h5:
+            group = video_group(h5, video_id)
+            return None if group is None else read_progress(group)
+
+    def has(self, video_id: str) -> bool:
+        """Whether a video is complete."""
+        with self._held:
+            if video_id not in self._complete:
+                with explained(self.path):
+                    group = self._find(video_id)
+                    if group is None or not is_complete(group):
+                        return False
+                self._complete.add(video_id)
+            return True
+
+    def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
+        """Every video's id and whether it is complete; and what is damaged, with the reason."""
+        damaged: dict[str, str] = {}
+        with self.reading() as h5:
+            found = {name: is_complete(group) for name, group in walk(h5, damaged=damaged)}
+        return dict(sorted(found.items())), damaged
+
+    # -- arrays -----------------------------------------------------------------------------
+
+    def known(self, video_id: str, name: str) -> Known:
+        """Shape, dtype and place of a video's array, as of the last commit.
+
+        Raises:
+            KeyError: the file has no such video, or no such array of it.
+            StoreError: it is no array of ours, or damaged.
+        """
+        with self._held:
+            return self._look_up(video_id, name)
+
+    def read(self, video_id: str, name: str, key: object) -> np.ndarray:
+        """The part of an array that a basic index selects, and nothing else; a scalar for one.
+
+        Raises:
+            KeyError, StoreError: as :meth:`known`.
+            IndexError: the index is out of bounds.
+        """
+        with self._held:
+            known = self._look_up(video_id, name)
+            what = select(key, known.shape)
+            first = run_of(what.axes, known.shape)
+            with explained(self.path):
+                if known.start is None or first is None or self._view is None:
+                    found = self._open(video_id, name)[what.axes]
+                else:
+                    found = np.empty(what.shape, known.dtype)
+                    start = known.start + first * known.dtype.itemsize
+                    self._view.fill(found.reshape(-1).view(np.uint8).data, start)
+        return found[what.after] if what.after else found[()]
+
+    def _look_up(self, video_id: str, name: str) -> Known:
+        known = self._known.get((video_id, name))
+        if known is None:
+            with explained(self.path):
+                array = self._open(video_id, name)
+                known = Known(array.shape, array.dtype, where_it_lies(array))
+            if len(self._known) >= MAX_KNOWN:
+                self._known.clear()
+            self._known[video_id, name] = known
+        return known
+
+    def _open(self, video_id: str, name: str) -> h5py.Dataset:
+        array = self._arrays.get((video_id, name))
+        if array is None:
+            array = own_array(self._group(video_id), name)
+            if len(self._arrays) >= MAX_OPEN:
+                self._arrays.clear()
+            self._arrays[video_id, name] = array
+        return array
+
+    def _find(self, video_id: str) -> h5py.Group | None:
+        group = self._groups.get(video_id)
+        if group is None:
+            group = video_group(self._h5, video_id)
+            if len(self._groups) >= MAX_OPEN:
+                self._groups.clear()
+            if group is not None:
+                self._groups[video_id] = group
+        return group
+
+    def _group(self, video_id: str) -> h5py.Group:
+        group = self._find(video_id)
+        if group is None:
+            raise Missing(f"{self.path} no longer has the video {video_id!r}")
+        return group
+
+    @contextlib.contextmanager
+    def group(self, video_id: str) -> Iterator[h5py.Group]:
+        """A video's group, open for the length of an access. Raises KeyError if there is none."""
+        with self.reading():
+            yield self._group(video_id)
+
+    # -- the last commit --------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[h5py.File]:
+        """The file as of its last commit; commits wait until the block ends, so be quick."""
+        with self._held, explained(self.path):
+            yield self._h5
+
+    def _hold(self) -> None:
+        """Hold off commits, having caught up with the last one; :meth:`_let_go` must follow."""
+        self._mutex.acquire()
+        try:
+            if not self._depth:
+                self._open_if_needed()
+                _share(self._descriptor, self.path)
+                stamp = _stamp(self._descriptor, self._journal)
+                if self._h5 is None or stamp != self._stamp:
+                    self._refresh(stamp)
+            self._depth += 1
+        except BaseException:
+            self._unlock()
+            self._mutex.release()
+            raise
+
+    def _let_go(self) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._unlock()
+        self._mutex.release()
+
+    def _unlock(self) -> None:
+        if fcntl is not None and self._descriptor >= 0:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+
+    def _open_if_needed(self) -> None:
+        if self._descriptor >= 0:
+            if self._pid == os.getpid() and _same_file(self._descriptor, self.path):
+                return
+            self.close()
+        try:
+            self._descriptor = open_regular(self.path)
+        except OSError as error:
+            raise explain(error, self.path) from error
+        self._pid = os.getpid()
+
+    def _forget(self) -> None:
+        """Close what is open of the last commit seen."""
+        self._arrays.clear()
+        self._groups.clear()
+        self._known.clear()
+        self._complete.clear()
+        self._ids = None
+        if self._h5 is not None:
+            self._h5.close()
+            self._h5 = None
+
+    def _refresh(self, stamp: tuple[int, ...]) -> None:
+        self._forget()
+        end_of_file = end_of_file_in(self.path)
+        self._view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
+        with explained(self.path, whole=True):
+            self._h5 = h5py.File(self._view, "r", rdcc_nbytes=0)
+            self.attributes = own_attributes(self._h5, self.path)
+            read_failures(self._h5)
+        self._stamp = stamp
+
+
+class _Held:
+    """A file held at its last commit for the length of a block; quicker than a generator."""
+
+    def __init__(self, file: FeatureFile) -> None:
+        self._file = file
+
+    def __enter__(self) -> None:
+        self._file._hold()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file._let_go()
+
+
+def _share(descriptor: int, path: Path) -> None:
+    """Keep commits out for the length of an access."""
+    if fcntl is None:
+        return None
+    start = time.monotonic()
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() - start > PATIENCE:
+                raise StoreLocked(
+                    f"{path}: another program has had it open for writing for {PATIENCE:.0f} s"
+                ) from None
+            time.sleep(0.002)
+        except OSError:
+            return None  # a file system without locks: nothing of ours writes there
+
+
+def _stamp(descriptor: int, journal: Path) -> tuple[int, ...]:
+    """Changes with every commit, and with a journal that waits to be replayed."""
+    main = os.fstat(descriptor)
+    try:
+        beside = journal.stat()
+        waiting = (beside.st_size, beside.st_mtime_ns if beside.st_size else 0)
+    except OSError:
+        waiting = (0, 0)
+    return (main.st_ino, main.st_size, main.st_mtime_ns, *waiting)
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except OSError:
+        return True  # deleted meanwhile: what we hold open is still good

@@ -1,0 +1,384 @@
+"""Writing the file of features, in transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import h5py
+import numpy as np
+
+from ..errors import StoreError
+from ..records import PoseTrack, Video, VideoFailure
+from .disk import Operations
+from .hdf5 import (
+    BROKEN,
+    end_of_file_in,
+    explained,
+    own_array,
+    read_failures,
+    read_progress,
+    video_group,
+)
+from .hdf5_write import (
+    FILTERS,
+    drop,
+    empty_file,
+    put_aside,
+    remains,
+    write_failures,
+    write_video,
+)
+from .layout import (
+    AT_THE_END,
+    OWN_NAMES,
+    ROWS,
+    Draft,
+    StoredFailure,
+    StoredProgress,
+    StoreHeader,
+    check_id,
+    check_rows,
+    explain,
+    feature_specs,
+    finite,
+    run_on,
+    source_attributes,
+    unstorable,
+    video_attributes,
+)
+from .objects import find, get_attribute
+from .reader import FeatureFile
+from .transaction import JournaledFile
+
+
+class StoreWriter:
+    """Writes the file; a context manager, for one thread. Opening recovers and locks it.
+
+    Whatever is handed over waits in memory until :meth:`commit` makes all of it last at once.
+    Arrays are kept, not copied, until then.
+
+    Raises:
+        StoreLocked: another process writes it.
+        StoreMismatch: it was made with another configuration, weights or pose models.
+        StoreError: it is no file of ours, of a newer schema, damaged, or cannot be written there.
+        MachineError: the disk is full or fails.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        header: StoreHeader,
+        *,
+        overwrite: bool = False,
+        operations: Operations | None = None,
+    ) -> None:
+        self.path = path
+        self.specs = {**feature_specs(header.config), **ROWS}
+        self._filter = FILTERS[str(header.config["compression"])]()
+        self._drafts: dict[str, Draft] = {}
+        self._dropped: dict[str, None] = {}
+        self._failure_changes: dict[str, StoredFailure | None] = {}
+        self._reader: h5py.File | None = None
+        try:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _require_fit(path, header, overwrite=overwrite)
+            new = empty_file(header)
+            self._file = JournaledFile(
+                path, initial=new, end_of_file=end_of_file_in(path), operations=operations
+            )
+        except OSError as error:
+            raise explain(error, path) from error
+        try:
+            if overwrite:
+                self._file.replace(new)
+            with explained(path), contextlib.closing(h5py.File(self._file, "r")) as h5:
+                self._failures = read_failures(h5)
+        except BaseException as error:
+            self._file.close()
+            if isinstance(error, OSError):
+                raise explain(error, path) from error
+            raise
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the file go. What was not committed is dropped."""
+        self._end_reading()
+        self._file.close()
+
+    # -- what is there ----------------------------------------------------------------------
+
+    def progress(self, video_id: str) -> StoredProgress | None:
+        """How far the committed file has this video, None if it has nothing of it."""
+        with explained(self.path):
+            group = video_group(self._reading(), video_id)
+            return None if group is None else read_progress(group)
+
+    def keypoints(self, video_id: str, frames: range) -> PoseTrack:
+        """Committed keypoints of consecutive frames of a video."""
+        where = slice(frames.start, frames.stop)
+        with explained(self.path):
+            group = self._reading()["videos"][video_id]
+            return PoseTrack(
+                group["keypoints"][:, where],
+                group["keypoint_scores"][:, where].astype(np.float32),
+            )
+
+    def failures(self) -> dict[str, StoredFailure]:
+        """Videos that failed, by id, with what is waiting to be committed."""
+        merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
+        return {video_id: failure for video_id, failure in merged.items() if failure is not None}
+
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes waiting for the next commit."""
+        return sum(draft.waiting for draft in self._drafts.values())
+
+    # -- handing over -----------------------------------------------------------------------
+
+    def begin(self, video_id: str, source: Path, *, size: int, mtime_ns: int) -> None:
+        """Start a video afresh; an older copy, whole or not, is dropped by the next commit.
+
+        ``size`` and ``mtime_ns`` are the source file's. To resume an incomplete copy, do not begin:
+        append.
+
+        Raises:
+            VideoError: the id cannot be stored.
+        """
+        check_id(video_id)
+        self._require_room(video_id)
+        if video_group(self._reading(), video_id) is not None:
+            self._dropped[video_id] = None
+        attributes = source_attributes(source, size, mtime_ns)
+        self._drafts[video_id] = Draft(new=True, attributes=attributes)
+
+    def append_windows(
+        self, video_id: str, arrays: Mapping[str, np.ndarray], *, clipped: int = 0
+    ) -> None:
+        """The next rows of a video: its features, and ``frames``, ``person`` and ``box``.
+
+        ``clipped`` counts the values that were clipped to the stored dtype's range.
+
+        Raises:
+            VideoError: an array is missing, has another shape, or holds NaN or infinity.
+        """
+        draft = self._draft(video_id)
+        specs = {name: spec for name, spec in self.specs.items() if name not in AT_THE_END}
+        self._add_rows(draft, check_rows(video_id, arrays, specs))
+        draft.windows += len(arrays["frames"])
+        draft.clipped += clipped
+
+    def append_keypoints(self, video_id: str, start: int, track: PoseTrack) -> None:
+        """Keypoints of the next frames, from frame ``start`` on. The number of people may grow.
+
+        Raises:
+            VideoError: they are not the next ones, or hold NaN or infinity.
+        """
+        draft = self._draft(video_id)
+        stop = start + track.keypoints.shape[1]
+        if start != draft.frames:
+            raise unstorable(
+                f"{video_id}: keypoints of frames {start} to {stop} were handed in, expected frame "
+                f"{draft.frames} on"
+            )
+        if not (finite(track.keypoints) and finite(track.keypoint_scores)):
+            raise unstorable(f"{video_id}: NaN or infinite keypoints in frames {start} to {stop}")
+        draft.tracks.append(track)
+        draft.frames = stop
+
+    def finish(
+        self, video: Video, *, grid: Mapping[str, float], times: np.ndarray, valid: np.ndarray
+    ) -> None:
+        """Everything of this video was handed over: the next commit makes it count.
+
+        ``video`` is as it was measured; ``grid`` holds ``feat_stride``, ``window_frames`` and
+        ``offset_frames``; ``times`` (W, 3) and ``valid`` (W,) are of all its windows.
+
+        Raises:
+            VideoError: rows or keypoints are missing.
+        """
+        draft = self._draft(video.id)
+        if (draft.windows, draft.frames) != (len(times), video.num_frames):
+            raise unstorable(
+                f"{video.id}: {draft.windows} of {len(times)} windows and {draft.frames} of "
+                f"{video.num_frames} frames' keypoints were handed in"
+            )
+        specs = {name: self.specs[name] for name in AT_THE_END}
+        self._add_rows(draft, check_rows(video.id, {"times": times, "valid": valid}, specs))
+        draft.attributes.update(video_attributes(video, len(times), grid))
+        draft.finished = True
+        self.forget_failure(video.id)
+
+    @staticmethod
+    def _add_rows(draft: Draft, rows: Mapping[str, np.ndarray]) -> None:
+        for name, array in rows.items():
+            draft.rows.setdefault(name, []).append(array)
+            draft.checksums[name] = run_on(draft.checksums.get(name, 0), name, array)
+
+    def fail(self, failure: VideoFailure) -> None:
+        """Remember a failure, with size and time of the video's file; drop what there is of it."""
+        video_id = failure.video_id
+        self._drafts.pop(video_id, None)
+        if video_group(self._reading(), video_id) is not None:
+            self._dropped[video_id] = None
+        self._failure_changes[video_id] = StoredFailure.of(failure)
+
+    def add_failure(self, video_id: str, failure: StoredFailure) -> None:
+        """Remember a failure as another file has it."""
+        self._failure_changes[video_id] = failure
+
+    def forget_failure(self, video_id: str) -> None:
+        """Take a video off the list of failures."""
+        if video_id in self.failures():
+            self._failure_changes[video_id] = None
+
+    def drop(self, video_id: str) -> None:
+        """Take a video out of the file with the next commit."""
+        self._drafts.pop(video_id, None)
+        self._dropped[video_id] = None
+
+    def put_aside(self, video_id: str) -> None:
+        """Move what could not be dropped of a damaged video out of sight, at once."""
+        self._dropped.pop(video_id, None)
+        if not remains(self._reading(), video_id):
+            return
+        with self.transaction() as h5:
+            put_aside(h5, video_id)
+
+    def commit(self) -> None:
+        """Make everything handed over so far last, all of it or nothing.
+
+        Raises:
+            MachineError: the disk is full or fails; what was committed stays, what waited waits.
+            StoreLocked: another program keeps the file open for too long.
+            StoreError: the file was deleted, moved or replaced since it was opened.
+        """
+        self._file.require_in_place()
+        if self._dropped:  # by itself: writing into space just freed would go through the journal
+            with self.transaction() as h5:
+                for video_id in self._dropped:
+                    drop(h5, video_id)
+            self._dropped.clear()
+        touched = {name: draft for name, draft in self._drafts.items() if draft.touched}
+        if not (touched or self._failure_changes):
+            return
+        with self.transaction() as h5:
+            for video_id, draft in touched.items():
+                write_video(
+                    h5, video_id, draft, self.specs, filters=self._filter, check=self._file.check
+                )
+            write_failures(h5, self._failures, self._failure_changes)
+        for video_id, draft in touched.items():
+            draft.written()
+            if draft.finished:
+                del self._drafts[video_id]
+        self._failures = self.failures()
+        self._failure_changes.clear()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[h5py.File]:
+        """The file itself: what the block writes is committed at its end, all of it or nothing."""
+        self._end_reading()
+        try:
+            with self._file.transaction() as file, h5py.File(file, "r+") as h5:
+                yield h5
+        except OSError as error:
+            raise explain(error, self.path) from error
+
+    # -- inside -----------------------------------------------------------------------------
+
+    def _draft(self, video_id: str) -> Draft:
+        draft = self._drafts.get(video_id)
+        if draft is not None:
+            return draft
+        group = None if video_id in self._dropped else video_group(self._reading(), video_id)
+        there = None if group is None else read_progress(group)
+        if group is None or there is None or there.complete:
+            raise StoreError(f"{self.path}: {video_id} was not begun")
+        draft = Draft(
+            windows=there.windows,
+            frames=there.frames,
+            checksums={
+                name: int(get_attribute(own_array(group, name), "checksum"))
+                for name in self.specs
+                if name not in AT_THE_END
+            },
+            clipped=int(get_attribute(group, "clipped")),
+        )
+        self._drafts[video_id] = draft
+        return draft
+
+    def _require_room(self, video_id: str) -> None:
+        """Raise VideoError where this id's group would be another video's array, or hold it."""
+        h5 = self._reading()
+        parts = video_id.split("/")
+        pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in OWN_NAMES]
+        for parent, name in pairs:
+            if parent in self._drafts or video_group(h5, parent) is not None:
+                raise unstorable(
+                    f"{video_id}: cannot be stored beside the video {parent}, which has an array "
+                    f"called {name}; rename one of the two"
+                )
+        for name in OWN_NAMES:
+            below = f"{video_id}/{name}"
+            folder = find(h5, f"videos/{below}")
+            waiting = any(f"{other}/".startswith(f"{below}/") for other in self._drafts)
+            if waiting or isinstance(folder, h5py.Group):
+                raise unstorable(
+                    f"{video_id}: cannot be stored beside the videos in {below}, since it has an "
+                    f"array called {name}; rename one of the two"
+                )
+
+    def _reading(self) -> h5py.File:
+        if self._reader is None:
+            self._reader = h5py.File(self._file, "r")
+        return self._reader
+
+    def _end_reading(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+
+def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
+    """Take videos out of a file, in one transaction.
+
+    One that HDF5 cannot take apart, since it is damaged, is put out of sight under ``/damaged``.
+
+    Raises:
+        StoreError: the file cannot be written, or another process writes it.
+        MachineError: the disk is full or fails; the file stays as it was.
+    """
+    with FeatureFile(path) as store:
+        header = StoreHeader(store.config, store.weights, store.pose_source)
+    with StoreWriter(path, header) as writer:
+        for video_id in video_ids:
+            with contextlib.suppress(StoreError, *BROKEN):
+                writer.drop(video_id)
+                writer.commit()
+            with explained(path):
+                writer.put_aside(video_id)
+
+
+def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
+    """Raise StoreError unless the file is ours, and StoreMismatch unless it can be gone on with."""
+    with FeatureFile(path) as store:
+        if not overwrite:
+            header.require_same({k: str(v) for k, v in store.attributes.items()}, path)
