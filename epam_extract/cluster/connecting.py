@@ -180,7 +180,7 @@ def require_answer(address: str) -> None:
         )
     raise ConfigError(
         f"--ray {address}: no Ray answers there ({answer.splitlines()[0].split('. ')[0]}). Start "
-        "one with ray start --head, or leave out the address to use this machine alone"
+        "one with Ray's own command, or leave out the address to use this machine alone"
     )
 
 
