@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from test_shard_runs import failures
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
-from epam_extract.cluster import ray_crew, ray_run
+from epam_extract.cluster import connecting, ray_crew, ray_run
 from epam_extract.cluster.connecting import Size, connected, worker_size
 from epam_extract.cluster.parts import existing_parts, part_path
 from epam_extract.cluster.ray_run import extract_on_ray
@@ -135,20 +136,22 @@ def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_pa
 def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    call, at, released = StandInNetwork.__call__, threading.Semaphore(0), threading.Event()
+    call, at = StandInNetwork.__call__, queue.Queue[threading.Event]()
+    released: dict[StandInNetwork, threading.Event] = {}
 
     def kills(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
         if batch.clips[0].video_id == "v5":
-            at.release()
-            assert released.wait(30)
+            if self not in released:  # which has one thread
+                released[self] = threading.Event()
+                at.put(released[self])
+            assert released[self].wait(30)
             raise MachineError("killed")
         return call(self, batch)
 
     def kill_twice() -> None:
         for _ in range(2):
-            assert at.acquire(timeout=30)
-            ray.actors[0].die(release=released.set)
-            released.clear()
+            release = at.get(timeout=30).set
+            ray.actors[0].die(release=release)
 
     monkeypatch.setattr(StandInNetwork, "__call__", kills)
     ray.machines[:] = [{"CPU": 1.0}]
@@ -169,10 +172,16 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
 
 
 def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
-    collection: Path, ray: FakeRay, tmp_path: Path
+    collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     extract_features(collection, tmp_path / "whole.h5", POOLED)
-    told, stop = Told(), threading.Event()
+    call, told, stop = StandInNetwork.__call__, Told(), threading.Event()
+
+    def waits(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
+        assert batch.clips[0].video_id != "v7" or stop.wait(30)
+        return call(self, batch)
+
+    monkeypatch.setattr(StandInNetwork, "__call__", waits)
     when(lambda: len(told.done) >= 2, stop.set)
     done = on_ray(collection, tmp_path / "f.h5", progress=told, stop=stop)
     assert done.interrupted and 2 <= done.done < 8
@@ -291,6 +300,35 @@ def test_ray_that_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match=r"pip install 'epam-extract\[ray\]'"), connected("local"):
         pass
+
+
+MISMATCH = """RuntimeError: Version mismatch: The cluster was started with:
+    Ray: 2.9.0
+    Python: 3.10.1"""
+
+
+@pytest.mark.parametrize(
+    ("child", "words"),
+    [
+        ("import time; time.sleep(60)", "no Ray answers there .nothing came within"),
+        (
+            "import sys, time; print('InvalidAuthToken', file=sys.stderr, flush=True); "
+            "time.sleep(60)",
+            "RAY_AUTH_MODE=token",
+        ),
+        ("raise SystemExit(1)", "no Ray answers there .it gave up"),
+        ("print('[nonsense')", "no Ray answers there"),
+        (f"import json; print(json.dumps({MISMATCH!r}))", "another version .*Ray: 2.9.0 Python"),
+    ],
+)
+def test_an_address_where_no_ray_of_ours_answers_is_one_sentence(
+    child: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connecting, "TRY", child)
+    monkeypatch.setattr(connecting, "ANSWER_SECONDS", 1.0 if "sleep" in child else 10.0)
+    with pytest.raises(ConfigError, match=words) as refused:
+        connecting.require_answer("head:6379")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

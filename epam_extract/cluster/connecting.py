@@ -156,27 +156,31 @@ def require_answer(address: str) -> None:
         done = subprocess.run(
             command,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            capture_output=True,
             timeout=ANSWER_SECONDS,
             check=False,
         )
         answer = json.loads(done.stdout.splitlines()[-1]) if done.stdout else "it gave up"
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired as late:
         answer = f"nothing came within {ANSWER_SECONDS:.0f} s"
+        if b"InvalidAuthToken" in (late.stderr or b""):
+            raise ConfigError(
+                f"--ray {address}: the Ray there asks for a token: set RAY_AUTH_MODE=token and see "
+                "Ray's documentation of token authentication"
+            ) from None
     except ValueError:
         answer = "its answer makes no sense"
     if answer is None:
         return
-    if "Version mismatch" in answer or "version" in answer.lower():
+    if "Version mismatch" in answer:
         words = " ".join(answer.split())
         raise ConfigError(
             f"--ray {address}: another version of Ray or Python runs there ({words}); install the "
             "same on both"
         )
     raise ConfigError(
-        f"--ray {address}: no Ray answers there ({answer.splitlines()[0]}). Start one with "
-        "ray start --head, or leave out the address to use this machine alone"
+        f"--ray {address}: no Ray answers there ({answer.splitlines()[0].split('. ')[0]}). Start "
+        "one with Ray's own command, or leave out the address to use this machine alone"
     )
 
 

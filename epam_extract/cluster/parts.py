@@ -135,7 +135,7 @@ def merge_away(
             told = time.monotonic()
             progress.message(f"{part.name}: merged {in_bytes(done)} of about {in_bytes(total)}")
 
-    if len(parts) > 0:
+    if parts and not stop.is_set():
         progress.message(f"merging {counted(len(parts), 'part')} into {out}")
     for part in parts:
         if stop.is_set():

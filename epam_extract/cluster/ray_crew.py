@@ -222,7 +222,8 @@ class RayCrew:
 
     def _lost(self, hired: Hired, why: str) -> list[News]:
         """A worker's process is gone; Ray may start another one."""
-        log.info("%s is gone: %s", hired.name, why)
+        if hired.life is not None:
+            log.info("%s is gone: %s", hired.name, why)
         if hired.ready:
             self._progress.warning(f"{hired.name} has died; what it had committed is used")
         else:

@@ -199,8 +199,8 @@ class _RayRun:
         )
         if not merged:
             notes.append(
-                f"{counted(len(done), 'video')} of this run, and what is half done, are in the "
-                "part files beside it: the same command goes on with them"
+                f"what this run has done, {counted(len(done), 'video')} and parts of others, is in "
+                f"the {counted(len(parts), 'file')} beside it: the same command goes on with them"
             )
         totals = self._crew.totals() if self._crew else []
         clipped = sum(total.clipped for total in totals)
