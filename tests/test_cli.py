@@ -809,7 +809,7 @@ def test_what_nobody_foresaw_is_one_sentence_that_names_a_log(
 
 def test_every_option_that_a_message_names_exists() -> None:
     """Words like --stride in any string of the package are options of some command."""
-    known = {"--force-reinstall", "--help", "--version"}  # pip's, and typer's own
+    known = {"--force-reinstall", "--head", "--help", "--version"}  # of pip, ray and typer
 
     def collect(command: object) -> None:
         for parameter in command.params:  # type: ignore[attr-defined]

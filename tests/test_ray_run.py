@@ -343,7 +343,7 @@ def test_an_address_where_no_ray_of_ours_answers_is_one_sentence(
     ],
 )
 def test_wrong_usage_is_one_sentence(options: list[str], words: str, tmp_path: Path) -> None:
-    command = ["videos", "-o", str(tmp_path / "f.h5"), "--random-weights", "0", *options]
+    command = ["extract", "videos", "-o", str(tmp_path / "f.h5"), "--random-weights", "0", *options]
     run = CliRunner().invoke(app, command)
     assert run.exit_code == 2
     assert words in run.output
@@ -369,7 +369,7 @@ def test_an_address_may_follow(
         return 0
 
     monkeypatch.setattr("epam_extract.runner.run_extraction", run_extraction)
-    run = CliRunner().invoke(app, [*arguments, "-o", str(tmp_path / "f.h5"), "--demo"])
+    run = CliRunner().invoke(app, ["extract", *arguments, "-o", str(tmp_path / "f.h5"), "--demo"])
     assert run.exit_code == 0, run.output
     assert asked == [(["VIDEOS"], address)]
     assert CONFIG.device == "auto"

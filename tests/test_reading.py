@@ -154,7 +154,17 @@ def read_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         reads.append(len(view))
         real(descriptor, view, offset)
 
+    into = journal.CommittedView.readinto
+
+    def counted_once(view: journal.CommittedView, buffer: memoryview) -> int:
+        before = len(reads)
+        count = into(view, buffer)
+        if len(reads) == before:  # without read_at
+            reads.append(count)
+        return count
+
     monkeypatch.setattr(journal, "read_at", counted)
+    monkeypatch.setattr(journal.CommittedView, "readinto", counted_once)
     return reads
 
 
