@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -317,7 +317,11 @@ class BenchReport:
     """What ``epam-extract bench`` found."""
 
     machine: str
-    """Processor, cores and GPU, and the versions that matter."""
+    """Processor, cores and GPU."""
+    versions: Mapping[str, str]
+    """Of this package, its commit where it runs from a checkout, and of what it computes with."""
+    taken: str
+    """When, as ISO 8601 in UTC."""
     videos: str
     """What it was measured on."""
     rows: tuple[BenchRow, ...]

@@ -405,7 +405,7 @@ def test_run_bench_reports_rows_limits_and_what_it_skipped(
     assert all(row.value is None and "raise --seconds" in row.note for row in skipped)
     assert "network" in report.limits
     assert "96x64" in report.videos
-    assert "cores" in report.machine
+    assert "cores" in report.machine and report.versions["torch"] == torch.__version__
     loaded = json.loads(bench.report_json(report))
     assert loaded["rows"][0]["part"] == "decode"
     assert BenchReport(**{**loaded, "rows": report.rows}) == report
@@ -420,7 +420,19 @@ def test_the_table_shows_figures_ratios_and_reasons() -> None:
         BenchRow("network", "bf16 [fused]", None, "", note="skipped: no bf16"),
     )
     console = Console(width=120, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    console.print(bench_report(BenchReport("a CPU", "v.mp4", rows, "the cores", 61.0)))
+    console.print(
+        bench_report(
+            BenchReport(
+                machine="a CPU",
+                versions={"torch": "2.9", "commit": ""},
+                taken="2026-01-01T00:00:00+00:00",
+                videos="v.mp4",
+                rows=rows,
+                limits="the cores",
+                seconds=61.0,
+            )
+        )
+    )
     text = console.export_text()
     for part in (
         "30.0 ms/frame",

@@ -627,7 +627,7 @@ def test_bench_prints_a_table_or_json(pipeline: Pipeline, monkeypatch: pytest.Mo
     def bench(videos: list[str], config: ExtractConfig, *, seconds: float, on_part: Any) -> Any:
         on_part("network")
         assert (videos, seconds, config.device) == (["a.mp4", "b.mp4"], 5.0, "cpu")
-        return BenchReport("two cores", "a.mp4", rows, "the network", 4.0)
+        return BenchReport("two cores", {}, "2026-01-01", "a.mp4", rows, "the network", 4.0)
 
     module = ModuleType("epam_extract.bench")
     module.run_bench = bench  # type: ignore[attr-defined]

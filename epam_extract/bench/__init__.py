@@ -11,14 +11,19 @@ import json
 import logging
 import os
 import platform
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from importlib.util import find_spec
 from itertools import cycle
 from pathlib import Path
 
 import torch
 
+from .. import __version__
 from ..concurrency import available_cores
 from ..config import PIECE_FRAMES, ExtractConfig, WeightsConfig
 from ..errors import ConfigError, VideoError
@@ -95,6 +100,8 @@ def run_bench(
     rows = tuple(row for part in parts.values() for row in part.rows)
     return BenchReport(
         machine=_machine(device),
+        versions=_versions(),
+        taken=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         videos=described,
         rows=rows,
         limits=_limits(parts, bench),
@@ -240,7 +247,7 @@ def _describe(video: Video, found: Sequence[FoundVideo]) -> str:
 
 
 def _machine(device: torch.device) -> str:
-    """Processor or GPU, cores, and the versions that matter."""
+    """Processor or GPU, and cores."""
     name = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.is_file():
@@ -248,7 +255,24 @@ def _machine(device: torch.device) -> str:
             if line.startswith("model name"):
                 name = line.partition(":")[2].strip()
                 break
-    parts = [f"{name}, {available_cores()} of {os.cpu_count()} cores", f"torch {torch.__version__}"]
-    if device.type == "cuda":
-        parts.insert(0, torch.cuda.get_device_name(device))
-    return "; ".join(parts)
+    cores = f"{name}, {available_cores()} of {os.cpu_count()} cores"
+    return f"{torch.cuda.get_device_name(device)}; {cores}" if device.type == "cuda" else cores
+
+
+def _versions() -> dict[str, str]:
+    """What figures of different days can be told apart by."""
+    packages = ("torch", "onnxruntime", "av", "rtmlib")
+    found = {name: version(name) for name in packages if find_spec(name) is not None}
+    return {"epam_extract": __version__, "commit": _commit(), **found}
+
+
+def _commit() -> str:
+    """Of the checkout that this package is run from, with a + where it was changed; else empty."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return ""
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty=+", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""

@@ -223,7 +223,9 @@ def bench_report(report: BenchReport) -> RenderableType:
         part = "" if row.part == before else row.part
         table.add_row(part, Text(escaped(row.name)), figure, ratio, Text(escaped(row.note)))
         before = row.part
-    lines = [("machine", report.machine), ("videos", report.videos), ("limit", report.limits)]
+    versions = ", ".join(f"{name} {value}" for name, value in report.versions.items() if value)
+    lines = [("machine", report.machine), ("versions", versions)]
+    lines += [("videos", report.videos), ("limit", report.limits)]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
