@@ -119,15 +119,18 @@ class PoseConfig:
     max_persons: int | None = None
     """Windows see only this many persons, those seen longest and surest in them (with ``crop``
     ``video``: in the whole video); the file's keypoints are of everybody. None: all."""
-    det_every: int = 1
-    """Detect on every K-th frame and interpolate boxes between them."""
+    det_every: int | str = 1
+    """Detect on every K-th frame and interpolate boxes between them; ``auto``: on the frames for
+    which that does not do."""
 
     def __post_init__(self) -> None:
         _one_of("pose", self.mode, POSE_MODES)
         _at_least("det_score", self.det_score, 0.0)
         _at_least("keypoint_score", self.keypoint_score, 0.0)
         _at_least("max_persons", self.max_persons, 1)
-        _at_least("det_every", self.det_every, 1)
+        every = self.det_every
+        if every != "auto" and (isinstance(every, str) or every < 1):
+            raise ConfigError(f"det_every must be auto or at least 1, got {every}")
         if self.det_model is not None and self.pose_model is None:
             raise ConfigError(
                 "--det-model needs --pose-model beside it: a detector finds people, "

@@ -247,7 +247,7 @@ def test_decode_and_pose_stand_beside_the_plain_loops(opened: Bench) -> None:
     assert [row.name for row in part.rows] == [
         "rtmlib, frame by frame",
         "epam-extract",
-        "epam-extract --det-every 5",
+        "epam-extract --det-every auto",
     ]
     assert "keypoints within" in part.rows[1].note
     assert float(part.rows[1].note.split("within ")[1].split()[0]) <= 1e-3
@@ -331,7 +331,9 @@ def test_end_to_end_compares_with_the_script(opened: Bench) -> None:
     assert rows[bench_whole.OURS].ratio == pytest.approx(4)
     assert rows[f"{bench_whole.OURS}, --compile off"].ratio == pytest.approx(4)
     ours = [name for name in rows if name.startswith(bench_whole.OURS)]
-    assert ours[0] == bench_whole.OURS and ours[1].endswith("--det-every 5")  # compile off is last
+    assert ours[0] == bench_whole.OURS and ours[1].endswith(
+        "--det-every auto"
+    )  # compile off is last
     hour = rows[f"an hour of video: {bench_whole.OURS}"]
     assert hour.value == pytest.approx(0.02 * 3600 * 25 / 60) and hour.unit == "min"
     assert "96x64" in hour.note

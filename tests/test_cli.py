@@ -244,7 +244,7 @@ def test_a_list_can_come_from_stdin(pipeline: Pipeline, arguments: list[str]) ->
         ("--demo --grid single --stride 8", "--grid single makes one window of the whole video"),
         ("--demo --stride 0", "stride must be at least 1, got 0"),
         ("--demo --frame-interval 0", "frame_interval must be at least 1, got 0"),
-        ("--demo --det-every 0", "det_every must be at least 1, got 0"),
+        ("--demo --det-every 0", "det_every must be auto or at least 1, got 0"),
         ("--demo --max-persons 0", "max_persons must be at least 1, got 0"),
         ("--demo --batch-size 0", "batch_size must be at least 1, got 0"),
         ("--demo --workers -1", "workers must be at least 1, got -1"),
@@ -822,7 +822,7 @@ def test_every_option_that_a_message_names_exists() -> None:
     named = {
         (path.name, word)
         for path in package.rglob("*.py")
-        if "demo" not in path.parts
+        if "demo" not in path.parts and path.parent.name != "bench"  # which runs git
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
         for word in re.findall(r"(?<![\w-])--[a-z][a-z-]+", node.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from make_onnx import Output, write_network
 from epam_extract.config import PoseConfig
 from epam_extract.errors import ConfigError, PoseModelError
 from epam_extract.pose import PoseEstimator, open_pose_model
-from epam_extract.pose.boxes import Boxes, fill_between, match
+from epam_extract.pose.boxes import Boxes, fill_between, fill_where_needed, match
 from epam_extract.pose.models import model_files
 from epam_extract.records import FramePiece
 
@@ -339,6 +340,52 @@ def test_detection_falls_on_every_kth_and_the_last_frame(open_made, every, frame
         [levels[i] for i in looked],
     )
     np.testing.assert_allclose(moved, expected, atol=1e-3)
+
+
+def where_needed(boxes: list[list[tuple[float, ...]]]) -> tuple[list[int], list[Boxes]]:
+    """On which frames ``auto`` looks, and the boxes that it has of all."""
+    looked: list[int] = []
+
+    def detect(frames: Sequence[int]) -> list[Boxes]:
+        looked.extend(frames)
+        return [Boxes(np.array(boxes[i]).reshape(-1, 4), np.ones(len(boxes[i]))) for i in frames]
+
+    found = fill_where_needed(detect, len(boxes))
+    assert len(looked) == len(set(looked))
+    return sorted(looked), found
+
+
+def test_auto_detects_where_a_straight_line_does_not_do() -> None:
+    steady = [[(10 + i, 10, 60 + i, 110)] for i in range(16)]
+    looked, found = where_needed(steady)
+    assert looked == [0, 7, 15]
+    np.testing.assert_allclose([f.boxes[0] for f in found], [f[0] for f in steady])
+    jumps = [[(10 + 300 * (i > 4), 10, 60 + 300 * (i > 4), 110)] for i in range(16)]
+    looked, found = where_needed(jumps)  # a cut
+    assert looked == [0, 1, 3, 5, 7, 11, 15]
+    np.testing.assert_allclose([f.boxes[0] for f in found[5:]], [f[0] for f in jumps[5:]])
+    comes = [steady[i] + ([(200, 10, 250, 110)] if i > 9 else []) for i in range(16)]
+    looked, found = where_needed(comes)
+    assert looked == [0, 3, 7, 9, 11, 13, 15]
+    assert [len(f.boxes) for f in found] == [len(f) for f in comes]
+
+
+@pytest.mark.parametrize("frames", [1, 2, 3, 4])
+def test_auto_takes_pieces_of_any_length(frames: int) -> None:
+    looked, found = where_needed([[]] * frames)
+    assert looked[0] == 0 and looked[-1] == frames - 1 and len(found) == frames
+
+
+def test_auto_is_what_the_stage_does(open_made) -> None:
+    base, slope = dets((0, 0, 20, 20, 0.9)), np.zeros((1, 5))
+    slope[:, [0, 2]] = 1
+    piece = grey(*(2 * n for n in range(16)))
+    every, auto = (open_made(Output("dets", base, slope), det_every=n) for n in (1, "auto"))
+    np.testing.assert_allclose(
+        auto.estimate(piece).keypoints, every.estimate(piece).keypoints, atol=1e-3
+    )
+    with pytest.raises(ConfigError, match="det_every must be auto or at least 1, got often"):
+        PoseConfig(det_every="often")
 
 
 def test_a_piece_is_all_that_counts(open_made) -> None:

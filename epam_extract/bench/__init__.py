@@ -44,7 +44,6 @@ WHOLE_FRAMES = {"cpu": (64, 1024), "cuda": (1024, 20_000)}  # end to end, at lea
 SHARES = {"decode": 0.08, "pose": 0.10, "network": 0.17, "writing": 0.05, "overlap": 0.03}
 STARTING = 12.0  # seconds: two Pythons with torch, and their models
 OURS_PER_SCRIPT = 1.3  # seconds that all our ways take per second of the script's, at most
-SPARSE = 5  # detection on every fifth frame
 SAMPLES = Path(__file__).parents[2] / "sample_videos"
 
 
@@ -133,7 +132,7 @@ def _open(
     files = _files(config, estimator)
     if "detector" in files:
         sparse = open_pose_model(
-            replace(config.pose, det_every=SPARSE), device=pose_device, threads=1
+            replace(config.pose, det_every="auto"), device=pose_device, threads=1
         )
     source = estimator.source
     plain = {}

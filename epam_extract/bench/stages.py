@@ -57,7 +57,7 @@ class Bench:
     backbone: EPAMBackbone
     pose: PoseEstimator
     sparse_pose: PoseEstimator | None
-    """The same with ``--det-every 5``; None with a one-stage network."""
+    """The same with ``--det-every auto``; None with a one-stage network."""
     plain: Mapping[str, tuple[str, Path, tuple[int, int]]]
     """The same models, as :class:`baseline.PlainPose` takes them."""
     pose_device: str
@@ -157,7 +157,7 @@ def pose(bench: Bench, seconds: float) -> Part:
         "epam-extract": partial(ours, bench.pose),
     }
     if bench.sparse_pose is not None:
-        names["epam-extract --det-every 5"] = partial(ours, bench.sparse_pose)
+        names["epam-extract --det-every auto"] = partial(ours, bench.sparse_pose)
 
     def kept(name: str) -> Callable[[], object]:
         def way() -> None:

@@ -155,12 +155,12 @@ def end_to_end(
     """
     same = replace(bench.config, precision="float32")
     ways = {SCRIPT: (same, bench.plain), OURS: (same, None)}
-    sparse = replace(same, pose=replace(same.pose, det_every=5))
+    sparse = replace(same, pose=replace(same.pose, det_every="auto"))
     fastest = replace(sparse, precision="bf16")
     if bench.sparse_pose is not None:
-        ways[f"{OURS} --det-every 5"] = (sparse, None)
+        ways[f"{OURS} --det-every auto"] = (sparse, None)
         if supports(DTYPES["bf16"], bench.device):
-            ways[f"{OURS} --precision bf16 --det-every 5"] = (fastest, None)
+            ways[f"{OURS} --precision bf16 --det-every auto"] = (fastest, None)
     if compiled:
         ways[f"{OURS}, --compile off"] = (replace(same, compile="off"), None)
     runs = {name: Runs([]) for name in ways}

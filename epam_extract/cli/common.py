@@ -73,7 +73,12 @@ MaxPersons = Annotated[
     ),
 ]
 DetEvery = Annotated[
-    int, option(POSE, "Detect people on every K-th frame and interpolate in between.", metavar="K")
+    str,
+    option(
+        POSE,
+        "Detect people on every K-th frame and interpolate in between; auto: wherever needed.",
+        metavar="K",
+    ),
 ]
 Keypoints = Annotated[
     File,
@@ -243,3 +248,8 @@ def require_hdf5_name(out: Path) -> None:
             f"--out {out}: the features go into one HDF5 file, so name it {out.with_suffix('.h5')};"
             f" 'epam-extract export' then makes .npy, .npz, .pt or .parquet files of it"
         )
+
+
+def det_every_of(text: str) -> int | str:
+    """``--det-every``: a number, or ``auto``; anything else is left for the config to refuse."""
+    return int(text) if text.lstrip("-").isdigit() else text

@@ -23,7 +23,7 @@ import numpy as np
 from ..config import NUM_KEYPOINTS, PoseConfig
 from ..errors import ConfigError, PoseModelError
 from ..records import FramePiece, PoseTrack
-from .boxes import Boxes, fill_between
+from .boxes import Boxes, fill_between, fill_where_needed
 from .linking import MEMORY_FRAMES, PersonLinker
 from .models import Progress, download_models, ensure, list_models, model_files
 from .networks import (
@@ -226,12 +226,15 @@ class PoseEstimator:
         """The detector's boxes for each frame of a piece; none at all with a one-stage network."""
         if self._detector is None or not len(piece.frames):
             return [Boxes(np.zeros((0, 4)), np.zeros(0))] * len(piece.frames)
-        last = len(piece.frames) - 1
-        looked = sorted({*range(0, last + 1, self._config.det_every), last})
-        found = detect(
-            self._detector, [piece.frames[i] for i in looked], score=self._config.det_score
-        )
-        return fill_between(dict(zip(looked, found, strict=True)), last + 1)
+        detector, every, count = self._detector, self._config.det_every, len(piece.frames)
+
+        def look(frames: Sequence[int]) -> list[Boxes]:
+            return detect(detector, [piece.frames[i] for i in frames], score=self._config.det_score)
+
+        if isinstance(every, str):
+            return fill_where_needed(look, count)
+        looked = sorted({*range(0, count, every), count - 1})
+        return fill_between(dict(zip(looked, look(looked), strict=True)), count)
 
     def _cleaned(self, keypoints: np.ndarray, scores: np.ndarray) -> People:
         """Scores in [0, 1], missing joints zeroed; people without joints out."""
@@ -304,7 +307,7 @@ def open_pose_model(
                 f"--pose-model {pose.path}: an RTMO network finds people itself; leave out "
                 f"--det-model {config.det_model}"
             )
-    if detector is None and config.det_every > 1:
+    if detector is None and config.det_every != 1:
         raise ConfigError(
             f"--det-every {config.det_every} needs a detector; the one-stage network "
             f"{pose.path.name} finds people and keypoints in one"

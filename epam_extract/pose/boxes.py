@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 SAME_PERSON_IOU = 0.1  # least overlap of two detections a few frames apart to be one person
+AGREEMENT = 0.08  # of a box's longer side: how far its edges may be from where they were expected
+CLOSEST = 3  # frames; a detection between two that are nearer changes little
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,43 @@ class Boxes:
     """(P, 4) x1, y1, x2, y2 in pixels of the frame; float32 or float64 as rtmlib has it."""
     scores: np.ndarray
     """(P,)"""
+
+
+def fill_where_needed(
+    detect: Callable[[Sequence[int]], Sequence[Boxes]], num_frames: int
+) -> list[Boxes]:
+    """Boxes of every frame, detected on as few of them as a straight line is right for.
+
+    ``detect`` finds people on the frames it is given. The first and the last come first; then, as
+    long as people are not where a line between two detections has them in the middle (they moved
+    otherwise, came, went, or the scene changed), each half is treated in the same way.
+    """
+    outer = sorted({0, num_frames - 1})
+    found = dict(zip(outer, detect(outer), strict=True))
+    spans = [(0, num_frames - 1)]
+    while spans := [(start, stop) for start, stop in spans if stop - start >= CLOSEST]:
+        middles = [(start + stop) // 2 for start, stop in spans]
+        halves = []
+        for (start, stop), middle, boxes in zip(spans, middles, detect(middles), strict=True):
+            part = (middle - start) / (stop - start)
+            ends = found[start], found[stop]
+            pairs = match(ends[0].boxes, ends[1].boxes)
+            same = len(pairs) == len(ends[0].scores) == len(ends[1].scores)
+            if not (same and _agree(_between(*ends, pairs, part), boxes)):
+                halves += [(start, middle), (middle, stop)]
+            found[middle] = boxes
+        spans = halves
+    return fill_between(found, num_frames)
+
+
+def _agree(expected: Boxes, boxes: Boxes) -> bool:
+    """Whether everybody is where they were expected, and nobody else is there."""
+    pairs = match(expected.boxes, boxes.boxes)
+    if not len(pairs) == len(expected.scores) == len(boxes.scores):
+        return False
+    first, second = (expected.boxes[[p for p, _ in pairs]], boxes.boxes[[q for _, q in pairs]])
+    sides = (second[:, 2:] - second[:, :2]).max(1)
+    return bool((np.abs(first - second).max(1) <= AGREEMENT * sides).all())
 
 
 def fill_between(found: dict[int, Boxes], num_frames: int) -> list[Boxes]:
