@@ -181,13 +181,13 @@ class _Run:
             return StoreHeader(identity, weights.identity, pose_source)
 
         compiled = None
+        stored = stored_states(None if overwrite else self.out)
         if self.out.exists() and not overwrite:
             with FeatureStore(self.out) as before:  # refused before any video is opened
                 compiled = str(before.config.get("compiled", ""))
                 header(compiled).require_same(
                     {name: str(value) for name, value in before.attributes.items()}, self.out
                 )
-        stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         for video_id in videos.skipped:
             progress.video_skipped(video_id)

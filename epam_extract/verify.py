@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .store.hdf5 import BROKEN, first_line, is_complete, walk
+from .store.hdf5 import BROKEN, first_line, is_complete
 from .store.layout import (
     ROWS,
     TRACKS,
@@ -59,7 +59,7 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
             Problem(video_id, f"cannot be opened ({reason})")
             for video_id, reason in damaged.items()
         ]
-        seen: set[int] = set()
+        seen: set[tuple[Path, int]] = set()
         for video_id in complete:
             problems.extend(_problems(store.video(video_id), specs, seen=seen))
         if videos is not None:
@@ -90,10 +90,9 @@ def uncovered(path: Path) -> int:
     """
     with FeatureStore(path) as store:
         missing = int("attributes_checksum" not in store.attributes)
-        with store.reading() as h5:
-            for _, group in walk(h5, damaged={}):
-                if is_complete(group):
-                    missing += "attributes_checksum" not in attribute_names(group)
+        for _, group in store.groups(damaged={}):
+            if is_complete(group):
+                missing += "attributes_checksum" not in attribute_names(group)
     return missing
 
 
@@ -111,7 +110,9 @@ def _covered(attributes: Mapping[str, object]) -> bool:
     return stored is None or stored == attributes_checksum(attributes)
 
 
-def _problems(video: StoredVideo, specs: dict[str, Spec], *, seen: set[int]) -> Iterator[Problem]:
+def _problems(
+    video: StoredVideo, specs: dict[str, Spec], *, seen: set[tuple[Path, int]]
+) -> Iterator[Problem]:
     """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
     try:
         video.read_plainly()

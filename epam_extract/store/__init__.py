@@ -76,6 +76,7 @@ from .layout import (
     video_attributes,
 )
 from .objects import find, get_attribute
+from .parts import is_linked, never_written
 from .stored import FeatureStore, StoredVideo
 from .transaction import JournaledFile
 
@@ -416,6 +417,8 @@ def stored_states(path: Path | None) -> StoredVideos:
 class _States:
     def __init__(self, path: Path | None) -> None:
         self._store = FeatureStore(path) if path is not None and path.exists() else None
+        if self._store is not None and is_linked(self._store.attributes):
+            raise never_written(self._store.path)
 
     def progress(self, video_id: str) -> StoredProgress | None:
         return None if self._store is None else self._store.progress(video_id)
@@ -447,5 +450,7 @@ def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
     """Raise StoreError unless the file is ours, and StoreMismatch unless it can be gone on with."""
     with FeatureStore(path) as store:
+        if is_linked(store.attributes):
+            raise never_written(path)
         if not overwrite:
             header.require_same({k: str(v) for k, v in store.attributes.items()}, path)

@@ -24,9 +24,10 @@ def write_linked(
         path: the file to write, in the folder where it will stay.
         names: id of a video -> name of its dataset.
     """
-    where = os.path.relpath(store.path.resolve(), path.parent.resolve())
     with h5py.File(path, "w", libver="latest") as h5:
         for video_id, name in names.items():
+            file = store.holder(video_id).path.resolve()
+            where = os.path.relpath(file, path.parent.resolve())
             shapes = [store[video_id].shape(feature) for feature in features]
             layout = h5py.VirtualLayout((shapes[0][0], sum(width for _, width in shapes)), "<f4")
             column = 0

@@ -8,8 +8,8 @@ merge that was killed goes on with the videos that are not there yet.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import h5py
 from ..errors import ConfigError, StoreError, StoreMismatch
 from . import StoreWriter
 from .disk import require_unwritten
-from .hdf5 import own_array, spans, video_group
+from .hdf5 import own_array, spans
 from .journal import lock_path
 from .layout import OWN_NAMES, StoredFailure, StoreHeader, attributes_checksum, run_on
 from .objects import get_attribute, get_attributes, set_attribute
@@ -59,21 +59,21 @@ def merge_parts(
         StoreError: one is damaged, or two hold the same video with different features.
         MachineError: the disk is full or fails; what was committed stays.
     """
-    _require_distinct(out, parts)
+    require_distinct(out, parts)
     with ExitStack() as stack:
         stores = []
         for part in parts:
             require_unwritten(part, lock=lock_path(part.resolve()))
             stores.append(stack.enter_context(FeatureStore(part)))
         there = [stack.enter_context(FeatureStore(out))] if out.exists() else []
-        header = _common_header([*there, *stores])
-        owners, incomplete = _owners(stores)
+        header = common_header([*there, *stores])
+        owners, incomplete = owners_of(stores)
         with StoreWriter(out, header) as writer:
             before = stack.enter_context(FeatureStore(out))
             have = set(before)
             for video_id in sorted(owners.keys() & have):
                 _require_equal(video_id, before, owners[video_id])
-            _require_room(owners.keys() | have)
+            require_room(owners.keys() | have)
             left = sorted(owners.keys() - have)
             for video_id in left:
                 if writer.progress(video_id) is not None:
@@ -90,7 +90,8 @@ def merge_parts(
         )
 
 
-def _require_distinct(out: Path, parts: Sequence[Path]) -> None:
+def require_distinct(out: Path, parts: Sequence[Path]) -> None:
+    """Raise ConfigError where a part is named twice, or is ``out`` itself."""
     seen: dict[Path, Path] = {}
     for part in parts:
         if part.resolve() == out.resolve():
@@ -100,7 +101,7 @@ def _require_distinct(out: Path, parts: Sequence[Path]) -> None:
         seen[part.resolve()] = part
 
 
-def _common_header(stores: Sequence[FeatureStore]) -> StoreHeader:
+def common_header(stores: Sequence[FeatureStore]) -> StoreHeader:
     """What all of them were made with; raises StoreMismatch naming every field that differs."""
     first = stores[0]
     header = StoreHeader(first.config, first.weights, first.pose_source)
@@ -118,7 +119,7 @@ def _common_header(stores: Sequence[FeatureStore]) -> StoreHeader:
     return header
 
 
-def _owners(stores: Iterable[FeatureStore]) -> tuple[dict[str, FeatureStore], set[str]]:
+def owners_of(stores: Iterable[FeatureStore]) -> tuple[dict[str, FeatureStore], set[str]]:
     """The file to take each complete video from; and the videos that are complete in none."""
     owners: dict[str, FeatureStore] = {}
     incomplete: set[str] = set()
@@ -153,8 +154,7 @@ def _require_equal(video_id: str, one: FeatureStore, other: FeatureStore) -> Non
 
 def _contents(store: FeatureStore, video_id: str) -> dict[str, object]:
     """What a video holds, without reading its arrays."""
-    with store.reading() as h5:
-        group = _group(h5, video_id)
+    with _group(store, video_id) as group:
         contents: dict[str, object] = {
             name: value for name, value in get_attributes(group).items() if name not in OF_THE_COPY
         }
@@ -164,14 +164,15 @@ def _contents(store: FeatureStore, video_id: str) -> dict[str, object]:
         return contents
 
 
-def _group(h5: h5py.File, video_id: str) -> h5py.Group:
-    group = video_group(h5, video_id)
-    if group is None:
-        raise KeyError(f"{video_id} is not there any more")
-    return group
+@contextmanager
+def _group(store: FeatureStore, video_id: str) -> Iterator[h5py.Group]:
+    with store.group(video_id) as group:
+        if group is None:
+            raise KeyError(f"{video_id} is not there any more")
+        yield group
 
 
-def _require_room(video_ids: Iterable[str]) -> None:
+def require_room(video_ids: Iterable[str]) -> None:
     """Raise StoreError where a video's group would be another video's array, or hold it."""
     ids = set(video_ids)
     for video_id in sorted(ids):
@@ -207,8 +208,7 @@ def _copy_all(
 def _copy(h5: h5py.File, video_id: str, part: FeatureStore) -> int:
     """Copy one video within a transaction; return the bytes its arrays take."""
     size = 0
-    with part.reading() as source:
-        group = _group(source, video_id)
+    with _group(part, video_id) as group:
         attributes = get_attributes(group)
         expected = attributes.get("attributes_checksum")  # files of earlier versions have none
         if expected is not None and expected != attributes_checksum(attributes):
@@ -243,16 +243,26 @@ def _how_to_repair(part: Path) -> str:
     )
 
 
+def failures_of(
+    stores: Iterable[FeatureStore],
+    *,
+    complete: Iterable[str],
+    known: Mapping[str, StoredFailure] | None = None,
+) -> dict[str, StoredFailure]:
+    """The failures ``known`` and of all parts, less the videos that are complete; sorted by id."""
+    merged = dict(known or {})
+    for store in stores:
+        for video_id, failure in store.failures.items():
+            merged.setdefault(video_id, failure)
+    return {video_id: merged[video_id] for video_id in sorted(merged.keys() - set(complete))}
+
+
 def _merge_failures(
     writer: StoreWriter, stores: Iterable[FeatureStore], *, complete: Iterable[str]
 ) -> dict[str, StoredFailure]:
     """Make the list of failures that of all parts, less the videos that are complete somewhere."""
     done = set(complete)
-    merged = dict(writer.failures())
-    for store in stores:
-        for video_id, failure in store.failures.items():
-            merged.setdefault(video_id, failure)
-    left = {video_id: merged[video_id] for video_id in sorted(merged.keys() - done)}
+    left = failures_of(stores, complete=done, known=writer.failures())
     for video_id in writer.failures().keys() & done:
         writer.forget_failure(video_id)
     for video_id in [name for name in left if name not in writer.failures()]:

@@ -39,10 +39,12 @@ from .layout import (
     SCHEMA_VERSION,
     StoredFailure,
     StoredProgress,
+    StoreHeader,
     explain,
     feature_specs,
 )
 from .objects import children, get_attribute, get_attributes
+from .parts import LinkedParts, LinkedVideos, is_linked
 
 try:
     import fcntl
@@ -63,14 +65,17 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     ``store["a/b"]["rgb_pooled"]`` is a numpy array; ``store.table()`` is all of them in one matrix;
     ``store["a/b"].rows("rgb", 10, 12)`` reads two rows and nothing else. It follows a run that is
     still writing: every access sees the last commit, and no lock outlives the access. Threads,
-    forked and spawned workers (a PyTorch ``Dataset`` may hold it) are fine.
+    forked and spawned workers (a PyTorch ``Dataset`` may hold it) are fine. A file made by
+    ``merge --link`` shows the videos of its parts.
 
     Raises:
-        StoreError: there is no such file, or it is not one of ours, or damaged.
+        StoreError: there is no such file, or it is not one of ours, or damaged; or a part of it is
+            missing, or was changed since it was linked.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, check_parts: bool = True) -> None:
         self.path = Path(path)
+        self._check_parts = check_parts  # of a file of links, which is to be written again
         self._real = self.path.resolve()  # of a link: the journal lies beside its target
         self._mutex = threading.RLock()
         self._descriptor = -1
@@ -80,6 +85,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         self._ids: dict[str, None] | None = None
         self._complete: set[str] = set()
         self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
+        self._parts: LinkedParts | None = None
         self._pid = os.getpid()
         try:
             with self.reading():
@@ -130,11 +136,22 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         return json.loads(str(self.attributes["pose_source"]))
 
     @property
+    def parts(self) -> list[str]:
+        """Files that a file made by ``merge --link`` leads to; none for any other."""
+        with self.reading():
+            return [] if self._parts is None else self._parts.names
+
+    def linked_videos(self) -> dict[str, LinkedVideos]:
+        """Which videos a file made by ``merge --link`` leads to, by part."""
+        with self.reading() as h5:
+            return {} if self._parts is None else self._parts.videos(h5, {})
+
+    @property
     def ids(self) -> list[str]:
         """Ids of the complete videos, in order."""
-        with self.reading() as h5:
+        with self.reading():
             if self._ids is None:
-                found = (name for name, group in walk(h5) if is_complete(group))
+                found = (name for name, group in self.groups() if is_complete(group))
                 self._ids = dict.fromkeys(sorted(found))
             return list(self._ids)
 
@@ -146,8 +163,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
 
     def progress(self, video_id: str) -> StoredProgress | None:
         """How far the file has a video, None if it has nothing of it."""
-        with self.reading() as h5:
-            group = video_group(h5, video_id)
+        with self.group(video_id) as group:
             return None if group is None else read_progress(group)
 
     def __len__(self) -> int:
@@ -159,11 +175,11 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     def __contains__(self, video_id: object) -> bool:
         if not isinstance(video_id, str):
             return False
-        with self.reading() as h5:
+        with self.reading():
             if video_id not in self._complete:
-                group = video_group(h5, video_id)
-                if group is None or not is_complete(group):
-                    return False
+                with self.group(video_id) as group:
+                    if group is None or not is_complete(group):
+                        return False
                 self._complete.add(video_id)
             return True
 
@@ -210,8 +226,8 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
         """Every video's id and whether it is complete; and what is damaged, with the reason."""
         damaged: dict[str, str] = {}
-        with self.reading() as h5:
-            found = {name: is_complete(group) for name, group in walk(h5, damaged=damaged)}
+        with self.reading():
+            found = {name: is_complete(group) for name, group in self.groups(damaged=damaged)}
         return dict(sorted(found.items())), damaged
 
     def video(self, video_id: str) -> StoredVideo:
@@ -235,6 +251,34 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
                     with contextlib.suppress(OSError):
                         fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
+    def holder(self, video_id: str) -> FeatureStore:
+        """The file that a video's arrays lie in: this one, or the part that its link leads to."""
+        with self.reading() as h5:
+            part = None if self._parts is None else self._parts.part_of(h5, video_id)
+            return self if self._parts is None or part is None else self._parts.store(part)
+
+    @contextlib.contextmanager
+    def group(self, video_id: str) -> Iterator[h5py.Group | None]:
+        """A video's group as of the last commit, complete or not, None if there is none."""
+        with self.reading() as h5:
+            if self._parts is None:
+                yield video_group(h5, video_id)
+                return
+        with self.holder(video_id).reading() as h5:
+            yield video_group(h5, video_id)
+
+    def groups(self, *, damaged: dict[str, str] | None = None) -> Iterator[tuple[str, h5py.Group]]:
+        """Every video's id and group, complete or not; as :func:`hdf5.walk`, and in its parts."""
+        with self.reading() as h5:
+            if self._parts is None:
+                yield from walk(h5, damaged=damaged)
+                return
+            for name, linked in self._parts.videos(h5, damaged).items():
+                if not (linked.with_all or linked.alone):
+                    continue
+                with self._parts.store(name).reading() as there:
+                    yield from linked.found_in(there, damaged)
+
     def _open_if_needed(self) -> None:
         if self._descriptor >= 0:
             if self._pid == os.getpid() and _same_file(self._descriptor, self.path):
@@ -251,6 +295,9 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         self._arrays.clear()
         self._complete.clear()
         self._ids = None
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
         if self._h5 is not None:
             self._h5.close()
             self._h5 = None
@@ -259,16 +306,26 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     def array(self, video_id: str, name: str) -> Iterator[h5py.Dataset]:
         """A video's array as of the last commit, open for the length of an access."""
         with self.reading() as h5:
-            array = self._arrays.get((video_id, name))
-            if array is None:
-                group = video_group(h5, video_id)
-                if group is None:
-                    raise Missing(f"{self.path} no longer has the video {video_id!r}")
-                array = own_array(group, name)
-                if len(self._arrays) >= MAX_OPEN:
-                    self._arrays.clear()
-                self._arrays[video_id, name] = array
+            if self._parts is None:
+                yield self._own_array(h5, video_id, name)
+                return
+            holder = self.holder(video_id)
+        if holder is self:
+            raise Missing(f"{self.path} no longer has the video {video_id!r}")
+        with holder.array(video_id, name) as array:
             yield array
+
+    def _own_array(self, h5: h5py.File, video_id: str, name: str) -> h5py.Dataset:
+        array = self._arrays.get((video_id, name))
+        if array is None:
+            group = video_group(h5, video_id)
+            if group is None:
+                raise Missing(f"{self.path} no longer has the video {video_id!r}")
+            array = own_array(group, name)
+            if len(self._arrays) >= MAX_OPEN:
+                self._arrays.clear()
+            self._arrays[video_id, name] = array
+        return array
 
     def _refresh(self, stamp: tuple[int, ...]) -> None:
         self._forget()
@@ -278,6 +335,11 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
             self._h5 = h5py.File(view, "r", rdcc_nbytes=0)
             self.attributes = _own_attributes(self._h5, self.path)
             read_failures(self._h5)
+            if is_linked(self.attributes):
+                header = StoreHeader(self.config, self.weights, self.pose_source)
+                self._parts = LinkedParts(self._real, self.attributes, header, FeatureStore)
+                if self._check_parts:
+                    self._parts.check()
         self._stamp = stamp
 
 
@@ -293,8 +355,7 @@ class StoredVideo(Mapping[str, np.ndarray]):
 
     @contextlib.contextmanager
     def _group(self) -> Iterator[h5py.Group]:
-        with self._store.reading() as h5:
-            group = video_group(h5, self.id)
+        with self._store.group(self.id) as group:
             if group is None:
                 raise Missing(f"{self._store.path} no longer has the video {self.id!r}")
             yield group
@@ -364,10 +425,11 @@ class StoredVideo(Mapping[str, np.ndarray]):
                 get_attributes(holder)  # of kinds and sizes that are safe to read
                 dict(holder.attrs)
 
-    def addresses(self) -> set[int]:
-        """Where in the file its arrays lie."""
+    def addresses(self) -> set[tuple[Path, int]]:
+        """In which file its arrays lie, and where in it."""
+        file = self._store.holder(self.id).path
         with self._group() as group:
-            return {where for name, _, where in children(group) if name in OWN_NAMES}
+            return {(file, where) for name, _, where in children(group) if name in OWN_NAMES}
 
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""
