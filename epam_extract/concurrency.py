@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import time
@@ -10,6 +11,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from typing import TypeVar
+
+import cv2
+import torch
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -125,6 +129,7 @@ class Meter:
         self._lock = threading.Lock()
         self._seconds = dict.fromkeys(stages, 0.0)
         self._items = dict.fromkeys(stages, 0)
+        self._last = (time.monotonic(), self.totals())
 
     @contextmanager
     def measure(self, stage: str, items: int = 1) -> Iterator[None]:
@@ -141,7 +146,42 @@ class Meter:
             self._seconds[stage] += seconds
             self._items[stage] += items
 
+    @property
+    def age(self) -> float:
+        """Seconds since :meth:`since_last` was last called, or the meter was made."""
+        return time.monotonic() - self._last[0]
+
+    def since_last(self) -> tuple[float, dict[str, tuple[float, int]]]:
+        """Seconds since the last call, and what was added in them, as :meth:`totals` has it."""
+        (then, old), self._last = self._last, (time.monotonic(), self.totals())
+        now, new = self._last
+        work = {
+            stage: (new[stage][0] - seconds, new[stage][1] - items)
+            for stage, (seconds, items) in old.items()
+        }
+        return max(now - then, 1e-6), work
+
     def totals(self) -> dict[str, tuple[float, int]]:
         """Stage -> (seconds of work, items) so far."""
         with self._lock:
             return {stage: (self._seconds[stage], self._items[stage]) for stage in self._seconds}
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+@contextmanager
+def single_threaded_ops() -> Iterator[None]:
+    """One core for each call of torch and OpenCV: the pools are what fills the cores."""
+    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(cv_threads)

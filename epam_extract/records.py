@@ -27,6 +27,25 @@ def _check(name: str, array: np.ndarray, shape: Sequence[int | None], dtype: typ
         )
 
 
+@dataclass(frozen=True, order=True)
+class RemoteFile:
+    """A video's file that is elsewhere, as its store lists it. Printed without any secrets."""
+
+    address: str
+    """To show and store: without user, password and query."""
+    size: int
+    """Bytes, 0 where the store does not say."""
+    mtime_ns: int
+    """Time of change, or a number made of the store's mark of its content."""
+    source: str = field(repr=False)
+    """The address that the user gave, with what secrets it has."""
+    path: str = field(repr=False)
+    """Its name in that store."""
+
+    def __str__(self) -> str:
+        return self.address
+
+
 @dataclass(frozen=True)
 class Video:
     """One video as the probe found it; every number is measured, none is the header's."""
@@ -47,6 +66,8 @@ class Video:
     mtime_ns: int = 0
     notes: tuple[str, ...] = ()
     """What the user should know, such as "damaged or cut short: 74 of 150 frames decode"."""
+    remote: RemoteFile | None = None
+    """Where it was fetched from; ``size`` and ``mtime_ns`` are then those of that store."""
 
     def __post_init__(self) -> None:
         _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
@@ -65,7 +86,7 @@ class VideoFailure:
     video_id: str
     stage: str
     message: str
-    path: Path | None = None
+    path: Path | RemoteFile | None = None
 
 
 @dataclass(frozen=True, repr=False)

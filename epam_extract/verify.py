@@ -188,20 +188,19 @@ def _changed(stored: Iterable[StoredVideo], videos: Path) -> Iterator[Problem]:
     """Videos on disk that are not the ones extracted."""
     from .video import find_videos
 
-    on_disk = {video.id: video.path for video in find_videos([videos])}
+    on_disk = {video.id: video for video in find_videos([videos])}
     for video in stored:
         attributes = video.attrs
-        path = on_disk.get(video.id)
-        if path is None:
+        found = on_disk.get(video.id)
+        if found is None:
             yield Problem(video.id, f"its video is not in {videos} any more", droppable=False)
             continue
-        stat = path.stat()
+        path, (size, mtime_ns) = found.path, found.size_and_time()
         was = (attributes["source_size"], attributes["source_mtime_ns"])
-        if (stat.st_size, stat.st_mtime_ns) != was:
+        if (size, mtime_ns) != was:
             yield Problem(
                 video.id,
-                f"its video {path} has changed: {stat.st_size} bytes now, {was[0]} when it was "
-                "extracted"
-                if stat.st_size != was[0]
+                f"its video {path} has changed: {size} bytes now, {was[0]} when it was extracted"
+                if size != was[0]
                 else f"its video {path} has changed: it was written again since",
             )

@@ -222,8 +222,5 @@ class PlanDraft:
         self.sizes: dict[str, int] = {}
 
     def __call__(self, video: FoundVideo) -> bool:
-        try:
-            self.sizes[video.id] = video.path.stat().st_size
-        except (OSError, ValueError):
-            self.sizes[video.id] = 0  # its run will say why
+        self.sizes[video.id] = video.size_and_time()[0]
         return True

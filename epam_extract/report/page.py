@@ -67,7 +67,7 @@ def write_report(
     )
     paths = None
     if videos is not None:
-        paths = {found.id: found.path for found in find_videos([videos])}
+        paths = {found.id: found.file for found in find_videos([videos])}
     with FeatureStore(file) as store:
         damaged = {one["id"]: one["message"] for one in contents["damaged"]}
         summaries = summarise(store, events, damaged)

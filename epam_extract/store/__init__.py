@@ -37,7 +37,7 @@ import h5py
 import numpy as np
 
 from ..errors import StoreError
-from ..records import PoseTrack, Video, VideoFailure
+from ..records import PoseTrack, RemoteFile, Video, VideoFailure
 from .disk import Operations
 from .hdf5 import (
     BROKEN,
@@ -189,7 +189,7 @@ class StoreWriter:
 
     # -- handing over -----------------------------------------------------------------------
 
-    def begin(self, video_id: str, source: Path, *, size: int, mtime_ns: int) -> None:
+    def begin(self, video_id: str, source: Path | RemoteFile, *, size: int, mtime_ns: int) -> None:
         """Start a video afresh; an older copy, whole or not, is dropped by the next commit.
 
         ``size`` and ``mtime_ns`` are the source file's. To resume an incomplete copy, do not begin:
