@@ -28,7 +28,7 @@ from epam_extract.cli import app
 from epam_extract.cli.extract import bytes_of
 from epam_extract.cluster.shards import PlanDraft
 from epam_extract.config import ExtractConfig
-from epam_extract.errors import ConfigError, FetchError, MachineError, StoreError
+from epam_extract.errors import ConfigError, DecodeError, FetchError, MachineError, StoreError
 from epam_extract.pipeline import extract_features
 from epam_extract.progress import Progress
 from epam_extract.records import RemoteFile
@@ -36,7 +36,7 @@ from epam_extract.store import FeatureStore
 from epam_extract.verify import verify
 from epam_extract.video import FoundVideo, fetch, find_videos, remote
 from epam_extract.video.fetch import Fetcher, clear_folder, fetched_folder
-from epam_extract.video.remote import is_address, without_secrets
+from epam_extract.video.remote import is_address, shown_address, without_secrets
 
 SECRETS = ("me", "pa55word", "signature", "deadbeef")
 OF_THE_PLACE = ("source", "source_mtime_ns", "attributes_checksum")
@@ -93,7 +93,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         if site.signature and parse_qs(parts.query).get("signature") != [site.signature]:
             return self.send_error(403, f"not signed: {self.path}")
         if self.command == "GET" and parts.path in site.broken:
-            return self.send_error(500, f"no {self.path}")
+            return self.send_error(500, f"no {self.path}, {parts.query.partition('=')[2]}")
         return super().send_head()
 
     def log_message(self, *_: object) -> None:
@@ -504,6 +504,21 @@ def test_addresses_are_shown_without_secrets(text: str, clean: str) -> None:
     assert without_secrets(text) == clean
 
 
+def test_whole_addresses_lose_whatever_their_secrets_are_made_of() -> None:
+    for secret in ("pa'ss", 'pa"ss', "p@ss", "pa ss", "p?ss#"):
+        for address in (f"https://host/a.mp4?signature={secret}", f"https://host/a.mp4#{secret}"):
+            assert shown_address(address) == "https://host/a.mp4"
+        if "?" not in secret:
+            assert shown_address(f"ftp://me:{secret}@host/a.mp4") == "ftp://host/a.mp4"
+    assert shown_address("https://host?signature=deadbeef") == "https://host"
+
+
+def test_a_name_has_no_secret_of_a_bucket() -> None:
+    name, file = remote.missing_remote("s3://me:pa55word@bucket/a.mp4")
+    assert (str(name), file.address) == ("/s3/bucket/a.mp4", "s3://bucket/a.mp4")
+    assert "pa55word" not in f"{file} {file!r}"
+
+
 @pytest.mark.parametrize("broken", [False, True])
 def test_no_secret_is_shown_logged_or_stored(
     broken: bool,
@@ -641,6 +656,22 @@ def test_a_stop_ends_the_waiting_and_leaves_nothing(
         with fetcher.fetched("v01") as nothing:
             assert nothing is None
     assert not shelf.folder.exists()
+
+
+def test_one_videos_trouble_is_not_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path / "f", monkeypatch, 4, 4, 4)
+    with shelf.fetcher(4) as fetcher:
+        with pytest.raises(RuntimeError), fetcher.fetched("v00"):
+            raise RuntimeError("not foreseen")
+        with (
+            pytest.raises(DecodeError, match=r"^x://v01\.mp4: damaged"),
+            fetcher.fetched("v01") as path,
+        ):
+            raise DecodeError(f"{path}: damaged")
+        with fetcher.fetched("v02") as path:
+            assert path is not None
 
 
 def test_a_machines_failure_ends_the_waiting_of_all(

@@ -98,9 +98,7 @@ class Fetcher:
             if isinstance(here, Path):
                 error.args = (str(error).replace(str(here), str(self._files[video_id])),)
             raise
-        except GeneratorExit:
-            raise
-        except BaseException:  # the run ends, so that no other lane may go on waiting
+        except (EpamExtractError, MemoryError):  # the run ends: no other lane may go on waiting
             self._end()
             raise
         finally:

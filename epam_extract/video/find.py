@@ -9,7 +9,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,7 +30,7 @@ SUFFIXES = frozenset(
 """What counts as a video inside a directory, in any case. A file named directly always counts."""
 
 BROKEN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # what Path makes of one
-ADDRESSES_AT_ONCE = 16  # of a list
+ADDRESSES_AT_ONCE, LINES_AT_ONCE = 16, 1000  # of a list
 
 _log = logging.getLogger(__name__)
 
@@ -119,10 +119,8 @@ def find_videos(
         for candidate in candidates:
             found.setdefault(candidate.key, candidate)
     for name in lists:
-        with ThreadPoolExecutor(ADDRESSES_AT_ONCE) as pool:  # each asks a server
-            for candidates in pool.map(partial(_expand_line, name), _lines(name)):
-                for candidate in candidates:
-                    found.setdefault(candidate.key, candidate)
+        for candidate in _expand_lines(name, _lines(name)):
+            found.setdefault(candidate.key, candidate)
     if troubles:
         raise ConfigError("; ".join(troubles))
     if not found:
@@ -135,6 +133,19 @@ def find_videos(
 def _absolute(path: str | Path) -> Path:
     """Absolute, without "." and ".." but with symbolic links as the user wrote them."""
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() follows links
+
+
+def _expand_lines(list_name: str, lines: Sequence[str]) -> Iterator[_Candidate]:
+    """What the lines of a list stand for, in their order."""
+    expand = partial(_expand_line, list_name)
+    if not any(map(is_address, lines)):
+        for line in lines:
+            yield from expand(line)
+        return
+    with ThreadPoolExecutor(ADDRESSES_AT_ONCE) as pool:  # each asks a server
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            for candidates in pool.map(expand, lines[start : start + LINES_AT_ONCE]):
+                yield from candidates
 
 
 def _expand_line(list_name: str, line: str) -> list[_Candidate]:
@@ -223,7 +234,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _lines(name: str) -> Iterable[str]:
+def _lines(name: str) -> list[str]:
     """Paths of a list: one a line; empty lines and lines that start with # are left out."""
     try:
         if name == "-":

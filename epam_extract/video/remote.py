@@ -18,14 +18,14 @@ from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ..errors import ConfigError, FetchError, MachineError
 from ..records import RemoteFile
 
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+(::.*)?://", re.DOTALL)
 SECRETS = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)([^\s/'\"]*@)?(?P<rest>[^\s?#'\"]*)([?#][^\s'\"]*)?"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]+://)([^\s/]*@)?(?P<rest>[^\s?#'\"]*)([?#][^\s'\"]*)?"
 )
 WEB = ("http", "https")
 IN_EXTRA = {"s3", "s3a", "gs", "gcs", "hf", *WEB}  # their packages come with epam-extract[remote]
@@ -37,6 +37,7 @@ ASKED_AT_ONCE = 16  # files on a web server, whose lists hold names alone
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LONGEST_REASON = 300  # characters
+SHORTEST_SECRET = 4  # of a query's values, that a server's words may repeat
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,13 @@ def without_secrets(text: str) -> str:
     return SECRETS.sub(lambda found: found["scheme"] + found["rest"], text)
 
 
+def shown_address(source: str) -> str:
+    """One address without user, password, query and fragment, whatever is in them."""
+    scheme, colon, rest = source.partition("://")
+    authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
+    return f"{scheme}{colon}{authority.rpartition('@')[2]}{slash}{path}"
+
+
 def find_remote(source: str, suffixes: Collection[str]) -> tuple[PurePosixPath, list[Named]]:
     """The videos that an address stands for: a file, a folder, or a pattern with ``*``.
 
@@ -64,7 +72,7 @@ def find_remote(source: str, suffixes: Collection[str]) -> tuple[PurePosixPath, 
         ConfigError: its protocol is unknown, or needs a package that is not there; or there is no
             video, or the store does not answer.
     """
-    shown = without_secrets(source)
+    shown = shown_address(source)
     if "::" in source:
         raise ConfigError(f"{shown}: addresses chained with :: are not read; name the files")
     store, path = _open(source)
@@ -72,12 +80,13 @@ def find_remote(source: str, suffixes: Collection[str]) -> tuple[PurePosixPath, 
     with _explained(shown, source):
         store.invalidate_cache()
         root, found = (_on_web if web else _in_store)(store, path, suffixes)
-    top = _name(source, root)
-    videos: list[Named] = []
-    for name, info in sorted(found.items()):
-        here = without_secrets(name) if web else _address(source, path, root, name)
-        file = RemoteFile(here, _size(info), _stamp(info), source=source, path=name)
-        videos.append((_name(source, name), file))
+        store.invalidate_cache()  # a list of millions, held for nobody
+        top = _name(source, root)
+        videos: list[Named] = []
+        for name, info in sorted(found.items()):
+            here = shown_address(name) if web else _address(source, path, root, name)
+            file = RemoteFile(here, _size(info), _stamp(info), source=source, path=name)
+            videos.append((_name(source, name), file))
     if not videos:
         raise ConfigError(
             f"{shown}: no video there; looked for names ending in {', '.join(sorted(suffixes))}"
@@ -88,7 +97,7 @@ def find_remote(source: str, suffixes: Collection[str]) -> tuple[PurePosixPath, 
 def missing_remote(source: str) -> Named:
     """An address that stands for nothing, as one file: fetching it will tell why."""
     name = source if _protocol(source) in WEB else source.partition("://")[2]
-    return _name(source, name), RemoteFile(without_secrets(source), 0, 0, source=source, path="")
+    return _name(source, name), RemoteFile(shown_address(source), 0, 0, source=source, path="")
 
 
 class Ended(Exception):
@@ -137,7 +146,7 @@ def _protocol(source: str) -> str:
 
 def _open(source: str) -> tuple[Any, str]:
     """The store of an address, and the path in it."""
-    shown, protocol = without_secrets(source), _protocol(source)
+    shown, protocol = shown_address(source), _protocol(source)
     try:
         from fsspec.core import url_to_fs
 
@@ -187,9 +196,10 @@ def _reason(error: BaseException, source: str) -> str:
     """What a store complains of, in a line without secrets."""
     error = error.__cause__ or error  # fsspec calls whatever a web server says "not found"
     text = without_secrets(" ".join(str(error).split()))
-    parts = urlsplit(source)
-    for secret in (parts.query, parts.password, parts.username):
-        if secret:
+    with suppress(ValueError):  # of an address that is none
+        parts = urlsplit(source)
+        values = [value for _, value in parse_qsl(parts.query) if len(value) >= SHORTEST_SECRET]
+        for secret in filter(None, (parts.query, parts.password, *values)):
             text = text.replace(secret, "...").replace(unquote(secret), "...")
     if isinstance(error, FileNotFoundError):
         return "there is no such file"
@@ -315,19 +325,18 @@ def _name(source: str, name: str) -> PurePosixPath:
     """A store's name as a path: protocol, host or bucket, folders, file."""
     protocol = _protocol(source)
     if protocol in WEB:
-        parts = urlsplit(name)
-        name = f"{parts.netloc.rpartition('@')[2]}/{unquote(parts.path)}"
-    return PurePosixPath("/", protocol, *(part for part in name.split("/") if part))
+        name = unquote(shown_address(name).partition("://")[2])
+    first, *parts = [part for part in name.split("/") if part] or [""]
+    return PurePosixPath("/", protocol, first.rpartition("@")[2], *parts)
 
 
 def _address(source: str, path: str, root: str, name: str) -> str:
     """The address of a store's file, to show."""
-    shown = without_secrets(source)
     if name == path:
-        return shown
+        return shown_address(source)
     folder = re.split(r"[*?\[]", source, maxsplit=1)[0]
     top = source.rstrip("/") if folder == source else folder.rpartition("/")[0]
-    return f"{without_secrets(top)}/{name[len(root) :].lstrip('/')}"
+    return f"{shown_address(top)}/{name[len(root) :].lstrip('/')}"
 
 
 def _size(info: Mapping[str, Any]) -> int:
