@@ -57,7 +57,7 @@ from .planning import (
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress, in_bytes
 from .records import FeatureBatch, StageLoad, Summary
-from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
+from .store import FeatureStore, StoreHeader, StoreWriter, require_no_links, stored_states
 from .video import FoundVideo, find_videos
 from .video.fetch import FETCHES, Fetcher, clear_folder, fetched_folder
 from .writing import Output
@@ -120,6 +120,7 @@ def extract_features(
         MachineError: the disk or the memory is full, or the GPU is lost; what is committed stays.
     """
     config = config or ExtractConfig()
+    require_no_links(Path(out))
     if config.weights == WeightsConfig() and not dry_run:
         weights, said_by = resolve(config.weights)
         config = replace(config, weights=weights)
@@ -193,13 +194,13 @@ class _Run:
             return StoreHeader(identity, weights.identity, pose_source)
 
         compiled = None
-        stored = stored_states(None if overwrite else self.out)
         if self.out.exists() and not overwrite:
             with FeatureStore(self.out) as before:  # refused before any video is opened
                 compiled = str(before.config.get("compiled", ""))
                 header(compiled).require_same(
                     {name: str(value) for name, value in before.attributes.items()}, self.out
                 )
+        stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         for video_id in videos.skipped:
             progress.video_skipped(video_id)

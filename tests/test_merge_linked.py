@@ -22,7 +22,7 @@ from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import ConfigError, EpamExtractError, StoreError, StoreMismatch
 from epam_extract.exchange.export import export_features
-from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, parts, stored_states
+from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, parts
 from epam_extract.store.describe import describe
 from epam_extract.store.merge import merge_parts
 from epam_extract.store.merge_linked import link_parts
@@ -320,7 +320,6 @@ def test_nothing_else_writes_it(linked: Path) -> None:
     writers = [
         lambda: StoreWriter(linked, header),
         lambda: StoreWriter(linked, header, overwrite=True),
-        lambda: stored_states(linked),
         lambda: merge_parts(linked, [linked.parent / "f.shard-00000-of-00004.h5"]),
     ]
     for write in writers:
@@ -414,8 +413,11 @@ def test_the_command(tmp_path: Path) -> None:
     shown = CliRunner().invoke(app, ["info", str(out)])
     assert shown.exit_code == 0 and "f.shard-00000-of-00004.h5" in shown.output
     assert CliRunner().invoke(app, ["verify", str(out)]).output == f"{out}: all is well\n"
-    extract = CliRunner().invoke(app, ["extract", str(tmp_path), "--out", str(out), "--demo"])
-    assert extract.exit_code == 2  # no video there
+    (tmp_path / "v.mp4").touch()
+    for option in ("--no-full", "--overwrite", "--dry-run"):
+        command = ["extract", str(tmp_path / "v.mp4"), "--out", str(out), "--demo", option]
+        extract = CliRunner().invoke(app, command)
+        assert extract.exit_code == 1 and "written by merge --link alone" in extract.output
     none = CliRunner().invoke(app, ["merge", "--link", str(out), str(tmp_path / "no.h5")])
     assert none.exit_code == 1 and "there is no such file" in none.output
     with pytest.raises(EpamExtractError):

@@ -2,7 +2,8 @@
 
 ::
 
-    attrs: schema_version, tool, created; config, weights, pose_source (JSON)
+    attrs: schema_version, tool, created; config, weights, pose_source (JSON); in a file made by
+           merge --link also parts (JSON), which :mod:`parts` describes
     /videos/<id>/rgb_pooled  (W,432) f32         pose_pooled (W,216) f32
                 /rgb         (W,432,16,7,7) f16  pose (W,216,48,7,7) f16   one chunk a window
                 /rgb_tokens  (W,16,432) f32      pose_tokens (W,48,216) f32
@@ -88,6 +89,7 @@ __all__ = [
     "StoredProgress",
     "StoredVideo",
     "StoredVideos",
+    "require_no_links",
     "stored_states",
 ]
 
@@ -417,14 +419,20 @@ def stored_states(path: Path | None) -> StoredVideos:
 class _States:
     def __init__(self, path: Path | None) -> None:
         self._store = FeatureStore(path) if path is not None and path.exists() else None
-        if self._store is not None and is_linked(self._store.attributes):
-            raise never_written(self._store.path)
 
     def progress(self, video_id: str) -> StoredProgress | None:
         return None if self._store is None else self._store.progress(video_id)
 
     def failures(self) -> Mapping[str, StoredFailure]:
         return {} if self._store is None else self._store.failures
+
+
+def require_no_links(path: Path) -> None:
+    """Raise StoreError where ``path`` is a file made by ``merge --link``, which no run writes."""
+    if path.exists():
+        with FeatureStore(path, check_parts=False) as store:
+            if is_linked(store.attributes):
+                raise never_written(path)
 
 
 def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
@@ -449,8 +457,7 @@ def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
 
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
     """Raise StoreError unless the file is ours, and StoreMismatch unless it can be gone on with."""
+    require_no_links(path)
     with FeatureStore(path) as store:
-        if is_linked(store.attributes):
-            raise never_written(path)
         if not overwrite:
             header.require_same({k: str(v) for k, v in store.attributes.items()}, path)
