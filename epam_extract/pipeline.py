@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -48,18 +47,17 @@ from .planning import (
     Planner,
     SortedVideos,
     count_windows,
-    elsewhere,
-    remote_files,
+    fetcher_for,
     require_open_files,
     sort_videos,
     with_stored_people,
 )
 from .pose import PoseEstimator, gpu_provider_available, open_pose_model
-from .progress import SILENT, Progress, in_bytes
+from .progress import SILENT, Progress
 from .records import FeatureBatch, StageLoad, Summary
 from .store import FeatureStore, StoreHeader, StoreWriter, require_no_links, stored_states
 from .video import FoundVideo, find_videos
-from .video.fetch import FETCHES, Fetcher, clear_folder, fetched_folder
+from .video.fetch import FETCHES, clear_folder, fetched_folder
 from .writing import Output
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
@@ -68,7 +66,6 @@ LANES = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes
 STAGES = {"fetch": "MB", "read": "frames", "pose": "frames"}
 STAGES |= dict.fromkeys(("clips", "network", "write"), "windows")
-SCALE = {"fetch": 1e6}  # of what the meter counts: bytes
 REPORT_SECONDS = 1.0
 COMPILED = {
     "native": "the network runs as compiled C++ (built once per machine, in a few seconds)",
@@ -99,8 +96,7 @@ def extract_features(
     video that fails is recorded in the file and does not stop the run.
 
     Args:
-        videos: files, directories (searched recursively) and globs; addresses such as
-            ``s3://bucket/videos`` as ``str``.
+        videos: files, directories (searched recursively) and globs; or addresses of these.
         out: the HDF5 file; its layout is in the README.
         config: all options; those in ``config.identity()`` must agree with a file that is resumed.
             Weights that it does not name are those of ``$EPAM_WEIGHTS`` or the installed ones.
@@ -156,8 +152,6 @@ class _Run:
         stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         with Planner(videos, self.config, self.out, progress=self.progress) as planner:
-            if files := remote_files(videos.jobs):
-                self.progress.message(f"{elsewhere(files)}: what they hold is known once fetched")
             while not (planner.looked or self.stop.is_set()):
                 planner.wait(0.1)
         return self._summary(videos, None)
@@ -297,17 +291,14 @@ class _Run:
                 stack.enter_context(ThreadPoolExecutor(n, name, torch.set_num_threads, (1,)))
                 for name, n in (("pose", cores), ("network", network_threads))
             ]
-            files = remote_files(jobs)
-            fetcher = Fetcher(
-                fetched_folder(self.out),
-                files,
-                limit=self.config.fetch_ahead,
+            fetcher = fetcher_for(
+                jobs,
+                self.out,
+                self.config,
+                meter=self.meter,
                 stop=self.stop,
-                on_bytes=partial(self.meter.add, "fetch"),
+                progress=self.progress,
             )
-            if files:
-                room = f"at most {in_bytes(self.config.fetch_ahead)} at a time"
-                self.progress.message(f"{elsewhere(files)}; fetched into {fetcher.folder}, {room}")
             lane = Lane(
                 config=self.config,
                 pose=pose,
@@ -368,7 +359,7 @@ class _Run:
             del work["fetch"]  # nothing is elsewhere
         loads = {
             stage: StageLoad(
-                rate=items / SCALE.get(stage, 1) / seconds,
+                rate=items / seconds,
                 busy=min(worked / seconds / threads[stage], 1.0),
                 unit=STAGES[stage],
             )

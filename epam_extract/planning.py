@@ -10,10 +10,11 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .concurrency import Meter
 from .config import (
     GRID_SIZE,
     NUM_KEYPOINTS,
@@ -30,6 +31,7 @@ from .progress import Progress, counted, in_bytes
 from .records import Plan, RemoteFile, VideoFailure
 from .store import StoredVideos, StoreWriter
 from .video import FoundVideo, read_header
+from .video.fetch import Fetcher, fetched_folder
 from .windows import window_starts
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
@@ -111,6 +113,13 @@ class Planner:
 
     def __enter__(self) -> Planner:
         self._progress.plan(self.plan)
+        if self._awaited:
+            files = remote_files(list(self._awaited.values()))
+            size = in_bytes(sum(file.size for file in files.values()))
+            self._progress.message(
+                f"{counted(len(files), 'video')} of {size} elsewhere: what they hold is known once "
+                "they are fetched"
+            )
         self._thread.start()
         return self
 
@@ -203,10 +212,25 @@ def remote_files(jobs: Sequence[Job]) -> dict[str, RemoteFile]:
     return {name: file for name, file in files.items() if isinstance(file, RemoteFile)}
 
 
-def elsewhere(files: Mapping[str, RemoteFile]) -> str:
-    """How many videos are to be fetched, in words."""
-    size = sum(file.size for file in files.values())
-    return f"{counted(len(files), 'video')} of {in_bytes(size)} elsewhere"
+def fetcher_for(
+    jobs: Sequence[Job],
+    out: Path,
+    config: ExtractConfig,
+    *,
+    meter: Meter,
+    stop: threading.Event,
+    progress: Progress,
+) -> Fetcher:
+    """What will fetch the videos that are elsewhere, announced if there are any."""
+    files, folder = remote_files(jobs), fetched_folder(out)
+    if files:
+        room = f"at most {in_bytes(config.fetch_ahead)} at a time"
+        progress.message(f"what is elsewhere is fetched into {folder}, {room}")
+
+    def on_bytes(seconds: float, count: int) -> None:
+        meter.add("fetch", seconds, count / 1e6)
+
+    return Fetcher(folder, files, limit=config.fetch_ahead, stop=stop, on_bytes=on_bytes)
 
 
 def count_windows(videos: Sequence[FoundVideo], config: WindowConfig, *, enough: int) -> int:

@@ -307,7 +307,10 @@ def test_links_to_links_are_refused(linked: Path) -> None:
 
 
 def test_a_file_of_links_can_be_copied_into_a_real_one(linked: Path) -> None:
-    done = merge_parts(linked.parent / "real.h5", [linked])
+    told: list[tuple[int, int]] = []
+    done = merge_parts(linked.parent / "real.h5", [linked], on_bytes=lambda *now: told.append(now))
+    parts = linked.parent.glob("f.shard-*.h5")
+    assert told[-1][1] == sum(part.stat().st_size for part in parts)
     assert (done.videos, done.failures) == (5, 1)
     require_all(linked.parent / "real.h5")
     assert verify(linked.parent / "real.h5") == []

@@ -411,7 +411,7 @@ def test_a_file_that_differs_from_its_listing_is_a_failure(
 ) -> None:
     for name in ("short", "long", "gone"):
         memory.add(f"v/{name}.mp4", write_video(tmp_path / f"{name}.mp4", frames=20))
-    begin = pipeline.Fetcher.__enter__
+    begin = Fetcher.__enter__
 
     def change(self: Fetcher) -> Fetcher:
         memory.add("v/short.mp4", b"12")
@@ -419,7 +419,7 @@ def test_a_file_that_differs_from_its_listing_is_a_failure(
         memory.fs.rm("/v/gone.mp4")
         return begin(self)
 
-    monkeypatch.setattr(pipeline.Fetcher, "__enter__", change)
+    monkeypatch.setattr(Fetcher, "__enter__", change)
     summary = run("memory://v", tmp_path / "f.h5")
     found = {failure.video_id: failure.message for failure in summary.failures}
     assert "2 bytes came" in found["short"] and "more bytes come" in found["long"]

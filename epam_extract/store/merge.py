@@ -192,7 +192,7 @@ def _copy_all(
     owners: Mapping[str, FeatureStore],
     on_bytes: Callable[[int, int], None],
 ) -> None:
-    total = sum(store.path.stat().st_size for store in set(owners.values())) if video_ids else 0
+    total = sum(map(_bytes_of, set(owners.values()))) if video_ids else 0
     done = 0
     waiting = deque(video_ids)
     while waiting:
@@ -203,6 +203,13 @@ def _copy_all(
                 waiting.popleft()
         done += batch
         on_bytes(min(done, total), total)
+
+
+def _bytes_of(store: FeatureStore) -> int:
+    """Size of a part, or of the files that it links to."""
+    folder = store.path.resolve().parent
+    files = [folder / name for name in store.parts] or [store.path]
+    return sum(file.stat().st_size for file in files)
 
 
 def _copy(h5: h5py.File, video_id: str, part: FeatureStore) -> int:
