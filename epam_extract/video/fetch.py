@@ -24,7 +24,7 @@ FETCHES = 4  # files on their way at once
 FOLDER = ".fetched"  # behind the output's name
 OURS = re.compile(r"\d{8,}(\.[a-z0-9]{1,8})?")  # the files in it
 LOOK_SECONDS = 0.1  # between two looks at whether the run is to stop
-LEAVE_SECONDS = 5.0
+LEAVE_SECONDS = 2.0  # for threads that wait for a dead server
 
 
 class Fetcher:
@@ -73,7 +73,7 @@ class Fetcher:
     def __exit__(self, *exception: object) -> None:
         self._end()
         deadline = time.monotonic() + LEAVE_SECONDS
-        for thread in self._threads:  # one may wait for a dead server
+        for thread in self._threads:
             thread.join(max(deadline - time.monotonic(), 0))
         shutil.rmtree(self.folder, ignore_errors=True)
 
