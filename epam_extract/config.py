@@ -203,6 +203,8 @@ class ExtractConfig:
     """Clips per network call; None is 1 on a CPU and 64 on a GPU."""
     workers: int | None = None
     """Videos read at the same time; None is 2 on a CPU and 8 on a GPU."""
+    fetch_ahead: int = 20 * 10**9
+    """Bytes of videos from elsewhere that may lie beside the output, fetched and not yet read."""
     compile: str = "auto"
     """Compile the network: ``auto`` (where it pays, and as the file's was), ``on`` or ``off``."""
 
@@ -218,6 +220,7 @@ class ExtractConfig:
         _rate("image_fps", self.image_fps)
         _at_least("batch_size", self.batch_size, 1)
         _at_least("workers", self.workers, 1)
+        _at_least("fetch_ahead", self.fetch_ahead, 1)
         if not self.features:
             raise ConfigError(f"features must name at least one of {', '.join(FEATURES)}")
         for name in self.features:

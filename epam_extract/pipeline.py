@@ -11,17 +11,23 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import torch
 
 from .clips import collate
-from .concurrency import Budget, Meter, available_cores, flat_map, map_ahead
+from .concurrency import (
+    Budget,
+    Meter,
+    available_cores,
+    flat_map,
+    map_ahead,
+    single_threaded_ops,
+)
 from .config import ExtractConfig, WeightsConfig
 from .errors import StoreMismatch
 from .exchange.keypoints import KeypointFile, Matches, open_keypoints
@@ -42,6 +48,7 @@ from .planning import (
     Planner,
     SortedVideos,
     count_windows,
+    fetcher_for,
     require_open_files,
     sort_videos,
     with_stored_people,
@@ -50,16 +57,17 @@ from .pose import PoseEstimator, gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
-from .store import FeatureStore, StoreHeader, StoreWriter, stored_states
+from .store import FeatureStore, StoreHeader, StoreWriter, require_no_links, stored_states
 from .video import FoundVideo, find_videos
+from .video.fetch import FETCHES, clear_folder, fetched_folder
 from .writing import Output
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
 BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
 LANES = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes
-STAGES = {"read": "frames", "pose": "frames", "clips": "windows", "network": "windows"}
-STAGES["write"] = "windows"
+STAGES = {"fetch": "MB", "read": "frames", "pose": "frames"}
+STAGES |= dict.fromkeys(("clips", "network", "write"), "windows")
 REPORT_SECONDS = 1.0
 COMPILED = {
     "native": "the network runs as compiled C++ (built once per machine, in a few seconds)",
@@ -91,7 +99,7 @@ def extract_features(
     video that fails is recorded in the file and does not stop the run.
 
     Args:
-        videos: files, directories (searched recursively) and globs.
+        videos: files, directories (searched recursively) and globs; or addresses of these.
         out: the HDF5 file; its layout is in the README.
         config: all options; those in ``config.identity()`` must agree with a file that is resumed.
             Weights that it does not name are those of ``$EPAM_WEIGHTS`` or the installed ones.
@@ -115,6 +123,7 @@ def extract_features(
         with open_progress(progress) as progress:
             return extract_features(**locals())
     config = config or ExtractConfig()
+    require_no_links(Path(out))
     if config.weights == WeightsConfig() and not dry_run:
         weights, said_by = resolve(config.weights)
         config = replace(config, weights=weights)
@@ -148,7 +157,6 @@ class _Run:
         self.batch_size = config.batch_size or BATCH_SIZE[self.device.type]
         self.meter = Meter(*STAGES)
         self.started = time.monotonic()
-        self._reported = (self.started, self.meter.totals())
 
     def only_plan(
         self, found: Sequence[FoundVideo], *, overwrite: bool, retry_failed: bool
@@ -157,8 +165,8 @@ class _Run:
         stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         with Planner(videos, self.config, self.out, progress=self.progress) as planner:
-            while not (planner.wait(0.1).exact or self.stop.is_set()):
-                pass
+            while not (planner.looked or self.stop.is_set()):
+                planner.wait(0.1)
         return self._summary(videos, None)
 
     def __call__(
@@ -221,6 +229,7 @@ class _Run:
                 network = self._network(weights.backbone, windows, compiled)
                 compiled = network.compiled
             with StoreWriter(self.out, header(compiled or ""), overwrite=overwrite) as store:
+                clear_folder(fetched_folder(self.out))
                 output = Output(store, config, progress=progress, meter=self.meter)
                 if network is not None:
                     # Again under the lock: another run may have gone on with the file meanwhile.
@@ -295,6 +304,14 @@ class _Run:
                 stack.enter_context(ThreadPoolExecutor(n, name, torch.set_num_threads, (1,)))
                 for name, n in (("pose", cores), ("network", network_threads))
             ]
+            fetcher = fetcher_for(
+                jobs,
+                self.out,
+                self.config,
+                meter=self.meter,
+                stop=self.stop,
+                progress=self.progress,
+            )
             lane = Lane(
                 config=self.config,
                 pose=pose,
@@ -305,6 +322,7 @@ class _Run:
                 stop=self.stop,
                 keypoints=keypoints,
                 matches=matches,
+                fetcher=fetcher,
             )
             lanes = min(self.config.workers or LANES[kind], len(jobs))
             events = stack.enter_context(
@@ -314,6 +332,7 @@ class _Run:
                     )
                 )
             )
+            stack.enter_context(fetcher)  # left first, so that no lane waits for a file
             bundles = stack.enter_context(
                 closing(
                     map_ahead(
@@ -326,12 +345,13 @@ class _Run:
             )
             for passed, features in bundles:
                 for event in passed:
+                    planner.event(event)
                     output.event(event)
                 if features is not None:
                     output.features(features)
                 output.commit_if_due()
                 planner.check_disk()
-                if time.monotonic() - self._reported[0] >= REPORT_SECONDS:
+                if self.meter.age >= REPORT_SECONDS:
                     self._report(lanes, cores, network_threads)
             output.commit()
 
@@ -346,17 +366,18 @@ class _Run:
     def _report(self, lanes: int, pose_threads: int, network_threads: int) -> None:
         """Tell the progress how each stage fared since the last time."""
         threads = {"read": lanes, "pose": pose_threads, "clips": lanes, "write": 1}
-        threads["network"] = network_threads
-        now, totals = time.monotonic(), self.meter.totals()
-        seconds = max(now - self._reported[0], 1e-6)
-        loads = {}
-        for stage, unit in STAGES.items():
-            worked, items = (
-                new - old for new, old in zip(totals[stage], self._reported[1][stage], strict=True)
+        threads |= {"network": network_threads, "fetch": FETCHES}
+        seconds, work = self.meter.since_last()
+        if not self.meter.totals()["fetch"][0]:
+            del work["fetch"]  # nothing is elsewhere
+        loads = {
+            stage: StageLoad(
+                rate=items / seconds,
+                busy=min(worked / seconds / threads[stage], 1.0),
+                unit=STAGES[stage],
             )
-            busy = min(worked / seconds / threads[stage], 1.0)
-            loads[stage] = StageLoad(rate=items / seconds, busy=busy, unit=unit)
-        self._reported = (now, totals)
+            for stage, (worked, items) in work.items()
+        }
         self.progress.stages(loads)
 
     def _summary(
@@ -390,16 +411,3 @@ class _Run:
             clipped=clipped,
             notes=tuple(notes),
         )
-
-
-@contextmanager
-def single_threaded_ops() -> Iterator[None]:
-    """One core for each call of torch and OpenCV: the pools are what fills the cores."""
-    threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        cv2.setNumThreads(cv_threads)

@@ -54,6 +54,8 @@ HOMES = {
     "pyarrow": {"exchange"},
     "jinja2": {"report"},
     "sklearn": {"exchange"},
+    "fsspec": {"video"},
+    "aiohttp": {"video"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..concurrency import single_threaded_ops
 from ..config import (
     HEATMAP_SIZE,
     IMAGENET_MEAN,
@@ -31,7 +32,6 @@ from ..heatmaps import render_heatmaps
 from ..model import EPAMBackbone
 from ..model.fast import FusedBackbone, fuse, supports
 from ..network import DTYPES
-from ..pipeline import single_threaded_ops
 from ..pose import PoseEstimator
 from ..records import BenchRow, FramePiece, PoseTrack, Video
 from ..video import read_frames

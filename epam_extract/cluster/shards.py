@@ -226,8 +226,5 @@ class PlanDraft:
             duration = video.segment.end - video.segment.start
             self.sizes[video.id] = round(duration * 1000)  # beside none but other segments
             return True
-        try:
-            self.sizes[video.id] = video.path.stat().st_size
-        except (OSError, ValueError):
-            self.sizes[video.id] = 0  # its run will say why
+        self.sizes[video.id] = video.size_and_time()[0]
         return True

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .hdf5 import BROKEN, first_line, is_complete, read_progress, walk
+from .hdf5 import BROKEN, first_line, is_complete, read_progress
 from .layout import ROWS, TRACKS, VIDEO_ATTRIBUTES, feature_specs
 from .objects import attribute_names, get_attribute, get_text
 from .reader import FeatureFile
@@ -32,8 +32,9 @@ READERS: dict[type, Callable[[h5py.Group, str], object]] = {
 def describe(path: Path) -> dict[str, object]:
     """What is in the file, JSON-ready; it may be written meanwhile.
 
-    ``videos`` is a list of dicts: id, complete, windows, frames, seconds, fps, height, width,
-    person_share, clipped, notes, label, source. ``totals`` adds them up.
+    ``parts`` lists the files that a file of links leads to, relative to its folder. ``videos`` is a
+    list of dicts: id, complete, windows, frames, seconds, fps, height, width, person_share,
+    clipped, notes, label, source. ``totals`` adds them up.
 
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
@@ -47,6 +48,7 @@ def describe(path: Path) -> dict[str, object]:
         return {
             "path": str(path),
             "bytes": path.stat().st_size,
+            "parts": store.parts,
             **{name: store.attributes[name] for name in ("schema_version", "tool", "created")},
             "config": store.config,
             "weights": store.weights,
@@ -76,12 +78,11 @@ def _rows(store: FeatureFile) -> tuple[list[dict[str, object]], dict[str, str]]:
     """A row for each video, by id; and what is damaged, with the reason."""
     rows: list[dict[str, object]] = []
     damaged: dict[str, str] = {}
-    with store.reading() as h5:
-        for video_id, group in walk(h5, damaged=damaged):
-            try:
-                rows.append(_row(video_id, group))
-            except BROKEN as error:
-                damaged[video_id] = first_line(error)
+    for video_id, group in store.groups(damaged=damaged):
+        try:
+            rows.append(_row(video_id, group))
+        except BROKEN as error:
+            damaged[video_id] = first_line(error)
     return sorted(rows, key=lambda row: str(row["id"])), damaged
 
 
