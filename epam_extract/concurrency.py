@@ -202,7 +202,8 @@ class Meter:
     def __init__(self, *stages: str) -> None:
         self._lock = threading.Lock()
         self._seconds = dict.fromkeys(stages, 0.0)
-        self._items = dict.fromkeys(stages, 0)
+        self._items = dict.fromkeys(stages, 0.0)
+        self._last = (time.monotonic(), self.totals())
 
     @contextmanager
     def measure(self, stage: str, items: int = 1) -> Iterator[None]:
@@ -213,13 +214,28 @@ class Meter:
         finally:
             self.add(stage, time.perf_counter() - start, items)
 
-    def add(self, stage: str, seconds: float, items: int = 0) -> None:
+    def add(self, stage: str, seconds: float, items: float = 0) -> None:
         """Count time measured elsewhere, such as in a decoder's process."""
         with self._lock:
             self._seconds[stage] += seconds
             self._items[stage] += items
 
-    def totals(self) -> dict[str, tuple[float, int]]:
+    @property
+    def age(self) -> float:
+        """Seconds since :meth:`since_last` was last called, or the meter was made."""
+        return time.monotonic() - self._last[0]
+
+    def since_last(self) -> tuple[float, dict[str, tuple[float, float]]]:
+        """Seconds since the last call, and what was added in them, as :meth:`totals` has it."""
+        (then, old), self._last = self._last, (time.monotonic(), self.totals())
+        now, new = self._last
+        work = {
+            stage: (new[stage][0] - seconds, new[stage][1] - items)
+            for stage, (seconds, items) in old.items()
+        }
+        return max(now - then, 1e-6), work
+
+    def totals(self) -> dict[str, tuple[float, float]]:
         """Stage -> (seconds of work, items) so far."""
         with self._lock:
             return {stage: (self._seconds[stage], self._items[stage]) for stage in self._seconds}

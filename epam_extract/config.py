@@ -209,6 +209,8 @@ class ExtractConfig:
     max_memory: int | None = None
     """Bytes that the pictures of one video may take; one that needs more fails. None: what this
     machine, or the cgroup, has left when the run begins."""
+    fetch_ahead: int = 20 * 10**9
+    """Bytes of videos from elsewhere that may lie beside the output, fetched and not yet read."""
     compile: str = "auto"
     """Compile the network: ``auto`` (where it pays, and as the file's was), ``on`` or ``off``."""
 
@@ -225,6 +227,7 @@ class ExtractConfig:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("workers", self.workers, 1)
         _at_least("max_memory", self.max_memory, 1)
+        _at_least("fetch_ahead", self.fetch_ahead, 1)
         if not self.features:
             raise ConfigError(f"features must name at least one of {', '.join(FEATURES)}")
         for name in self.features:

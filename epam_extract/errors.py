@@ -6,6 +6,7 @@ EpamExtractError
 ├── PoseModelError     a pose model cannot be had, or is of another kind
 ├── KeypointsError     a file of keypoints cannot be read, or is of another kind
 ├── VideoError         one video fails; it is recorded and the run goes on
+│   ├── FetchError     it is elsewhere, and does not come
 │   ├── ProbeError     it cannot be opened or has no frames
 │   ├── DecodeError    it opens, but its frames cannot all be read
 │   └── KeypointsFailed  the keypoints given for it do not fit it
@@ -44,6 +45,12 @@ class VideoError(EpamExtractError):
     """One video fails in some stage; the run records it and goes on."""
 
     stage = "video"
+
+
+class FetchError(VideoError):
+    """The video is elsewhere and cannot be fetched."""
+
+    stage = "fetch"
 
 
 class ProbeError(VideoError):

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -21,8 +21,18 @@ from .errors import EpamExtractError, MachineError, VideoError
 from .exchange.keypoints import KeypointFile, KeypointsFailed, Matches, VideoKeypoints
 from .memory import Room, available_memory
 from .pose import MEMORY_FRAMES, PersonLinker, PoseEstimator
-from .records import Clip, FramePiece, PoseTrack, Segment, Video, VideoFailure, concatenate
+from .records import (
+    Clip,
+    FramePiece,
+    PoseTrack,
+    RemoteFile,
+    Segment,
+    Video,
+    VideoFailure,
+    concatenate,
+)
 from .video import OpenVideo, OpenView, open_video
+from .video.fetch import Fetcher
 from .windows import earliest_frame, plan_windows
 
 log = logging.getLogger(__name__)
@@ -37,7 +47,7 @@ class Job:
     """A video to do, and how far the file already has it."""
 
     video_id: str
-    path: Path
+    path: Path | RemoteFile
     windows_done: int = 0
     """Rows in the file already."""
     frames_done: int = 0
@@ -83,7 +93,6 @@ class VideoStarted:
     """A video is open; its keypoints and clips follow."""
 
     job: Job
-    path: Path
     size: int
     mtime_ns: int
     frames: int
@@ -131,6 +140,8 @@ class Lane:
     keypoints: KeypointFile | None = None
     matches: Matches | None = None
     """Which videos have keypoints in that file."""
+    fetcher: Fetcher | None = None
+    """Of the videos that are elsewhere."""
 
     def __call__(self, job: Job) -> Iterator[Event]:
         """Read ``job``'s video; its failure is an event, the machine's an error."""
@@ -156,14 +167,32 @@ class Lane:
             message = f"{type(error).__name__}: {error}"
             yield VideoFailure(job.video_id, VideoError.stage, message, job.path)
 
+    @contextmanager
+    def _at_hand(self, job: Job) -> Iterator[Path | None]:
+        """The video's file on this machine; None once the run is to stop."""
+        if isinstance(job.path, Path):
+            yield job.path
+            return
+        if self.fetcher is None:
+            raise RuntimeError(f"{job.path} is elsewhere, and nothing fetches it")
+        with self.fetcher.fetched(job.video_id) as path:
+            yield path
+
     def _read(self, job: Job) -> Iterator[Event]:
+        with self._at_hand(job) as path:
+            if path is not None:
+                yield from self._read_file(job, path)
+
+    def _read_file(self, job: Job, path: Path) -> Iterator[Event]:
         config = self.config
+        remote = job.path if isinstance(job.path, RemoteFile) else None
         room = Room(
             config.max_memory or self.available, config.windows.span, READER_PIECES + self.depth
         )
-        with self._open(job, room) as opened:
-            (size, mtime_ns), header = opened.stamp, opened.header
-            yield VideoStarted(job, job.path, size, mtime_ns, header.frames)
+        with self._open(job, path, room) as opened:
+            size, mtime_ns = (remote.size, remote.mtime_ns) if remote else opened.stamp
+            header = opened.header
+            yield VideoStarted(job, size, mtime_ns, header.frames)
             frames = room.alive(header.height, header.width, header.frames)
             people = self._people(job, opened)
             with self.budget.hold(frames * header.height * header.width * 3):
@@ -175,12 +204,19 @@ class Lane:
                     if isinstance(people, VideoKeypoints):
                         people.require(opened.video.num_frames)
                     windows = plan_windows(opened.video.num_frames, config.windows)
-                    yield VideoEnded(replace(opened.video, segment=job.segment), windows)
+                    video = replace(
+                        opened.video,
+                        segment=job.segment,
+                        remote=remote,
+                        size=size,
+                        mtime_ns=mtime_ns,
+                    )
+                    yield VideoEnded(video, windows)
 
-    def _open(self, job: Job, room: Room) -> OpenVideo | OpenView:
+    def _open(self, job: Job, path: Path, room: Room) -> OpenVideo | OpenView:
         config = self.config
         return open_video(
-            job.path,
+            path,
             job.video_id,
             segment=job.segment,
             fps=config.frame_rate,

@@ -48,6 +48,7 @@ from .planning import (
     Planner,
     SortedVideos,
     count_windows,
+    fetcher_for,
     find_all,
     ids_to_match,
     require_open_files,
@@ -58,16 +59,17 @@ from .pose import gpu_provider_available, open_pose_model
 from .progress import SILENT, Progress
 from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
-from .store import StoreWriter, stored_states
+from .store import StoreWriter, require_no_links, stored_states
 from .video import FoundVideo
+from .video.fetch import FETCHES, clear_folder, fetched_folder
 from .writing import Output
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
 BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
 LANES = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes
-STAGES = {"read": "frames", "pose": "frames", "clips": "windows", "network": "windows"}
-STAGES["write"] = "windows"
+STAGES = {"fetch": "MB", "read": "frames", "pose": "frames"}
+STAGES |= dict.fromkeys(("clips", "network", "write"), "windows")
 REPORT_SECONDS = 1.0
 COMPILED = {
     "native": "the network runs as compiled C++ (built once per machine, in a few seconds)",
@@ -99,7 +101,7 @@ def extract_features(
     video that fails is recorded in the file and does not stop the run.
 
     Args:
-        videos: files, directories (searched recursively) and globs.
+        videos: files, directories (searched recursively) and globs; or addresses of these.
         out: the HDF5 file; its layout is in the README.
         config: all options; those in ``config.identity()`` must agree with a file that is resumed.
             Weights that it does not name are those of ``$EPAM_WEIGHTS`` or the installed ones.
@@ -123,6 +125,7 @@ def extract_features(
         with open_progress(progress) as progress:
             return extract_features(**locals())
     config = config or ExtractConfig()
+    require_no_links(Path(out))
     if config.weights == WeightsConfig() and not dry_run:
         weights, said_by = resolve(config.weights)
         config = replace(config, weights=weights)
@@ -161,7 +164,6 @@ class Run:
         self.batch_size = config.batch_size or BATCH_SIZE[self.device.type]
         self.meter = Meter(*STAGES)
         self.started = time.monotonic()
-        self._reported = (self.started, self.meter.totals())
 
     def only_plan(
         self, found: Sequence[FoundVideo], *, overwrite: bool, retry_failed: bool
@@ -170,8 +172,8 @@ class Run:
         stored = stored_states(None if overwrite else self.out)
         videos = sort_videos(found, stored, retry_failed=retry_failed)
         with Planner(videos, self.config, self.out, progress=self.progress) as planner:
-            while not (planner.wait(0.1).exact or self.stop.is_set()):
-                pass
+            while not (planner.looked or self.stop.is_set()):
+                planner.wait(0.1)
         return self._summary(videos, None)
 
     def __call__(
@@ -208,6 +210,7 @@ class Run:
                 compiled = network.compiled
             header = models.header(compiled or "")
             with StoreWriter(self.out, header, overwrite=overwrite) as store:
+                clear_folder(fetched_folder(self.out))
                 output = Output(store, config, progress=progress, meter=self.meter)
                 if network is not None:
                     # Again under the lock: another run may have gone on with the file meanwhile.
@@ -304,6 +307,14 @@ class Run:
                 stack.enter_context(ThreadPoolExecutor(n, name, torch.set_num_threads, (1,)))
                 for name, n in (("pose", cores), ("network", network_threads))
             ]
+            fetcher = fetcher_for(
+                () if isinstance(jobs, Feed) else jobs,
+                self.out,
+                self.config,
+                meter=self.meter,
+                stop=self.stop,
+                progress=self.progress,
+            )
             lane = Lane(
                 config=self.config,
                 pose=models.pose,
@@ -314,6 +325,7 @@ class Run:
                 stop=self.stop,
                 keypoints=models.keypoints,
                 matches=matches,
+                fetcher=fetcher,
             )
             lanes = self.lanes if isinstance(jobs, Feed) else min(self.lanes, len(jobs))
             events = stack.enter_context(
@@ -323,6 +335,7 @@ class Run:
                     )
                 )
             )
+            stack.enter_context(fetcher)  # left first, so that no lane waits for a file
             bundles = stack.enter_context(
                 closing(
                     map_ahead(
@@ -336,13 +349,15 @@ class Run:
             )
             for passed, features in bundles:
                 for event in passed:
+                    if planner is not None:
+                        planner.event(event)
                     output.event(event)
                 if features is not None:
                     output.features(features)
                 output.commit_if_due()
                 if planner is not None:
                     planner.check_disk()
-                if time.monotonic() - self._reported[0] >= REPORT_SECONDS:
+                if self.meter.age >= REPORT_SECONDS:
                     self._report(lanes, cores, network_threads)
             output.commit()
 
@@ -357,17 +372,18 @@ class Run:
     def _report(self, lanes: int, pose_threads: int, network_threads: int) -> None:
         """Tell the progress how each stage fared since the last time."""
         threads = {"read": lanes, "pose": pose_threads, "clips": lanes, "write": 1}
-        threads["network"] = network_threads
-        now, totals = time.monotonic(), self.meter.totals()
-        seconds = max(now - self._reported[0], 1e-6)
-        loads = {}
-        for stage, unit in STAGES.items():
-            worked, items = (
-                new - old for new, old in zip(totals[stage], self._reported[1][stage], strict=True)
+        threads |= {"network": network_threads, "fetch": FETCHES}
+        seconds, work = self.meter.since_last()
+        if not self.meter.totals()["fetch"][0]:
+            del work["fetch"]  # nothing is elsewhere
+        loads = {
+            stage: StageLoad(
+                rate=items / seconds,
+                busy=min(worked / seconds / threads[stage], 1.0),
+                unit=STAGES[stage],
             )
-            busy = min(worked / seconds / threads[stage], 1.0)
-            loads[stage] = StageLoad(rate=items / seconds, busy=busy, unit=unit)
-        self._reported = (now, totals)
+            for stage, (worked, items) in work.items()
+        }
         self.progress.stages(loads)
 
     def _summary(

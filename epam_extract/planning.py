@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .concurrency import Meter
 from .config import (
     GRID_SIZE,
     NUM_KEYPOINTS,
@@ -25,12 +26,13 @@ from .config import (
 )
 from .errors import EpamExtractError, MachineError
 from .exchange.segments import find_segments, read_segments
-from .lane import Job
+from .lane import Event, Job, VideoStarted
 from .memory import in_bytes
 from .progress import Progress, counted
-from .records import Plan, Segment, VideoFailure, file_stamp
+from .records import Plan, RemoteFile, Segment, VideoFailure
 from .store import StoredVideos, StoreWriter
 from .video import FoundVideo, Header, find_videos, read_header
+from .video.fetch import Fetcher, fetched_folder
 from .windows import window_starts
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
@@ -64,7 +66,7 @@ def sort_videos(
     result = SortedVideos()
     failures = stored.failures()
     for video in found:
-        same = _size_and_time(video.path)
+        same = video.size_and_time()
         failure, progress = failures.get(video.id), stored.progress(video.id)
         label = video.segment.label if video.segment is not None else ""
         if progress is not None and (progress.size, progress.mtime_ns) != same:
@@ -91,18 +93,11 @@ def with_stored_people(job: Job, store: StoreWriter, config: ExtractConfig) -> J
     return replace(job, stored=store.keypoints(job.video_id, job.frames_to_recall(config)))
 
 
-def _size_and_time(path: Path) -> tuple[int, int]:
-    """Zeros where the system does not say; opening the video will tell why."""
-    try:
-        return file_stamp(path)
-    except (OSError, ValueError):
-        return 0, 0
-
-
 class Planner:
     """Adds up what is to do from the videos' headers, in a thread of its own.
 
     ``progress`` is told the plan as far as it is known, twice a second, and at last the exact one.
+    Headers of videos that are elsewhere are counted by :meth:`event`, once they are here.
     A context manager; leaving it ends the thread.
     """
 
@@ -112,12 +107,24 @@ class Planner:
         self._videos, self._config, self._out, self._progress = videos, config, out, progress
         self._free = shutil.disk_usage(out.absolute().parent).free
         self._looked_at = self._frames = self._windows = self._bytes = 0
+        self._awaited = {
+            job.video_id: job for job in videos.jobs if isinstance(job.path, RemoteFile)
+        }
+        self._told = 0.0
+        self._counting = threading.Lock()
         self._stop = threading.Event()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._look, name="plan", daemon=True)
 
     def __enter__(self) -> Planner:
         self._progress.plan(self.plan)
+        if self._awaited:
+            files = remote_files(list(self._awaited.values()))
+            size = in_bytes(sum(file.size for file in files.values()))
+            self._progress.message(
+                f"{counted(len(files), 'video')} of {size} elsewhere: what they hold is known once "
+                "they are fetched"
+            )
         self._thread.start()
         return self
 
@@ -126,15 +133,33 @@ class Planner:
         self._thread.join(LEAVE_SECONDS)  # it may wait for a dead network disk
 
     def wait(self, seconds: float | None = None) -> Plan:
-        """The plan once it is exact, or what there is of it after ``seconds``."""
+        """The plan once all headers here were looked at, or what there is after ``seconds``."""
         self._done.wait(seconds)
         return self.plan
+
+    @property
+    def looked(self) -> bool:
+        """Whether all headers here were looked at."""
+        return self._done.is_set()
+
+    def event(self, event: Event) -> None:
+        """Count a video from elsewhere once it was opened, or has failed."""
+        if isinstance(event, VideoStarted):
+            video_id, frames = event.job.video_id, event.frames
+        elif isinstance(event, VideoFailure):
+            video_id, frames = event.video_id, 0
+        else:
+            return
+        job = self._awaited.pop(video_id, None)
+        if job is not None:
+            self._count(job, frames)
+            self._tell(always=not self._awaited)
 
     @property
     def plan(self) -> Plan:
         """What is known now; sums are scaled up from the videos looked at until all were."""
         jobs, videos = self._videos.jobs, self._videos
-        exact = self._done.is_set() or not jobs
+        exact = (self._done.is_set() and not self._awaited) or not jobs
         scale = 1.0 if exact else len(jobs) / max(self._looked_at, 1)
         return Plan(
             videos=len(jobs) + len(videos.skipped) + len(videos.failed_before),
@@ -155,27 +180,59 @@ class Planner:
 
     def _look(self) -> None:
         """Half done videos count with what is left of them, unreadable ones with nothing."""
-        told = 0.0
-        per_window = window_bytes(self._config)
+        here = [(job, job.path) for job in self._videos.jobs if isinstance(job.path, Path)]
         lengths = Lengths(self._config)
-        for job in self._videos.jobs:
+        for number, (job, path) in enumerate(here, start=1):
             if self._stop.is_set():
                 return
-            length = lengths.of(job.path, job.segment)
+            self._count(job, lengths.of(path, job.segment))
+            self._progress.probed(number, len(here))
+            self._tell()
+        self._done.set()
+        self._tell(always=True)
+
+    def _count(self, job: Job, length: int) -> None:
+        with self._counting:
             if length:
                 rows = len(window_starts(length, self._config.windows))
                 left = max(rows - job.windows_done, 0)
                 self._frames += length * left // rows
                 self._windows += left
-                self._bytes += int(left * per_window) + BYTES_PER_VIDEO
+                self._bytes += int(left * window_bytes(self._config)) + BYTES_PER_VIDEO
                 self._bytes += BYTES_PER_FRAME * max(length - job.frames_done, 0)
             self._looked_at += 1
-            self._progress.probed(self._looked_at, len(self._videos.jobs))
-            if time.monotonic() - told > TELL_SECONDS:
-                told = time.monotonic()
-                self._progress.plan(self.plan)
-        self._done.set()
-        self._progress.plan(self.plan)
+
+    def _tell(self, *, always: bool = False) -> None:
+        if always or time.monotonic() - self._told > TELL_SECONDS:
+            self._told = time.monotonic()
+            self._progress.plan(self.plan)
+
+
+def remote_files(jobs: Sequence[Job]) -> dict[str, RemoteFile]:
+    """The files that are to be fetched, by video."""
+    files = {job.video_id: job.path for job in jobs}
+    return {name: file for name, file in files.items() if isinstance(file, RemoteFile)}
+
+
+def fetcher_for(
+    jobs: Sequence[Job],
+    out: Path,
+    config: ExtractConfig,
+    *,
+    meter: Meter,
+    stop: threading.Event,
+    progress: Progress,
+) -> Fetcher:
+    """What will fetch the videos that are elsewhere, announced if there are any."""
+    files, folder = remote_files(jobs), fetched_folder(out)
+    if files:
+        room = f"at most {in_bytes(config.fetch_ahead)} at a time"
+        progress.message(f"what is elsewhere is fetched into {folder}, {room}")
+
+    def on_bytes(seconds: float, count: int) -> None:
+        meter.add("fetch", seconds, count / 1e6)
+
+    return Fetcher(folder, files, limit=config.fetch_ahead, stop=stop, on_bytes=on_bytes)
 
 
 class Lengths:
@@ -207,11 +264,14 @@ class Lengths:
 
 
 def count_windows(videos: Sequence[FoundVideo], config: ExtractConfig, *, enough: int) -> int:
-    """Windows of ``videos`` by their headers, or ``enough`` where there are at least that many."""
+    """Windows of ``videos`` by their headers, or ``enough`` where there are at least that many.
+
+    ``enough`` too where one is elsewhere, so that its header cannot be read.
+    """
     windows = 0
     lengths = Lengths(config)
     for video in videos:
-        if windows >= enough:
+        if windows >= enough or isinstance(video.path, RemoteFile):
             return enough
         length = lengths.of(video.path, video.segment)
         windows += len(window_starts(length, config.windows)) if length else 0

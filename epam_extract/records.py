@@ -29,6 +29,25 @@ def _check(name: str, array: np.ndarray, shape: Sequence[int | None], dtype: typ
         )
 
 
+@dataclass(frozen=True, order=True)
+class RemoteFile:
+    """A video's file that is elsewhere, as its store lists it. Printed without any secrets."""
+
+    address: str
+    """To show and store: without user, password and query."""
+    size: int
+    """Bytes, 0 where the store does not say."""
+    mtime_ns: int
+    """Time of change, or a number made of the store's mark of its content."""
+    source: str = field(repr=False)
+    """The address that the user gave, with what secrets it has."""
+    path: str = field(repr=False)
+    """Its name in that store."""
+
+    def __str__(self) -> str:
+        return self.address
+
+
 @dataclass(frozen=True)
 class Segment:
     """A part of a video that is done as a video of its own; or all of it, with a label."""
@@ -76,6 +95,8 @@ class Video:
     """What the user should know, such as "damaged or cut short: 74 of 150 frames decode"."""
     segment: Segment | None = None
     """The part of the file that this is, and its label."""
+    remote: RemoteFile | None = None
+    """Where it was fetched from; ``size`` and ``mtime_ns`` are then those of that store."""
 
     def __post_init__(self) -> None:
         _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
@@ -94,7 +115,7 @@ class VideoFailure:
     video_id: str
     stage: str
     message: str
-    path: Path | None = None
+    path: Path | RemoteFile | None = None
 
 
 @dataclass(frozen=True, repr=False)

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import StoreError
-from .records import file_stamp
-from .store.hdf5 import BROKEN, first_line, has_checksum, walk_through
+from .store.hdf5 import BROKEN, first_line, has_checksum
 from .store.layout import (
     ROWS,
     TRACKS,
@@ -60,7 +59,7 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
             Problem(video_id, f"cannot be opened ({reason})")
             for video_id, reason in damaged.items()
         ]
-        seen: set[int] = set()
+        seen: set[tuple[Path, int]] = set()
         for video_id in complete:
             problems.extend(_problems(StoredVideo(store, video_id), specs, seen=seen))
         if videos is not None:
@@ -90,9 +89,12 @@ def uncovered(path: Path) -> int:
 
     Earlier versions wrote none, so that nobody could tell if one of these attributes changed.
     """
-    with FeatureFile(path) as store, store.reading() as h5:
-        groups = [group for _, group, complete in walk_through(h5, damaged={}) if complete]
-        return sum(not has_checksum(holder) for holder in (h5, *groups))
+    with FeatureFile(path) as store:
+        with store.reading() as h5:
+            missing = int(not has_checksum(h5))
+        for _, group, complete in store.groups(damaged={}):
+            missing += int(complete and not has_checksum(group))
+    return missing
 
 
 def _file_problems(store: FeatureFile) -> list[Problem]:
@@ -109,7 +111,9 @@ def _covered(attributes: Mapping[str, object]) -> bool:
     return stored is None or stored == attributes_checksum(attributes)
 
 
-def _problems(video: StoredVideo, specs: dict[str, Spec], *, seen: set[int]) -> Iterator[Problem]:
+def _problems(
+    video: StoredVideo, specs: dict[str, Spec], *, seen: set[tuple[Path, int]]
+) -> Iterator[Problem]:
     """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
     try:
         video.read_plainly()
@@ -185,15 +189,15 @@ def _changed(stored: Iterable[StoredVideo], videos: Path, *, pictures: bool) -> 
     """Videos on disk that are not the ones extracted."""
     from .video import find_videos
 
-    on_disk = {video.id: video.path for video in find_videos([videos], pictures=pictures)}
+    on_disk = {video.id: video for video in find_videos([videos], pictures=pictures)}
     for video in stored:
         attributes = video.attrs
         part = "segment_start" in attributes
-        path = on_disk.get(video.id.rpartition("/")[0] if part else video.id)
-        if path is None:
+        found = on_disk.get(video.id.rpartition("/")[0] if part else video.id)
+        if found is None:
             yield Problem(video.id, f"its video is not in {videos} any more", droppable=False)
             continue
-        size, mtime_ns = file_stamp(path)
+        path, (size, mtime_ns) = found.path, found.size_and_time()
         was = (attributes["source_size"], attributes["source_mtime_ns"])
         if (size, mtime_ns) != was:
             yield Problem(

@@ -474,6 +474,7 @@ def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None
 CONTENTS: dict[str, Any] = {
     "path": "f.h5",
     "bytes": 5_000_000,
+    "parts": [],
     "schema_version": 1,
     "tool": "epam-extract 0.1.0",
     "created": "2026-01-02T03:04:05+00:00",

@@ -56,6 +56,8 @@ HOMES = {
     "jinja2": {"report"},
     "sklearn": {"exchange"},
     "ray": {"cluster"},
+    "fsspec": {"video"},
+    "aiohttp": {"video"},
 }
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
 

@@ -367,7 +367,7 @@ def test_auto_detects_where_a_straight_line_does_not_do() -> None:
     comes = [steady[i] + ([(200, 10, 250, 110)] if i > 9 else []) for i in range(16)]
     looked, found = where_needed(comes)
     assert looked == [0, 3, 7, 9, 11, 13, 15]
-    assert [len(f.boxes) for f in found] == [len(f) for f in comes]
+    assert [len(f.boxes) for f in found] == [1] * 10 + [1] + [2] * 5  # at most one frame late
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 4])

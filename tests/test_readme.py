@@ -9,7 +9,9 @@ from typer.testing import CliRunner
 
 from epam_extract import EPAMBackbone
 from epam_extract.cli import app
+from epam_extract.config import ExtractConfig
 from epam_extract.model import random_weights
+from epam_extract.planning import BYTES_PER_FRAME, window_bytes
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 LIBRARY = README.split("\n## The library\n")[1].split("\n## ")[0]
@@ -67,3 +69,21 @@ def test_linked_files_exist() -> None:
     root = Path(__file__).parents[1]
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (root / target).exists(), target
+
+
+@pytest.mark.parametrize(
+    ("features", "row"),
+    [
+        (("pooled",), "| pooled (`--no-full`) | 31 MB | 31 TB |"),
+        (("pooled", "tokens"), "| pooled and tokens | 420 MB | 420 TB |"),
+        (("pooled", "full"), "| pooled and full maps, f16 | 9.6 GB | 9.6 PB |"),
+    ],
+)
+def test_sizes_of_a_million_hours_follow_from_the_layout(
+    features: tuple[str, ...], row: str
+) -> None:
+    assert row in README
+    frames = 25 * 3600
+    hour = frames / 16 * window_bytes(ExtractConfig(features=features)) + frames * BYTES_PER_FRAME
+    number, unit = row.split("|")[2].split()
+    assert hour / {"MB": 1e6, "GB": 1e9}[unit] == pytest.approx(float(number), rel=0.02)

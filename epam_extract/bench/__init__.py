@@ -180,7 +180,7 @@ def _take(
     for video in cycle(found):
         if video.id not in lengths:
             try:
-                lengths[video.id] = probe(video.path, video.id).num_frames
+                lengths[video.id] = probe(video.file, video.id).num_frames
             except VideoError as error:
                 log.info("%s", error)
                 lengths[video.id] = 0
@@ -190,13 +190,13 @@ def _take(
             raise ConfigError(f"none of the videos can be read; the first: {reasons[0]}")
         if not length:
             continue
-        path = folder / f"{len(taken):04d}{video.path.suffix}"
+        path = folder / f"{len(taken):04d}{video.file.suffix}"
         if length > 1.5 * left:
             path = path.with_suffix(".mkv")
-            excerpt(video.path, left, path)
+            excerpt(video.file, left, path)
             length = left
         else:
-            path.symlink_to(video.path)
+            path.symlink_to(video.file)
         taken.append(path)
         left -= length
         if one or left < frames / 8:
@@ -242,7 +242,7 @@ def _limits(parts: dict[str, Part], bench: Bench) -> str:
 
 
 def _describe(video: Video, found: Sequence[FoundVideo]) -> str:
-    return f"{found[0].path.name}, {video.width}x{video.height}, {len(found)} found"
+    return f"{found[0].file.name}, {video.width}x{video.height}, {len(found)} found"
 
 
 def _machine(device: torch.device) -> str:

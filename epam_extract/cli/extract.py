@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +66,7 @@ def extract(
         typer.Argument(
             metavar="VIDEOS",
             show_default=False,
-            help="Files, directories (searched recursively) or quoted globs.",
+            help="Files, directories (searched recursively), quoted globs, or addresses of these.",
         ),
     ] = None,
     out: Annotated[
@@ -157,6 +158,9 @@ def extract(
         str, option(SPEED, "auto, on, off; compile the network.", "--compile", metavar="NAME")
     ] = ExtractConfig.compile,
     decoder: Decoder = ExtractConfig.decoder,
+    fetch_ahead: Annotated[
+        str, option(SPEED, "Disk space for videos fetched from addresses.", metavar="SIZE")
+    ] = "20GB",
     overwrite: Annotated[
         bool, flag(AGAIN, "Replace the output file instead of resuming it.", "--overwrite")
     ] = False,
@@ -248,6 +252,7 @@ def extract(
             batch_size=batch_size,
             workers=workers,
             max_memory=None if max_memory is None else to_bytes(max_memory),
+            fetch_ahead=bytes_of(fetch_ahead),
             compile=compile_network,
         )
         sources, list_file = where_videos_are(sources or [], list_file)
@@ -282,6 +287,15 @@ def chosen_features(names: str, *, no_full: bool) -> tuple[str, ...]:
     return tuple(name for name in features if not (no_full and name == "full"))
 
 
+def bytes_of(size: str) -> int:
+    """``20GB``, ``1.5 TB``, ``500000`` as bytes; raises ConfigError for anything else."""
+    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([kMGT]?B?)", size.strip(), re.IGNORECASE)
+    if match is None:
+        raise ConfigError(f"--fetch-ahead {size}: expected a size such as 20GB or 500MB")
+    power = "kmgt".find(match[2].lower()[:1] or "b") + 1
+    return int(float(match[1]) * 1000**power)
+
+
 def where_videos_are(sources: list[str], list_file: Path | None) -> tuple[list[str], Path | None]:
     """The sources and the list file; a source ``-`` means ``--list -``.
 
@@ -292,6 +306,6 @@ def where_videos_are(sources: list[str], list_file: Path | None) -> tuple[list[s
         sources, list_file = [source for source in sources if source != "-"], Path("-")
     if not sources and list_file is None:
         raise ConfigError(
-            "no videos are named: expected files, directories or globs, or --list FILE"
+            "no videos are named: expected files, directories, globs or addresses, or --list FILE"
         )
     return sources, list_file

@@ -18,11 +18,17 @@ def merge(
         Path, typer.Argument(show_default=False, help="Output file; created, or resumed.")
     ],
     parts: Annotated[list[Path], typer.Argument(show_default=False, help="Feature files.")],
+    *,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Link to the parts, which stay where they are; copy nothing."),
+    ] = False,
 ) -> None:
     """Copy the videos of several feature files, made with the same settings, into one.
 
-    Run the same command again to resume an interrupted merge. Exits with status 3 if a part is
-    missing or a video is incomplete.
+    Run the same command again to resume an interrupted merge. With --link, the output shows the
+    videos of parts in its own folder or below until one of them changes; merge again to update it.
+    Exits with status 3 if a part is missing or a video is incomplete.
     """
     with one_line_errors():
         from ..cluster.shards import missing_parts
@@ -31,6 +37,7 @@ def merge(
         from ..progress import counted
         from ..runner import DONE, SOME_FAILED
         from ..store.merge import merge_parts
+        from ..store.merge_linked import link_parts
 
         told = time.monotonic()
 
@@ -40,9 +47,9 @@ def merge(
                 told = time.monotonic()
                 typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
 
-        for file in [*parts, *([out] if out.is_file() else [])]:
+        for file in [*parts, *([out] if out.is_file() and not link else [])]:
             look("survey", file)  # HDF5 can crash on a damaged file: not in this process
-        done = merge_parts(out, parts, on_bytes=tell)
+        done = link_parts(out, parts) if link else merge_parts(out, parts, on_bytes=tell)
         failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
         typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")
         missing = missing_parts(parts)

@@ -65,7 +65,7 @@ def extract_on_ray(
     out, config = out.absolute(), _with_whole_paths(config)
     parts = existing_parts(out)
     found = [
-        replace(video, path=video.path.absolute())
+        replace(video, path=video.file.absolute())
         for video in find_all(
             sources, config, list_file=list_file, segments=segments, progress=progress
         )
@@ -154,7 +154,7 @@ class _RayRun:
                     compiled=compiled,
                     video_ids=ids if config.keypoints is not None else (),
                     probe=self._out.with_name(f".{self._out.stem}.{self._token}-{number}.probe"),
-                    sample=next(v.path for v in self._found.values()),
+                    sample=next(v.file for v in self._found.values()),
                     version=__version__,
                 )
 
@@ -167,7 +167,7 @@ class _RayRun:
                 on_header=self._begin_anew if overwrite else None,
                 progress=self._progress,
             )
-            ledger = Ledger({video.id: _size(video) for video in self._found.values()}, homes)
+            ledger = Ledger({video.id: float(video.work) for video in self._found.values()}, homes)
 
             def stopped() -> bool:
                 planner.check_disk()
@@ -231,14 +231,6 @@ class _RayRun:
         )
         self._progress.finished(summary)
         return summary
-
-
-def _size(video: FoundVideo) -> float:
-    """Bytes, for how long a video takes beside others."""
-    try:
-        return float(video.path.stat().st_size)
-    except (OSError, ValueError):
-        return 0.0  # its lane will say why
 
 
 def _with_whole_paths(config: ExtractConfig) -> ExtractConfig:

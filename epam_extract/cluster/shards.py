@@ -222,12 +222,5 @@ class PlanDraft:
         self.sizes: dict[str, int] = {}
 
     def __call__(self, video: FoundVideo) -> bool:
-        if video.segment is not None and not video.segment.whole:
-            duration = video.segment.end - video.segment.start
-            self.sizes[video.id] = round(duration * 1000)  # beside none but other segments
-            return True
-        try:
-            self.sizes[video.id] = video.path.stat().st_size
-        except (OSError, ValueError):
-            self.sizes[video.id] = 0  # its run will say why
+        self.sizes[video.id] = video.work
         return True

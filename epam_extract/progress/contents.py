@@ -85,6 +85,8 @@ def _provenance(contents: Mapping[str, Any]) -> RenderableType:
             for name, spec in contents["arrays"].items()
         ),
     }
+    if contents["parts"]:
+        rows["links to"] = ", ".join(contents["parts"])
     if totals["clipped"]:
         rows["clipped"] = f"{counted(totals['clipped'], 'value')} beyond float16's range"
     if totals["uncovered"]:

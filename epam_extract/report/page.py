@@ -71,7 +71,7 @@ def write_report(
     paths = None
     if videos is not None:
         pictures = contents["config"].get("image_fps") is not None
-        paths = {found.id: found.path for found in find_videos([videos], pictures=pictures)}
+        paths = {found.id: found.file for found in find_videos([videos], pictures=pictures)}
     with FeatureStore(file) as store:
         damaged = {one["id"]: one["message"] for one in contents["damaged"]}
         summaries = summarise(store, events, damaged)

@@ -2,7 +2,8 @@
 
 ::
 
-    attrs: schema_version, tool, created; config, weights, pose_source (JSON)
+    attrs: schema_version, tool, created; config, weights, pose_source (JSON); in a file made by
+           merge --link also parts (JSON), which :mod:`links` describes
     /videos/<id>/rgb_pooled  (W,432) f32         pose_pooled (W,216) f32
                 /rgb         (W,432,16,7,7) f16  pose (W,216,48,7,7) f16   one chunk a window
                 /rgb_tokens  (W,16,432) f32      pose_tokens (W,48,216) f32
@@ -27,7 +28,7 @@ from .layout import StoredFailure, StoredProgress, StoreHeader
 from .lazy import StoredArray
 from .states import StoredVideos, stored_states
 from .stored import FeatureStore, StoredVideo
-from .writer import StoreWriter, drop_videos
+from .writer import StoreWriter, drop_videos, require_no_links
 
 __all__ = [
     "FeatureStore",
@@ -39,5 +40,6 @@ __all__ = [
     "StoredVideo",
     "StoredVideos",
     "drop_videos",
+    "require_no_links",
     "stored_states",
 ]

@@ -9,7 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .hdf5 import BROKEN, first_line, has_checksum, read_progress, video_group, walk_through
+from .hdf5 import BROKEN, first_line, has_checksum, read_progress
 from .layout import ROWS, TRACKS, VIDEO_ATTRIBUTES, feature_specs
 from .objects import get_attribute, get_text
 from .reader import FeatureFile
@@ -36,9 +36,10 @@ READERS: dict[type, Callable[[h5py.Group, str], object]] = {
 def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
     """What is in the file, JSON-ready; it may be written meanwhile.
 
-    ``videos`` is a list of dicts: id, complete, windows, frames, seconds, fps, height, width,
-    person_share, clipped, covered (its attributes have a checksum, as earlier versions gave them
-    none), notes, label, source; at most ``most_rows``. ``totals`` adds all of them up.
+    ``parts`` lists the files that a file of links leads to, relative to its folder. ``videos`` is a
+    list of dicts: id, complete, windows, frames, seconds, fps, height, width, person_share,
+    clipped, covered (its attributes have a checksum, as earlier versions gave them none), notes,
+    label, source; at most ``most_rows``. ``totals`` adds all of them up.
 
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
@@ -54,6 +55,7 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
         return {
             "path": str(path),
             "bytes": path.stat().st_size,
+            "parts": store.parts,
             **{name: store.attributes[name] for name in ("schema_version", "tool", "created")},
             "config": store.config,
             "weights": store.weights,
@@ -87,18 +89,18 @@ def _rows(store: FeatureFile, most: int | None) -> tuple[list[dict[str, object]]
     """
     rows: dict[str, dict[str, object]] = {}
     damaged: dict[str, str] = {}
-    with store.reading() as h5:
-        for video_id, group, complete in walk_through(h5, damaged=damaged):
-            try:
-                rows[video_id] = _added_up(video_id, group, complete)
-            except BROKEN as error:
-                damaged[video_id] = first_line(error)
-        for video_id in sorted(rows)[:most]:
-            try:
-                rows[video_id] |= _shown(video_group(h5, video_id))
-            except BROKEN as error:
-                del rows[video_id]
-                damaged[video_id] = first_line(error)
+    for video_id, group, complete in store.groups(damaged=damaged):
+        try:
+            rows[video_id] = _added_up(video_id, group, complete)
+        except BROKEN as error:
+            damaged[video_id] = first_line(error)
+    for video_id in sorted(rows)[:most]:
+        try:
+            with store.group(video_id) as group:
+                rows[video_id] |= _shown(group)
+        except BROKEN as error:
+            del rows[video_id]
+            damaged[video_id] = first_line(error)
     return [rows[video_id] for video_id in sorted(rows)], damaged
 
 
@@ -120,9 +122,7 @@ def _added_up(video_id: str, group: h5py.Group, complete: bool) -> dict[str, obj
     }
 
 
-def _shown(group: h5py.Group | None) -> dict[str, object]:
-    if group is None:
-        raise KeyError("it is gone")
+def _shown(group: h5py.Group) -> dict[str, object]:
     have = _values(group, SHOWN)
     known = "fps_num" in have  # else it is half done, and nothing of it measured
     return {

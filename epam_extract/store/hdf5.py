@@ -133,14 +133,14 @@ def walk_through(
         try:
             found = children(folder, but=OWN_NAMES if own else ())
         except BROKEN as error:
-            _note(damaged, prefix.rstrip("/"), error)
+            note(damaged, prefix.rstrip("/"), error)
             continue
         for name, kind, where in found:
             video_id = prefix + name
             try:
                 group = open_child(folder, name, kind)
                 if not isinstance(group, h5py.Group):
-                    _note(damaged, prefix.rstrip("/"), ValueError("its attributes are lost"))
+                    note(damaged, prefix.rstrip("/"), ValueError("its attributes are lost"))
                     break
                 wrong = id_problem(video_id)
                 if where in seen or wrong:
@@ -151,7 +151,7 @@ def walk_through(
                     yield video_id, group, is_complete(group)
                 folders.append((f"{video_id}/", group, video))
             except BROKEN as error:
-                _note(damaged, video_id, error)
+                note(damaged, video_id, error)
 
 
 def videos_group(h5: h5py.File) -> h5py.Group:
@@ -162,7 +162,8 @@ def videos_group(h5: h5py.File) -> h5py.Group:
     return group
 
 
-def _note(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
+def note(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
+    """Add a video to ``damaged``, or where there is none, to the log."""
     if damaged is None:
         log.warning("%s is damaged and passed over: %s", video_id, error)
     else:

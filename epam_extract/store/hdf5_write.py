@@ -53,7 +53,7 @@ def write_video(
     check: Callable[[], None],
 ) -> None:
     """Write what waits of one video. ``check`` raises if the disk has failed meanwhile."""
-    group = _require_group(h5, video_id)
+    group = require_group(h5, video_id)
     new = draft.new
     whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
     for name, value in draft.attributes.items():
@@ -90,17 +90,17 @@ def write_video(
         set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
     set_attribute(group, "complete", np.bool_(draft.finished))
     if draft.finished:
-        _seal(group)
+        seal(group)
     check()
 
 
-def _seal(holder: h5py.Group) -> None:
+def seal(holder: h5py.Group) -> None:
     """Store the checksum of all attributes there are."""
     value = attributes_checksum(get_attributes(holder))
     set_attribute(holder, "attributes_checksum", np.uint32(value))
 
 
-def _require_group(h5: h5py.File, video_id: str) -> h5py.Group:
+def require_group(h5: h5py.File, video_id: str) -> h5py.Group:
     """The group of this id, made where it is not there; never one that a link leads to."""
     folder = videos_group(h5)
     for name in video_id.split("/"):
@@ -138,7 +138,7 @@ def empty_file(header: StoreHeader) -> bytes:
         h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         for name, text in header.as_json().items():
             h5.attrs[name] = text
-        _seal(h5)
+        seal(h5)
         h5.create_group("videos")
         h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
     return memory.getvalue()

@@ -24,7 +24,7 @@ from ..config import (
     RGB_FRAMES,
 )
 from ..errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
-from ..records import PoseTrack, Video, VideoFailure, file_stamp, readable
+from ..records import PoseTrack, RemoteFile, Video, VideoFailure, file_stamp, readable
 
 SCHEMA_VERSION = 1
 LONGEST_ID = 1 << 14  # bytes; paths end at 4096, of which each may be escaped
@@ -165,7 +165,9 @@ class StoredFailure:
     def of(cls, failure: VideoFailure) -> StoredFailure:
         """With size and time of change of the file as it is now; 0 where it cannot be told."""
         size = mtime_ns = 0
-        if failure.path is not None:
+        if isinstance(failure.path, RemoteFile):
+            size, mtime_ns = failure.path.size, failure.path.mtime_ns
+        elif failure.path is not None:
             with contextlib.suppress(OSError, ValueError):
                 size, mtime_ns = file_stamp(failure.path)
         return cls(failure.stage, readable(failure.message), size, mtime_ns)
@@ -208,7 +210,7 @@ class Draft:
         self.attributes, self.rows, self.tracks = {}, {}, []
 
 
-def source_attributes(path: Path, size: int, mtime_ns: int) -> dict[str, object]:
+def source_attributes(path: Path | RemoteFile, size: int, mtime_ns: int) -> dict[str, object]:
     """Which file a video is, and of when."""
     return {"source": readable(str(path)), "source_size": size, "source_mtime_ns": mtime_ns}
 
@@ -218,7 +220,7 @@ def video_attributes(
 ) -> dict[str, object]:
     """The attributes of a complete video's group, but for ``complete`` itself."""
     attributes: dict[str, object] = {
-        **source_attributes(video.path, video.size, video.mtime_ns),
+        **source_attributes(video.remote or video.path, video.size, video.mtime_ns),
         "fps_num": video.fps.numerator,
         "fps_den": video.fps.denominator,
         "duration": video.duration,

@@ -17,7 +17,7 @@ import h5py
 
 from ..errors import ConfigError, StoreError
 from .disk import require_unwritten
-from .hdf5 import own_array, spans, video_group
+from .hdf5 import own_array, spans
 from .journal import lock_path
 from .layout import OWN_NAMES, StoredFailure, attributes_checksum, run_on
 from .objects import get_attribute, get_attributes, set_attribute
@@ -60,7 +60,7 @@ def merge_parts(
         StoreError: one is damaged, or two hold the same video with different features.
         MachineError: the disk is full or fails; what was committed stays.
     """
-    _require_distinct(out, parts)
+    require_distinct(out, parts)
     with ExitStack() as stack:
         stores = []
         for part in parts:
@@ -68,13 +68,13 @@ def merge_parts(
             stores.append(stack.enter_context(FeatureFile(part)))
         there = [stack.enter_context(FeatureFile(out))] if out.exists() else []
         header = common_header([*there, *stores])
-        owners, incomplete = _owners(stores)
+        owners, incomplete = owners_of(stores)
         with StoreWriter(out, header) as writer:
             before = stack.enter_context(FeatureFile(out))
             have = set(before.ids)
             for video_id in sorted(owners.keys() & have):
                 _require_equal(video_id, before, owners[video_id])
-            _require_room(owners.keys() | have)
+            require_room(owners.keys() | have)
             left = sorted(owners.keys() - have)
             for video_id in left:
                 if writer.progress(video_id) is not None:
@@ -91,7 +91,8 @@ def merge_parts(
         )
 
 
-def _require_distinct(out: Path, parts: Sequence[Path]) -> None:
+def require_distinct(out: Path, parts: Sequence[Path]) -> None:
+    """Raise ConfigError where a part is named twice, or is ``out`` itself."""
     seen: dict[Path, Path] = {}
     for part in parts:
         if part.resolve() == out.resolve():
@@ -101,7 +102,7 @@ def _require_distinct(out: Path, parts: Sequence[Path]) -> None:
         seen[part.resolve()] = part
 
 
-def _owners(stores: Iterable[FeatureFile]) -> tuple[dict[str, FeatureFile], set[str]]:
+def owners_of(stores: Iterable[FeatureFile]) -> tuple[dict[str, FeatureFile], set[str]]:
     """The file to take each complete video from; and the videos that are complete in none."""
     owners: dict[str, FeatureFile] = {}
     incomplete: set[str] = set()
@@ -136,8 +137,7 @@ def _require_equal(video_id: str, one: FeatureFile, other: FeatureFile) -> None:
 
 def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
     """What a video holds, without reading its arrays."""
-    with store.reading() as h5:
-        group = _group(h5, video_id)
+    with store.group(video_id) as group:
         contents: dict[str, object] = {
             name: value for name, value in get_attributes(group).items() if name not in OF_THE_COPY
         }
@@ -147,14 +147,7 @@ def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
         return contents
 
 
-def _group(h5: h5py.File, video_id: str) -> h5py.Group:
-    group = video_group(h5, video_id)
-    if group is None:
-        raise KeyError(f"{video_id} is not there any more")
-    return group
-
-
-def _require_room(video_ids: Iterable[str]) -> None:
+def require_room(video_ids: Iterable[str]) -> None:
     """Raise StoreError where a video's group would be another video's array, or hold it."""
     ids = set(video_ids)
     for video_id in sorted(ids):
@@ -174,7 +167,7 @@ def _copy_all(
     owners: Mapping[str, FeatureFile],
     on_bytes: Callable[[int, int], None],
 ) -> None:
-    total = sum(store.path.stat().st_size for store in set(owners.values())) if video_ids else 0
+    total = sum(map(_bytes_of, set(owners.values()))) if video_ids else 0
     done = 0
     waiting = deque(video_ids)
     while waiting:
@@ -187,11 +180,17 @@ def _copy_all(
         on_bytes(min(done, total), total)
 
 
+def _bytes_of(store: FeatureFile) -> int:
+    """Size of a part, or of the files that it links to."""
+    folder = store.path.resolve().parent
+    files = [folder / name for name in store.parts] or [store.path]
+    return sum(file.stat().st_size for file in files)
+
+
 def _copy(h5: h5py.File, video_id: str, part: FeatureFile) -> int:
     """Copy one video within a transaction; return the bytes its arrays take."""
     size = 0
-    with part.reading() as source:
-        group = _group(source, video_id)
+    with part.group(video_id) as group:
         attributes = get_attributes(group)
         expected = attributes.get("attributes_checksum")  # files of earlier versions have none
         if expected is not None and expected != attributes_checksum(attributes):
@@ -226,16 +225,26 @@ def _how_to_repair(part: Path) -> str:
     )
 
 
+def failures_of(
+    stores: Iterable[FeatureFile],
+    *,
+    complete: Iterable[str],
+    known: Mapping[str, StoredFailure] | None = None,
+) -> dict[str, StoredFailure]:
+    """The failures ``known`` and of all parts, less the videos that are complete; sorted by id."""
+    merged = dict(known or {})
+    for store in stores:
+        for video_id, failure in store.failures.items():
+            merged.setdefault(video_id, failure)
+    return {video_id: merged[video_id] for video_id in sorted(merged.keys() - set(complete))}
+
+
 def _merge_failures(
     writer: StoreWriter, stores: Iterable[FeatureFile], *, complete: Iterable[str]
 ) -> dict[str, StoredFailure]:
     """Make the list of failures that of all parts, less the videos that are complete somewhere."""
     done = set(complete)
-    merged = dict(writer.failures())
-    for store in stores:
-        for video_id, failure in store.failures.items():
-            merged.setdefault(video_id, failure)
-    left = {video_id: merged[video_id] for video_id in sorted(merged.keys() - done)}
+    left = failures_of(stores, complete=done, known=writer.failures())
     for video_id in writer.failures().keys() & done:
         writer.forget_failure(video_id)
     for video_id in [name for name in left if name not in writer.failures()]:

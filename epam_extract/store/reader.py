@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from types import TracebackType
 import h5py
 import numpy as np
 
-from ..errors import StoreLocked
 from .disk import open_regular
 from .hdf5 import (
     Missing,
@@ -31,25 +29,17 @@ from .hdf5 import (
     read_failures,
     read_progress,
     video_group,
-    walk,
+    walk_through,
 )
 from .indexing import run_of, select
 from .journal import CommittedView, committed_view, journal_path
-from .layout import (
-    StoredFailure,
-    StoredProgress,
-    explain,
-)
+from .layout import StoredFailure, StoredProgress, StoreHeader, explain
+from .links import LinkedParts, LinkedVideos, is_linked
 from .objects import where_it_lies
-
-try:
-    import fcntl
-except ImportError:  # Windows, where nothing writes
-    fcntl = None  # type: ignore[assignment]
+from .sharing import same_file, share, stamp_of, unshare
 
 MAX_OPEN = 1000  # groups, and arrays, kept open: opening one takes longer than reading a row
 MAX_KNOWN = 200_000  # arrays of which is known where they lie
-PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
 
 
 @dataclass(frozen=True)
@@ -65,14 +55,17 @@ class Known:
 class FeatureFile:
     """One file: its videos, complete or not, and their arrays; a context manager.
 
-    Threads, forked and spawned workers may share it.
+    Threads, forked and spawned workers may share it. A file made by ``merge --link`` has the videos
+    of its parts.
 
     Raises:
-        StoreError: there is no such file, or it is not one of ours, or damaged.
+        StoreError: there is no such file, or it is not one of ours, or damaged; or a part of it is
+            missing, or was changed since it was linked.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, check_parts: bool = True) -> None:
         self.path = path
+        self._check_parts = check_parts  # of a file of links, which is to be written again
         self._real = path.resolve()  # of a link: the journal lies beside its target
         self._journal = journal_path(self._real)
         self._mutex = threading.RLock()
@@ -88,6 +81,7 @@ class FeatureFile:
         self._known: dict[tuple[str, str], Known] = {}
         self._groups: dict[str, h5py.Group] = {}
         self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
+        self._parts: LinkedParts | None = None
         self._pid = os.getpid()
         try:
             with self.reading():
@@ -136,11 +130,22 @@ class FeatureFile:
         return json.loads(str(self.attributes["pose_source"]))
 
     @property
+    def parts(self) -> list[str]:
+        """Files that a file made by ``merge --link`` leads to; none for any other."""
+        with self.reading():
+            return [] if self._parts is None else self._parts.names
+
+    def linked_videos(self) -> dict[str, LinkedVideos]:
+        """Which videos a file made by ``merge --link`` leads to, by part."""
+        with self.reading() as h5:
+            return {} if self._parts is None else self._parts.videos(h5, {})
+
+    @property
     def ids(self) -> list[str]:
         """Ids of the complete videos, in order."""
-        with self.reading() as h5:
+        with self.reading():
             if self._ids is None:
-                found = (name for name, group in walk(h5) if is_complete(group))
+                found = (name for name, _, complete in self.groups() if complete)
                 self._ids = dict.fromkeys(sorted(found))
             return list(self._ids)
 
@@ -153,6 +158,9 @@ class FeatureFile:
     def progress(self, video_id: str) -> StoredProgress | None:
         """How far the file has a video, None if it has nothing of it."""
         with self.reading() as h5:
+            holder = self.holder(video_id)
+            if holder is not self:
+                return holder.progress(video_id)
             group = video_group(h5, video_id)
             return None if group is None else read_progress(group)
 
@@ -161,6 +169,9 @@ class FeatureFile:
         with self._held:
             if video_id not in self._complete:
                 with explained(self.path):
+                    holder = self.holder(video_id)
+                    if holder is not self:
+                        return holder.has(video_id)
                     group = self._find(video_id)
                     if group is None or not is_complete(group):
                         return False
@@ -170,8 +181,8 @@ class FeatureFile:
     def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
         """Every video's id and whether it is complete; and what is damaged, with the reason."""
         damaged: dict[str, str] = {}
-        with self.reading() as h5:
-            found = {name: is_complete(group) for name, group in walk(h5, damaged=damaged)}
+        with self.reading():
+            found = {name: complete for name, _, complete in self.groups(damaged=damaged)}
         return dict(sorted(found.items())), damaged
 
     # -- arrays -----------------------------------------------------------------------------
@@ -184,6 +195,9 @@ class FeatureFile:
             StoreError: it is no array of ours, or damaged.
         """
         with self._held:
+            if self._parts is not None:
+                with explained(self.path):
+                    return self._part_with(video_id).known(video_id, name)
             return self._look_up(video_id, name)
 
     def read(self, video_id: str, name: str, key: object) -> np.ndarray:
@@ -194,6 +208,9 @@ class FeatureFile:
             IndexError: the index is out of bounds.
         """
         with self._held:
+            if self._parts is not None:
+                with explained(self.path):
+                    return self._part_with(video_id).read(video_id, name, key)
             known = self._look_up(video_id, name)
             what = select(key, known.shape)
             first = run_of(what.axes, known.shape)
@@ -239,14 +256,49 @@ class FeatureFile:
     def _group(self, video_id: str) -> h5py.Group:
         group = self._find(video_id)
         if group is None:
-            raise Missing(f"{self.path} no longer has the video {video_id!r}")
+            raise self._missing(video_id)
         return group
+
+    def _missing(self, video_id: str) -> Missing:
+        return Missing(f"{self.path} no longer has the video {video_id!r}")
 
     @contextlib.contextmanager
     def group(self, video_id: str) -> Iterator[h5py.Group]:
         """A video's group, open for the length of an access. Raises KeyError if there is none."""
         with self.reading():
-            yield self._group(video_id)
+            if self._parts is None:
+                yield self._group(video_id)
+                return
+            with self._part_with(video_id).group(video_id) as group:
+                yield group
+
+    # -- a file of links --------------------------------------------------------------------
+
+    def holder(self, video_id: str) -> FeatureFile:
+        """The file that a video's arrays lie in: this one, or the part that its link leads to."""
+        with self.reading() as h5:
+            part = None if self._parts is None else self._parts.part_of(h5, video_id)
+            return self if self._parts is None or part is None else self._parts.store(part)
+
+    def _part_with(self, video_id: str) -> FeatureFile:
+        holder = self.holder(video_id)
+        if holder is self:
+            raise self._missing(video_id)
+        return holder
+
+    def groups(
+        self, *, damaged: dict[str, str] | None = None
+    ) -> Iterator[tuple[str, h5py.Group, bool]]:
+        """As :func:`hdf5.walk_through`: every video, also those in the parts of a file of links."""
+        with self.reading() as h5:
+            if self._parts is None:
+                yield from walk_through(h5, damaged=damaged)
+                return
+            for name, linked in self._parts.videos(h5, damaged).items():
+                if linked.with_all or linked.alone:
+                    with self._parts.store(name).reading() as there:
+                        for video_id, group in linked.found_in(there, damaged):
+                            yield video_id, group, is_complete(group)
 
     # -- the last commit --------------------------------------------------------------------
 
@@ -262,30 +314,25 @@ class FeatureFile:
         try:
             if not self._depth:
                 self._open_if_needed()
-                _share(self._descriptor, self.path)
-                stamp = _stamp(self._descriptor, self._journal)
+                share(self._descriptor, self.path)
+                stamp = stamp_of(self._descriptor, self._journal)
                 if self._h5 is None or stamp != self._stamp:
                     self._refresh(stamp)
             self._depth += 1
         except BaseException:
-            self._unlock()
+            unshare(self._descriptor)
             self._mutex.release()
             raise
 
     def _let_go(self) -> None:
         self._depth -= 1
         if not self._depth:
-            self._unlock()
+            unshare(self._descriptor)
         self._mutex.release()
-
-    def _unlock(self) -> None:
-        if fcntl is not None and self._descriptor >= 0:
-            with contextlib.suppress(OSError):
-                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def _open_if_needed(self) -> None:
         if self._descriptor >= 0:
-            if self._pid == os.getpid() and _same_file(self._descriptor, self.path):
+            if self._pid == os.getpid() and same_file(self._descriptor, self.path):
                 return
             self.close()
         try:
@@ -301,6 +348,9 @@ class FeatureFile:
         self._known.clear()
         self._complete.clear()
         self._ids = None
+        if self._parts is not None:
+            self._parts.close()
+            self._parts = None
         if self._h5 is not None:
             self._h5.close()
             self._h5 = None
@@ -313,6 +363,11 @@ class FeatureFile:
             self._h5 = h5py.File(self._view, "r", rdcc_nbytes=0)
             self.attributes = own_attributes(self._h5, self.path)
             read_failures(self._h5)
+            if is_linked(self.attributes):
+                header = StoreHeader(self.config, self.weights, self.pose_source)
+                self._parts = LinkedParts(self._real, self.attributes, header, FeatureFile)
+                if self._check_parts:
+                    self._parts.check()
         self._stamp = stamp
 
 
@@ -332,39 +387,3 @@ class _Held:
         trace: TracebackType | None,
     ) -> None:
         self._file._let_go()
-
-
-def _share(descriptor: int, path: Path) -> None:
-    """Keep commits out for the length of an access."""
-    if fcntl is None:
-        return None
-    start = time.monotonic()
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() - start > PATIENCE:
-                raise StoreLocked(
-                    f"{path}: another program has had it open for writing for {PATIENCE:.0f} s"
-                ) from None
-            time.sleep(0.002)
-        except OSError:
-            return None  # a file system without locks: nothing of ours writes there
-
-
-def _stamp(descriptor: int, journal: Path) -> tuple[int, ...]:
-    """Changes with every commit, and with a journal that waits to be replayed."""
-    main = os.fstat(descriptor)
-    try:
-        beside = journal.stat()
-        waiting = (beside.st_size, beside.st_mtime_ns if beside.st_size else 0)
-    except OSError:
-        waiting = (0, 0)
-    return (main.st_ino, main.st_size, main.st_mtime_ns, *waiting)
-
-
-def _same_file(descriptor: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(descriptor), path.stat())
-    except OSError:
-        return True  # deleted meanwhile: what we hold open is still good

@@ -41,11 +41,13 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     Args:
         files: a file; or a pattern such as ``feats-*.h5``, a folder (its files ``*.h5``), or a list
             of files, which are read as one. They must have been made with the same settings. Which
-            files these are is looked up once.
+            files these are is looked up once. A file made by ``merge --link`` has the videos of its
+            parts.
 
     Raises:
-        StoreError: there is no such file, or one is not ours, damaged or of other settings; later,
-            that a video is complete in two of the files.
+        StoreError: there is no such file, or one is not ours, damaged or of other settings, or a
+            part that it links to is missing or was changed; later, that a video is complete in two
+            of the files.
     """
 
     def __init__(self, files: Path | str | Iterable[Path | str]) -> None:
@@ -269,8 +271,8 @@ class StoredVideo(Mapping[str, StoredArray]):
 
     @property
     def path(self) -> Path:
-        """The feature file that it is in."""
-        return self._file.path
+        """The feature file that it is in; of a file of links, the part."""
+        return self._file.holder(self.id).path
 
     @property
     def attrs(self) -> dict[str, object]:
@@ -302,10 +304,11 @@ class StoredVideo(Mapping[str, StoredArray]):
                 get_attributes(holder)  # of kinds and sizes that are safe to read
                 dict(holder.attrs)
 
-    def addresses(self) -> set[int]:
-        """Where in the file its arrays lie."""
+    def addresses(self) -> set[tuple[Path, int]]:
+        """In which file its arrays lie, and where in it."""
+        file = self.path
         with self._file.group(self.id) as group:
-            return {where for name, _, where in children(group) if name in OWN_NAMES}
+            return {(file, where) for name, _, where in children(group) if name in OWN_NAMES}
 
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from ..errors import StoreError
-from ..records import PoseTrack, Video, VideoFailure
+from ..records import PoseTrack, RemoteFile, Video, VideoFailure
 from .disk import Operations
 from .hdf5 import (
     BROKEN,
@@ -52,6 +52,7 @@ from .layout import (
     unstorable,
     video_attributes,
 )
+from .links import is_linked, never_written
 from .objects import find, find_array, get_attribute
 from .reader import FeatureFile
 from .transaction import JournaledFile
@@ -154,7 +155,7 @@ class StoreWriter:
 
     # -- handing over -----------------------------------------------------------------------
 
-    def begin(self, video_id: str, source: Path, *, size: int, mtime_ns: int) -> None:
+    def begin(self, video_id: str, source: Path | RemoteFile, *, size: int, mtime_ns: int) -> None:
         """Start a video afresh; an older copy, whole or not, is dropped by the next commit.
 
         ``size`` and ``mtime_ns`` are the source file's. To resume an incomplete copy, do not begin:
@@ -358,6 +359,14 @@ class StoreWriter:
             self._reader = None
 
 
+def require_no_links(path: Path) -> None:
+    """Raise StoreError where ``path`` is a file made by ``merge --link``, which no run writes."""
+    if path.exists():
+        with FeatureFile(path, check_parts=False) as store:
+            if is_linked(store.attributes):
+                raise never_written(path)
+
+
 def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
     """Take videos out of a file, in one transaction.
 
@@ -380,6 +389,7 @@ def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
 
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
     """Raise StoreError unless the file is ours, and StoreMismatch unless it can be gone on with."""
+    require_no_links(path)
     with FeatureFile(path) as store:
         if not overwrite:
             header.require_same({k: str(v) for k, v in store.attributes.items()}, path)

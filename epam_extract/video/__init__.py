@@ -1,4 +1,4 @@
-"""Find videos, measure them, read their frames.
+"""Find videos, here or at addresses, measure them, read their frames.
 
 Order never depends on the file system, frames are exact and in order, and nothing a file does can
 hang or crash the run: PyAV and decord work in processes of their own, watched and reused.

@@ -6,15 +6,19 @@ import glob
 import hashlib
 import logging
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 
 from ..errors import ConfigError
-from ..records import Segment, readable
+from ..records import RemoteFile, Segment, file_stamp, readable
 from .images import has_pictures
+from .remote import find_remote, is_address, missing_remote
 
 SUFFIXES = frozenset(
     f".{name}"
@@ -26,6 +30,9 @@ SUFFIXES = frozenset(
 )
 """What counts as a video inside a directory, in any case. A file named directly always counts."""
 
+BROKEN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # what Path makes of one
+ADDRESSES_AT_ONCE, LINES_AT_ONCE = 16, 1000  # of a list
+
 _log = logging.getLogger(__name__)
 
 
@@ -35,7 +42,7 @@ class FoundVideo:
 
     id: str
     """Path under its root without suffix, "/" kept; see :func:`find_videos`."""
-    path: Path
+    path: Path | RemoteFile
     segment: Segment | None = field(default=None, compare=False)
     """The part of it that is meant, or its label."""
 
@@ -44,13 +51,48 @@ class FoundVideo:
         """The id of the whole video."""
         return self.segment.video_of(self.id) if self.segment else self.id
 
+    @property
+    def file(self) -> Path:
+        """Its file on this machine; raises ConfigError where it is elsewhere."""
+        if isinstance(self.path, RemoteFile):
+            raise ConfigError(f"{self.path}: is elsewhere, and a file on this machine is needed")
+        return self.path
+
+    def size_and_time(self) -> tuple[int, int]:
+        """Bytes and time of change in ns, by which a video is the same one as before; see
+        :func:`records.file_stamp`. Zeros where the system does not say; opening it will tell why.
+        """
+        if isinstance(self.path, RemoteFile):
+            return self.path.size, self.path.mtime_ns
+        try:
+            return file_stamp(self.path)
+        except (OSError, ValueError):
+            return 0, 0
+
+    @property
+    def work(self) -> int:
+        """How long it takes beside others: by a segment's milliseconds, or the bytes of a whole."""
+        if self.segment is not None and not self.segment.whole:
+            return round((self.segment.end - self.segment.start) * 1000)
+        return self.size_and_time()[0]
+
 
 @dataclass(frozen=True)
 class _Candidate:
-    path: Path
-    root: Path = field(compare=False)
+    path: PurePath
+    root: PurePath = field(compare=False)
+    remote: RemoteFile | None = None
     pictures: bool = field(default=False, compare=False)
     """Whether it is a folder of pictures."""
+
+    @property
+    def where(self) -> Path | RemoteFile:
+        return self.remote or Path(self.path)
+
+    @property
+    def key(self) -> tuple[PurePath, str | None]:
+        """The same for two ways to name one file."""
+        return self.path, None if self.remote is None else self.remote.path
 
     def name(self, level: int) -> str:
         """The id at a level of precision: without suffix, with it, then with more parents."""
@@ -71,6 +113,7 @@ def find_videos(
 ) -> list[FoundVideo]:
     """Find every video in files, directories (recursively), globs and a list; sorted by id.
 
+    Each may be an address such as ``s3://bucket/videos``: see :mod:`video.remote`.
     The root is the directory given, the part of a glob before its first wildcard, or a file's own
     directory. An id is the path under the root without suffix; where two files would share one both
     keep their suffix, and where that is not enough the names of the directories above are put in
@@ -81,7 +124,7 @@ def find_videos(
     Raises :class:`ConfigError` naming every source that does not exist or holds no video. A path
     in a list that does not exist is kept: its probe fails, and the others are done.
     """
-    found: dict[Path, _Candidate] = {}
+    found: dict[tuple[PurePath, str | None], _Candidate] = {}
     troubles: list[str] = []
     lists = [str(list_file)] if list_file is not None else []
     for source in map(str, sources):
@@ -94,24 +137,17 @@ def find_videos(
             troubles.append(str(error))
             continue
         for candidate in candidates:
-            found.setdefault(candidate.path, candidate)
+            found.setdefault(candidate.key, candidate)
     for name in lists:
-        for line in _lines(name):
-            try:
-                candidates = _expand(line, pictures)
-            except ConfigError as error:
-                _log.warning("%s: %s", name, error)
-                path = _absolute(line)
-                candidates = [_Candidate(path, path.parent)]
-            for candidate in candidates:
-                found.setdefault(candidate.path, candidate)
+        for candidate in _expand_lines(name, _lines(name), pictures):
+            found.setdefault(candidate.key, candidate)
     if troubles:
         raise ConfigError("; ".join(troubles))
     if not found:
         raise ConfigError(
             "no video given: name files, directories, patterns like 'videos/*.mp4', or --list FILE"
         )
-    return sorted(FoundVideo(name, item.path) for name, item in _named(list(found.values())))
+    return sorted(FoundVideo(name, item.where) for name, item in _named(list(found.values())))
 
 
 def _absolute(path: str | Path) -> Path:
@@ -119,12 +155,37 @@ def _absolute(path: str | Path) -> Path:
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() follows links
 
 
+def _expand_lines(list_name: str, lines: Sequence[str], pictures: bool) -> Iterator[_Candidate]:
+    """What the lines of a list stand for, in their order."""
+    expand = partial(_expand_line, list_name, pictures)
+    if not any(map(is_address, lines)):
+        for line in lines:
+            yield from expand(line)
+        return
+    with ThreadPoolExecutor(ADDRESSES_AT_ONCE) as pool:  # each asks a server
+        for start in range(0, len(lines), LINES_AT_ONCE):
+            for candidates in pool.map(expand, lines[start : start + LINES_AT_ONCE]):
+                yield from candidates
+
+
+def _expand_line(list_name: str, pictures: bool, line: str) -> list[_Candidate]:
+    """What a line of a list stands for; if nothing, that will be its own failure, in its turn."""
+    try:
+        return _expand(line, pictures)
+    except ConfigError as error:
+        _log.warning("%s: %s", list_name, error)
+    if is_address(line):
+        name, file = missing_remote(line)
+        return [_Candidate(name, name.parent, file)]
+    path = _absolute(line)
+    return [_Candidate(path, path.parent)]
+
+
 def _expand(source: str, pictures: bool) -> list[_Candidate]:
     """What one source stands for; raises ConfigError if nothing."""
-    if "://" in source:
-        raise ConfigError(
-            f"{source}: addresses are not read; download the video first and name the file"
-        )
+    if is_address(source):
+        top, files = find_remote(source, SUFFIXES, pictures=pictures)
+        return [_Candidate(name, top, file) for name, file in files]
     path = _absolute(source)
     try:
         exists, is_folder = path.exists() or path.is_symlink(), path.is_dir()
@@ -145,7 +206,8 @@ def _expand(source: str, pictures: bool) -> list[_Candidate]:
     if exists:
         return [_Candidate(path, path.parent)]
     if not glob.has_magic(source):
-        raise ConfigError(f"{source}: no such file or directory")
+        hint = "; an address is text with ://, and no Path" if BROKEN_ADDRESS.match(source) else ""
+        raise ConfigError(f"{source}: no such file or directory{hint}")
     parts = path.parts
     fixed = next(index for index, part in enumerate(parts) if glob.has_magic(part))
     root = Path(*parts[:fixed])
@@ -166,7 +228,9 @@ def _below(folder: Path, root: Path, pictures: bool) -> Iterator[_Candidate]:
     """Videos under a directory, which may be one itself."""
     for found in _walk(folder, pictures=pictures):
         is_itself = found == root
-        yield _Candidate(found, root.parent if is_itself else root, pictures and _is_folder(found))
+        yield _Candidate(
+            found, root.parent if is_itself else root, pictures=pictures and _is_folder(found)
+        )
 
 
 def _walk(top: Path, *, pictures: bool) -> Iterator[Path]:
@@ -205,7 +269,7 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _lines(name: str) -> Iterable[str]:
+def _lines(name: str) -> list[str]:
     """Paths of a list: one a line; empty lines and lines that start with # are left out."""
     try:
         if name == "-":
@@ -224,9 +288,7 @@ def _lines(name: str) -> Iterable[str]:
 def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
     """Give each file the shortest id that no other has."""
     alike = Counter(readable(str(item.path)) for item in candidates)
-    marks = [
-        _digest(item.path) if alike[readable(str(item.path))] > 1 else "" for item in candidates
-    ]
+    marks = [_digest(item) if alike[readable(str(item.path))] > 1 else "" for item in candidates]
     levels = [0] * len(candidates)
     while True:
         names = [
@@ -243,6 +305,7 @@ def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
                 levels[index] += levels[index] == lowest
 
 
-def _digest(path: Path) -> str:
-    """Tells apart two paths that read alike, since one has bytes that are no UTF-8."""
-    return f"~{hashlib.blake2b(os.fsencode(path), digest_size=4).hexdigest()}"
+def _digest(item: _Candidate) -> str:
+    """Tells apart two paths that read alike, since one has bytes that are no UTF-8, or a query."""
+    name = os.fsencode(item.path if item.remote is None else item.remote.path)
+    return f"~{hashlib.blake2b(name, digest_size=4).hexdigest()}"

@@ -1,0 +1,174 @@
+"""``merge --link``: a small file of links that shows its parts' videos, and copies nothing."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import h5py
+
+from ..errors import ConfigError, StoreError
+from .disk import require_unwritten
+from .hdf5 import end_of_file_in
+from .hdf5_write import empty_file, require_group, seal, write_failures
+from .journal import lock_path
+from .layout import OWN_NAMES, StoredFailure, StoreHeader, explain
+from .links import PARTS, LinkedVideos, Stamp, is_linked, nested, part_stamp
+from .merge import (
+    Merged,
+    failures_of,
+    owners_of,
+    require_distinct,
+    require_room,
+)
+from .objects import get_attributes, set_attribute
+from .reader import FeatureFile
+from .several import common_header
+from .transaction import JournaledFile
+
+
+def link_parts(out: Path, parts: Sequence[Path]) -> Merged:
+    """Make ``out`` show the complete videos and the failures of ``parts``, by external links.
+
+    Where ``out`` is there, it goes on showing its earlier parts as well, as they are now. What it
+    shows is read by :class:`FeatureFile`, and by plain HDF5, for as long as the parts stay as they
+    are and where they are beside it: the folder may be moved as a whole.
+
+    Raises:
+        ConfigError: a part is named twice, is ``out`` itself, or lies outside of its folder.
+        StoreMismatch: they were made with different options, weights or pose models.
+        StoreLocked: a run is still writing one of them.
+        StoreError: one is missing, damaged or itself a file of links, two hold the same video with
+            different features, or ``out`` holds features.
+        MachineError: the disk is full or fails; ``out`` stays as it was.
+    """
+    require_distinct(out, parts)
+    real = out.resolve()
+    files = {_name_beside(real, part): part for part in parts}
+    earlier = _earlier(out)
+    files |= {name: real.parent / name for name in earlier.keys() - files.keys()}
+    with ExitStack() as stack:
+        stores: dict[str, FeatureFile] = {}
+        stamps: dict[str, Stamp] = {}
+        for name, file in sorted(files.items()):
+            stamps[name] = part_stamp(real, name)
+            require_unwritten(file, lock=lock_path(file.resolve()))
+            stores[name] = stack.enter_context(FeatureFile(file))
+            if is_linked(stores[name].attributes):
+                raise nested(out, file)
+        header = common_header(list(stores.values()))
+        owners, incomplete = owners_of(stores.values())
+        require_room(owners)
+        names = {store: name for name, store in stores.items()}
+        failures = failures_of(stores.values(), complete=owners)
+        content = _linked_file(header, failures, stamps, names, owners)
+        for name, stamp in stamps.items():
+            if part_stamp(real, name) != stamp:
+                raise StoreError(f"{files[name]}: was changed meanwhile; merge again")
+    _put(out, content)
+    shown = [
+        video_id
+        for video_id, store in owners.items()
+        if names[store] in earlier and earlier[names[store]].shows(video_id)
+    ]
+    return Merged(
+        out=out,
+        videos=len(owners),
+        copied=len(owners) - len(shown),
+        failures=len(failures),
+        incomplete=tuple(sorted(incomplete - failures.keys())),
+    )
+
+
+def _name_beside(out: Path, part: Path) -> str:
+    """A part's path from the folder of ``out``, with "/"; ``out`` is no symbolic link."""
+    try:
+        name = (part.parent.resolve() / part.name).relative_to(out.parent)
+        part.resolve().relative_to(out.parent)
+        name.as_posix().encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{part}: its name is not valid UTF-8; rename it") from None
+    except ValueError:
+        raise ConfigError(
+            f"{part}: lies outside of {out.parent}, and --link leads only to files in the folder "
+            f"of {out.name} or below it. Make {out.name} in a folder that holds all parts, or "
+            "merge without --link."
+        ) from None
+    return name.as_posix()
+
+
+def _earlier(out: Path) -> dict[str, LinkedVideos]:
+    """What ``out`` shows now, by part, whether or not these parts are still there."""
+    if not out.exists():
+        return {}
+    with FeatureFile(out, check_parts=False) as store:
+        if not is_linked(store.attributes):
+            raise StoreError(
+                f"{out}: holds features, and no links. Choose another file for the links, or merge "
+                "without --link to add to this one."
+            )
+        return store.linked_videos()
+
+
+def _linked_file(
+    header: StoreHeader,
+    failures: Mapping[str, StoredFailure],
+    stamps: Mapping[str, Stamp],
+    names: Mapping[FeatureFile, str],
+    owners: Mapping[str, FeatureFile],
+) -> bytes:
+    """The bytes of the file of links."""
+    memory = io.BytesIO(empty_file(header))
+    shared = _shared(owners)
+    with h5py.File(memory, "r+") as h5:
+        h5.attrs[PARTS] = json.dumps(stamps, sort_keys=True)
+        seal(h5)
+        write_failures(h5, {}, failures)
+        for video_id, store in sorted(owners.items()):
+            if video_id in shared:
+                _link_arrays(require_group(h5, video_id), video_id, store, names[store])
+            elif not any(above in owners and above not in shared for above in _above(video_id)):
+                folder, _, name = video_id.rpartition("/")
+                group = require_group(h5, folder) if folder else h5["videos"]
+                group[name] = h5py.ExternalLink(names[store], f"/videos/{video_id}")
+    return memory.getvalue()
+
+
+def _shared(owners: Mapping[str, FeatureFile]) -> set[str]:
+    """Videos that have another part's video below them, so that no link can stand for both."""
+    return {
+        above
+        for video_id, store in owners.items()
+        for above in _above(video_id)
+        if above in owners and owners[above] is not store
+    }
+
+
+def _above(video_id: str) -> Iterator[str]:
+    """The ids that the folders of a video would have."""
+    parts = video_id.split("/")
+    return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
+
+
+def _link_arrays(target: h5py.Group, video_id: str, store: FeatureFile, name: str) -> None:
+    """A video as a group of the file's own: its attributes, and links to its arrays."""
+    with store.group(video_id) as group:
+        for attribute in get_attributes(group):
+            set_attribute(target, attribute, group.attrs[attribute])
+        for array in sorted(OWN_NAMES.intersection(group)):
+            target[array] = h5py.ExternalLink(name, f"/videos/{video_id}/{array}")
+
+
+def _put(out: Path, content: bytes) -> None:
+    """Write ``out`` in one step, under its lock."""
+    there = out.exists()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with JournaledFile(out, initial=content, end_of_file=end_of_file_in(out)) as file:
+            if there:
+                file.replace(content)
+    except OSError as error:
+        raise explain(error, out) from error

@@ -1,0 +1,209 @@
+"""Videos from elsewhere, fetched ahead of the decoder into a folder of a bounded size.
+
+Files come in the order in which the run takes them. Each has its room in the folder before it is
+fetched, in that order too, so that a video is never kept waiting by those after it; it goes as
+soon as it was read. Whatever a killed run has left goes at the next start.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
+
+from ..errors import EpamExtractError, FetchError, MachineError, StoreError, VideoError
+from ..records import RemoteFile
+from .remote import Ended, fetch
+
+FETCHES = 4  # files on their way at once
+FOLDER = ".fetched"  # behind the output's name
+OURS = re.compile(r"\d{8,}(\.[a-z0-9]{1,8})?")  # the files in it
+LOOK_SECONDS = 0.1  # between two looks at whether the run is to stop
+LEAVE_SECONDS = 2.0  # for threads that wait for a dead server
+
+
+class Fetcher:
+    """Fetches ``videos`` ahead, in their order; a context manager, entered by who locks the output.
+
+    Entering makes the folder, leaving removes it.
+
+    Args:
+        folder: :func:`fetched_folder` of the output, cleared.
+        videos: by id.
+        limit: bytes that the folder may hold; of a video larger than that, that one alone.
+        stop: once set, nothing more is fetched.
+        on_bytes: told, by the threads that fetch, how long some bytes took and how many they are.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        videos: Mapping[str, RemoteFile],
+        *,
+        limit: int,
+        stop: threading.Event,
+        on_bytes: Callable[[float, int], None],
+    ) -> None:
+        self.folder = folder
+        self._limit, self._stop, self._on_bytes = limit, stop, on_bytes
+        self._numbers = {video_id: number for number, video_id in enumerate(videos)}
+        self._files = dict(videos)
+        self._left = iter(self._files)
+        self._turn = threading.Lock()  # to take the next video, until there is room for it
+        self._changed = threading.Condition()
+        self._held: dict[str, int] = {}  # bytes that a video may take up
+        self._here: dict[str, Path | EpamExtractError] = {}
+        self._closed = False
+        self._threads: list[threading.Thread] = []
+
+    def __enter__(self) -> Fetcher:
+        if self._files:
+            self.folder.mkdir()
+        for number in range(min(FETCHES, len(self._files))):
+            thread = threading.Thread(target=self._work, name=f"fetch-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._end()
+        deadline = time.monotonic() + LEAVE_SECONDS
+        for thread in self._threads:
+            thread.join(max(deadline - time.monotonic(), 0))
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @contextmanager
+    def fetched(self, video_id: str) -> Iterator[Path | None]:
+        """Wait for a video and lend its file, which goes afterwards; None once the run is to stop.
+
+        Raises:
+            FetchError: it could not be fetched.
+            MachineError: the disk is full.
+        """
+        here: Path | EpamExtractError | None = None
+        try:
+            with self._changed:
+                while video_id not in self._here and not self._ending:
+                    self._changed.wait(LOOK_SECONDS)
+                here = self._here.get(video_id)
+            if isinstance(here, EpamExtractError):
+                raise here
+            yield here
+        except VideoError as error:
+            if isinstance(here, Path):
+                error.args = (str(error).replace(str(here), str(self._files[video_id])),)
+            raise
+        except (EpamExtractError, MemoryError):  # the run ends: no other lane may go on waiting
+            self._end()
+            raise
+        finally:
+            self._release(video_id)
+
+    def _end(self) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def _ending(self) -> bool:
+        return self._closed or self._stop.is_set()
+
+    def _release(self, video_id: str) -> None:
+        with self._changed:
+            here = self._here.pop(video_id, None)
+            if isinstance(here, Path):
+                here.unlink(missing_ok=True)
+            self._held.pop(video_id, None)
+            self._changed.notify_all()
+
+    def _work(self) -> None:
+        while True:
+            with self._turn:
+                video_id = next(self._left, None)
+                if video_id is None or not self._make_room(video_id):
+                    return
+            try:
+                here: Path | EpamExtractError = self._fetch(video_id)
+            except Ended:
+                return  # nobody waits for it any more
+            except EpamExtractError as error:
+                here = error
+            except Exception as error:  # of this module: it must not leave a lane waiting
+                here = FetchError(f"{self._files[video_id]}: {type(error).__name__}")
+            with self._changed:
+                self._here[video_id] = here
+                self._changed.notify_all()
+
+    def _make_room(self, video_id: str) -> bool:
+        """Wait until a file fits beside the others, or is alone; False once the run is to stop."""
+        size = self._files[video_id].size or self._limit
+        with self._changed:
+            while not self._ending:
+                if not self._held or sum(self._held.values()) + size <= self._limit:
+                    self._held[video_id] = size
+                    return True
+                self._changed.wait(LOOK_SECONDS)
+        return False
+
+    def _fetch(self, video_id: str) -> Path:
+        file, number = self._files[video_id], self._numbers[video_id]
+        suffix = PurePosixPath(file.address).suffix.lower()
+        name = f"{number:08d}{suffix}"
+        to = self.folder / (name if OURS.fullmatch(name) else f"{number:08d}")
+        most = file.size or self._limit
+
+        too_many, before, last = False, 0, time.perf_counter()
+
+        def told(count: int) -> None:
+            nonlocal too_many, before, last
+            now = time.perf_counter()
+            self._on_bytes(now - last, count - before)
+            too_many, before, last = count > most, count, now
+            if too_many or self._ending:
+                raise Ended
+
+        try:
+            fetch(file, to, told)
+        except BaseException as error:
+            if isinstance(error, Ended) and too_many:
+                what = "were listed" if file.size else "may be held here (--fetch-ahead)"
+                error = FetchError(f"{file}: more bytes come than the {most} that {what}")
+            with suppress(OSError):
+                to.unlink(missing_ok=True)
+            raise error
+        return to
+
+
+def fetched_folder(out: Path) -> Path:
+    """Where the videos fetched for an output lie."""
+    real = out.resolve()
+    return real.with_name(real.name + FOLDER)
+
+
+def clear_folder(folder: Path) -> None:
+    """Take away what a killed run has left.
+
+    Raises:
+        StoreError: something in the folder, or the folder itself, is not ours.
+        MachineError: it cannot be taken away.
+    """
+    try:
+        status = folder.lstat()
+    except FileNotFoundError:
+        return
+    entries = list(folder.iterdir()) if stat.S_ISDIR(status.st_mode) else [folder]
+    ours = all(OURS.fullmatch(entry.name) and entry.is_file() for entry in entries)
+    if not ours or not stat.S_ISDIR(status.st_mode):
+        raise StoreError(
+            f"{folder}: exists, and holds what is not epam-extract's; move it away, or choose "
+            "another output file"
+        )
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise MachineError(f"{folder}: cannot be cleared: {error.strerror}") from error

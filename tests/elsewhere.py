@@ -1,0 +1,63 @@
+"""Stores that a test can fill: fsspec's ``memory://``, and a web server on this machine."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from functools import partial
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import fsspec
+
+
+class Memory:
+    """Files of fsspec's ``memory://``, gone after a test."""
+
+    def __init__(self) -> None:
+        self.fs = fsspec.filesystem("memory")
+
+    def add(self, name: str, content: bytes | Path = b"123") -> None:
+        self.fs.pipe(f"/{name}", content if isinstance(content, bytes) else content.read_bytes())
+
+    def add_all(self, folder: Path, top: str = "videos") -> None:
+        for path in folder.rglob("*.mp4"):
+            self.add(f"{top}/{path.relative_to(folder)}", path)
+
+
+class Handler(http.server.SimpleHTTPRequestHandler):
+    """A folder as Python's server shows it, behind a password or a signature where asked for."""
+
+    server: Site
+
+    def send_head(self):  # type: ignore[no-untyped-def]  # of GET and HEAD
+        site, parts = self.server, urlsplit(self.path)
+        site.asked.append((self.command, parts.path))
+        if site.user and self.headers.get("Authorization") != site.user:
+            return self.send_error(401)
+        if site.signature and parse_qs(parts.query).get("signature") != [site.signature]:
+            return self.send_error(403, f"not signed: {self.path}")
+        if self.command == "GET" and parts.path in site.broken:
+            return self.send_error(500, f"no {self.path}, {parts.query.partition('=')[2]}")
+        return super().send_head()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class Site(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        self.asked: list[tuple[str, str]] = []
+        self.broken: set[str] = set()
+        self.user = self.signature = ""
+        threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
+
+    def url(self, path: str = "", user: str = "") -> str:
+        return f"http://{user}127.0.0.1:{self.server_port}/{path}"
+
+    @property
+    def fetched(self) -> list[str]:
+        return [path for command, path in self.asked if command == "GET" and "." in path]
