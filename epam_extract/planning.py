@@ -119,8 +119,8 @@ class Planner:
     def __enter__(self) -> Planner:
         self._progress.plan(self.plan)
         if self._awaited:
-            files = remote_files(list(self._awaited.values()))
-            size = in_bytes(sum(file.size for file in files.values()))
+            files = set(remote_files(list(self._awaited.values())).values())
+            size = in_bytes(sum(file.size for file in files))
             self._progress.message(
                 f"{counted(len(files), 'video')} of {size} elsewhere: what they hold is known once "
                 "they are fetched"

@@ -22,7 +22,6 @@ from epam_extract.errors import ConfigError
 from epam_extract.progress import contents, displays
 from epam_extract.records import Plan, StageLoad
 from epam_extract.store import StoreHeader, StoreWriter
-from epam_extract.video import find_videos
 
 
 @pytest.mark.parametrize(
@@ -87,12 +86,6 @@ def test_another_kind_of_output_is_refused(pipeline: Pipeline, name: str) -> Non
     result = run("videos/", "--out", name, "--demo")
     assert result.exit_code == 2 and not pipeline.calls
     assert f"name it {Path(name).stem}.h5" in result.stderr and "export" in result.stderr
-
-
-def test_an_address_is_no_missing_file() -> None:
-    for address in ("https://example.org/a.mp4?x=1", "s3://bucket/videos/"):
-        with pytest.raises(ConfigError, match="addresses are not read; download the video"):
-            find_videos([address])
 
 
 # --- narrow terminals ---------------------------------------------------------------------------

@@ -143,3 +143,36 @@ def test_a_machines_failure_ends_the_waiting_of_all(
             raise MachineError("out of memory")
         with fetcher.fetched("v01") as nothing:
             assert nothing is None
+
+
+def test_parts_of_a_file_that_follow_each_other_share_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path / "f", monkeypatch, 4, 4)
+    one, other = shelf.files.values()
+    shelf.files = {"a/0-1": one, "a/1-2": one, "b": other, "a/x": one}
+    with shelf.fetcher(4) as fetcher:
+        with fetcher.fetched("a/0-1") as first:
+            pass
+        assert first is not None and first.exists() and shelf.taken == [one.address]
+        with fetcher.fetched("a/1-2") as second:
+            assert second == first
+        assert not first.exists()
+        for video_id in ("b", "a/x"):
+            with fetcher.fetched(video_id) as path:
+                assert path is not None and path != first
+    assert shelf.taken == [one.address, other.address, one.address]
+    assert not shelf.folder.exists()
+
+
+def test_all_parts_of_a_file_that_cannot_be_fetched_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf = Shelf(tmp_path / "f", monkeypatch, 0)
+    (file,) = shelf.files.values()
+    shelf.files = {"a/0-1": file, "a/1-2": file}
+    with shelf.fetcher(4) as fetcher:
+        for video_id in shelf.files:
+            with pytest.raises(FetchError, match="--fetch-ahead"), fetcher.fetched(video_id):
+                pass
+    assert len(shelf.taken) == 1

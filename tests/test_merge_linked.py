@@ -15,10 +15,21 @@ import numpy as np
 import pytest
 from faulty_disk import folder_in_memory
 from test_merge import SPLIT, VIDEOS, in_one_run, write_parts
-from test_store import HEADER, SMALL, begin, make_rows, make_video, require_equal, write_video
+from test_store import (
+    HEADER,
+    POSE,
+    SMALL,
+    WEIGHTS,
+    begin,
+    make_rows,
+    make_video,
+    require_equal,
+    write_video,
+)
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
+from epam_extract.cluster.shards import Shard
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import ConfigError, EpamExtractError, StoreError, StoreMismatch
 from epam_extract.exchange.export import export_features
@@ -162,6 +173,32 @@ def test_many_parts_are_not_all_kept_open(linked: Path, monkeypatch: pytest.Monk
         assert len(list(Path("/proc/self/fd").iterdir())) <= before + 2
     assert len(list(Path("/proc/self/fd").iterdir())) == before
     assert verify(linked) == []
+
+
+def test_it_may_be_one_of_several_files(linked: Path) -> None:
+    beside = linked.with_name("more.h5")
+    with StoreWriter(beside, StoreHeader(SMALL, WEIGHTS, POSE)) as writer:
+        write_video(writer, "more", 2, 20, SMALL)
+        writer.commit()
+    with FeatureStore([beside, linked]) as store:
+        assert list(store) == sorted([*VIDEOS, "more"]) and "a/b" in store
+        assert store["more"].path == beside and store["c"].path == part_of(linked)
+        array = store["a/b"]["rgb_pooled"]
+        np.testing.assert_array_equal(array[1:], np.asarray(array)[1:])
+        assert len(store.table()[0]) == 2 + sum(windows for windows, _ in VIDEOS.values())
+        assert store.progress("z").windows == 1  # type: ignore[union-attr]
+        assert store.failures.keys() == {"broken"} and len(store.survey()[0]) == 6
+        with pytest.raises(KeyError, match="has no complete video 'd'"):
+            store["d"]
+        copy = pickle.loads(pickle.dumps(store.dataset()))
+        assert len(copy) == len(store.table()[0])
+    said = r"c is complete in both .*f\.h5 and .*f\.shard-00000"
+    with FeatureStore([linked, part_of(linked)]) as store, pytest.raises(StoreError, match=said):
+        store["c"]
+
+
+def part_of(linked: Path) -> Path:
+    return Shard(0, 4).path(linked)
 
 
 def gone(part: Path, folder: Path) -> None:

@@ -147,7 +147,9 @@ ODD = {
 
 def _overlaps(parts: Sequence[FoundVideo]) -> list[str]:
     """Ids of segments that begin before another one of their video has ended."""
-    spans = [(p.path, p.segment.start, p.segment.end, p.id) for p in parts if p.segment]
+    spans = [
+        (p.segment.video_of(p.id), p.segment.start, p.segment.end, p.id) for p in parts if p.segment
+    ]
     found = []
     for _, group in itertools.groupby(sorted(spans), key=lambda span: span[0]):
         latest = -math.inf

@@ -2,7 +2,8 @@
 
 Files come in the order in which the run takes them. Each has its room in the folder before it is
 fetched, in that order too, so that a video is never kept waiting by those after it; it goes as
-soon as it was read. Whatever a killed run has left goes at the next start.
+soon as it was read. Segments of one file that follow each other share it. Whatever a killed run has
+left goes at the next start.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import stat
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -34,7 +36,7 @@ class Fetcher:
 
     Args:
         folder: :func:`fetched_folder` of the output, cleared.
-        videos: by id.
+        videos: by id; several may be parts of one file.
         limit: bytes that the folder may hold; of a video larger than that, that one alone.
         stop: once set, nothing more is fetched.
         on_bytes: told, by the threads that fetch, how long some bytes took and how many they are.
@@ -51,13 +53,18 @@ class Fetcher:
     ) -> None:
         self.folder = folder
         self._limit, self._stop, self._on_bytes = limit, stop, on_bytes
-        self._numbers = {video_id: number for number, video_id in enumerate(videos)}
-        self._files = dict(videos)
-        self._left = iter(self._files)
-        self._turn = threading.Lock()  # to take the next video, until there is room for it
+        self._files: list[RemoteFile] = []
+        self._numbers: dict[str, int] = {}  # of each video's file
+        for video_id, file in videos.items():
+            if not self._files or self._files[-1] != file:
+                self._files.append(file)
+            self._numbers[video_id] = len(self._files) - 1
+        self._to_read = Counter(self._numbers.values())  # videos that a file is still wanted for
+        self._left = iter(range(len(self._files)))
+        self._turn = threading.Lock()  # to take the next file, until there is room for it
         self._changed = threading.Condition()
-        self._held: dict[str, int] = {}  # bytes that a video may take up
-        self._here: dict[str, Path | EpamExtractError] = {}
+        self._held: dict[int, int] = {}  # bytes that a file may take up
+        self._here: dict[int, Path | EpamExtractError] = {}
         self._closed = False
         self._threads: list[threading.Thread] = []
 
@@ -79,30 +86,31 @@ class Fetcher:
 
     @contextmanager
     def fetched(self, video_id: str) -> Iterator[Path | None]:
-        """Wait for a video and lend its file, which goes afterwards; None once the run is to stop.
+        """Wait for a video and lend its file, to read it once; None once the run is to stop.
 
         Raises:
             FetchError: it could not be fetched.
             MachineError: the disk is full.
         """
+        number = self._numbers[video_id]
         here: Path | EpamExtractError | None = None
         try:
             with self._changed:
-                while video_id not in self._here and not self._ending:
+                while number not in self._here and not self._ending:
                     self._changed.wait(LOOK_SECONDS)
-                here = self._here.get(video_id)
+                here = self._here.get(number)
             if isinstance(here, EpamExtractError):
-                raise here
+                raise type(here)(str(here))
             yield here
         except VideoError as error:
             if isinstance(here, Path):
-                error.args = (str(error).replace(str(here), str(self._files[video_id])),)
+                error.args = (str(error).replace(str(here), str(self._files[number])),)
             raise
         except (EpamExtractError, MemoryError):  # the run ends: no other lane may go on waiting
             self._end()
             raise
         finally:
-            self._release(video_id)
+            self._release(number)
 
     def _end(self) -> None:
         with self._changed:
@@ -113,45 +121,48 @@ class Fetcher:
     def _ending(self) -> bool:
         return self._closed or self._stop.is_set()
 
-    def _release(self, video_id: str) -> None:
+    def _release(self, number: int) -> None:
         with self._changed:
-            here = self._here.pop(video_id, None)
+            self._to_read[number] -= 1
+            if self._to_read[number]:
+                return
+            here = self._here.pop(number, None)
             if isinstance(here, Path):
                 here.unlink(missing_ok=True)
-            self._held.pop(video_id, None)
+            self._held.pop(number, None)
             self._changed.notify_all()
 
     def _work(self) -> None:
         while True:
             with self._turn:
-                video_id = next(self._left, None)
-                if video_id is None or not self._make_room(video_id):
+                number = next(self._left, None)
+                if number is None or not self._make_room(number):
                     return
             try:
-                here: Path | EpamExtractError = self._fetch(video_id)
+                here: Path | EpamExtractError = self._fetch(number)
             except Ended:
                 return  # nobody waits for it any more
             except EpamExtractError as error:
                 here = error
             except Exception as error:  # of this module: it must not leave a lane waiting
-                here = FetchError(f"{self._files[video_id]}: {type(error).__name__}")
+                here = FetchError(f"{self._files[number]}: {type(error).__name__}")
             with self._changed:
-                self._here[video_id] = here
+                self._here[number] = here
                 self._changed.notify_all()
 
-    def _make_room(self, video_id: str) -> bool:
+    def _make_room(self, number: int) -> bool:
         """Wait until a file fits beside the others, or is alone; False once the run is to stop."""
-        size = self._files[video_id].size or self._limit
+        size = self._files[number].size or self._limit
         with self._changed:
             while not self._ending:
                 if not self._held or sum(self._held.values()) + size <= self._limit:
-                    self._held[video_id] = size
+                    self._held[number] = size
                     return True
                 self._changed.wait(LOOK_SECONDS)
         return False
 
-    def _fetch(self, video_id: str) -> Path:
-        file, number = self._files[video_id], self._numbers[video_id]
+    def _fetch(self, number: int) -> Path:
+        file = self._files[number]
         suffix = PurePosixPath(file.address).suffix.lower()
         name = f"{number:08d}{suffix}"
         to = self.folder / (name if OURS.fullmatch(name) else f"{number:08d}")
