@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
+from epam_extract.cluster.worker import Worker
+
 
 class RayError(Exception):
     pass
@@ -52,6 +54,12 @@ class FakeActor:
         if old._thread is not None:
             old._thread.join()
         self.worker = self._kind(*self._arguments)
+
+    def vanish(self) -> Worker:
+        """Start another worker although this one lives: nobody can reach it any more."""
+        old, self.worker = self.worker, None
+        self.worker = self._kind(*self._arguments)
+        return old
 
 
 class FakeRay:
