@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import SimpleNamespace
 
+from epam_extract.cluster.worker import Worker
+
 
 class RayError(Exception):
     pass
@@ -26,6 +28,7 @@ class FakeActor:
     def __init__(self, ray: FakeRay, kind: type, arguments: tuple) -> None:
         self._ray, self._kind, self._arguments = ray, kind, arguments
         self.dead = False
+        self.lock = threading.Lock()
         self.worker = kind(*arguments)
 
     def __getattr__(self, name: str) -> SimpleNamespace:
@@ -46,12 +49,19 @@ class FakeActor:
 
     def die(self, *, release: Callable[[], None] = lambda: None) -> None:
         """End the worker as well as threads allow, and start another one."""
+        with self.lock:
+            old, self.worker = self.worker, None
+            old.stop()
+            release()
+            if old._thread is not None:
+                old._thread.join()
+            self.worker = self._kind(*self._arguments)
+
+    def vanish(self) -> Worker:
+        """Start another worker although this one lives: nobody can reach it any more."""
         old, self.worker = self.worker, None
-        old.stop()
-        release()
-        if old._thread is not None:
-            old._thread.join()
         self.worker = self._kind(*self._arguments)
+        return old
 
 
 class FakeRay:
@@ -95,7 +105,7 @@ class FakeRay:
 
     def kill(self, actor: FakeActor) -> None:
         actor.dead = True
-        if actor.worker is not None:
+        with actor.lock:  # one that is dying is waited for, as its locks end with a process
             actor.worker.stop()
             if actor.worker._thread is not None:
                 actor.worker._thread.join()

@@ -195,6 +195,25 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     assert not existing_parts(tmp_path / "f.h5")
 
 
+def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
+    collection: Path, ray: FakeRay, tmp_path: Path
+) -> None:
+    extract_features(collection, tmp_path / "whole.h5", POOLED)
+    told, lost = Told(), []
+    when(lambda: len(told.done) >= 1, lambda: lost.append(ray.actors[0].vanish()))
+    try:
+        with pytest.raises(StoreLocked, match=r"f.worker-00000.h5.*is writing it"):
+            on_ray(collection, tmp_path / "f.h5", progress=told)
+        assert sorted(told.done) == [f"v{number}" for number in range(8)]
+        assert len(ray.actors) == 3
+    finally:
+        for worker in lost:
+            worker.stop()
+            worker._thread.join()
+    assert on_ray(collection, tmp_path / "f.h5").skipped == 8
+    assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
+
+
 def test_a_machine_that_comes_is_used(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

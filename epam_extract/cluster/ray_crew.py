@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import errors
-from ..errors import ConfigError, EpamExtractError, MachineError
+from ..errors import ConfigError, EpamExtractError, MachineError, StoreLocked
 from ..progress import Progress
 from ..records import VideoFailure
 from ..store import FeatureStore, StoreHeader
@@ -56,6 +56,7 @@ class RayCrew:
         self._header: StoreHeader | None = None
         self._ending = False
         self._gone: list[Hired] = []
+        self._replaced = 0
         self._looked = float("-inf")
         self._began = time.monotonic()
         self._places = 0
@@ -139,7 +140,7 @@ class RayCrew:
             return
         self._looked = now
         self._places = min(self._size.places(machines(self._ray)), len(self._videos))
-        while len(self._hired) + len(self._gone) < self._places:
+        while len(self._hired) + len(self._gone) - self._replaced < self._places:
             number = next(self._numbers)
             options = {"num_cpus": self._size.cpus, "num_gpus": self._size.gpus}
             actor = self._ray.remote(Worker).options(
@@ -271,6 +272,12 @@ class RayCrew:
 
     def _refuse(self, hired: Hired, error: EpamExtractError) -> list[News]:
         """Go on without a worker that cannot work; raise its error where there is no other."""
+        if isinstance(error, StoreLocked) and len(hired.totals) > 1:
+            # It was lost to us and still writes, or its machine's locks outlive it.
+            self._leave(hired)
+            self._replaced += 1
+            self._looked = float("-inf")
+            return []
         others = [other for other in self._hired.values() if other is not hired]
         working = [other for other in others if other.ready]
         if not others or (not working and not isinstance(error, MachineError)):
