@@ -95,12 +95,12 @@ def _rows(store: FeatureFile, most: int | None) -> tuple[list[dict[str, object]]
         except BROKEN as error:
             damaged[video_id] = first_line(error)
     for video_id in sorted(rows)[:most]:
-        try:
-            with store.group(video_id) as group:
+        with store.group(video_id) as group:
+            try:
                 rows[video_id] |= _shown(group)
-        except BROKEN as error:
-            del rows[video_id]
-            damaged[video_id] = first_line(error)
+            except BROKEN as error:
+                del rows[video_id]
+                damaged[video_id] = first_line(error)
     return [rows[video_id] for video_id in sorted(rows)], damaged
 
 
