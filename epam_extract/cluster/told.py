@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..pipeline import STAGES
 from ..progress import Progress
 from ..records import StageLoad, VideoFailure
 from .handing_out import Ended, News, Returned, Started
@@ -147,11 +146,11 @@ class Told:
             return
         self._showed = now
         loads = {}
-        for stage, unit in STAGES.items():
+        for stage, one in working[0].loads.items():
             each = [hired.loads[stage] for hired in working]
             busy = sum(load.busy for load in each) / len(each)
-            loads[stage] = StageLoad(sum(load.rate for load in each), busy, unit)
-        slowest = max(STAGES, key=lambda stage: loads[stage].busy)
+            loads[stage] = StageLoad(sum(load.rate for load in each), busy, one.unit)
+        slowest = max(loads, key=lambda stage: loads[stage].busy)
         busiest = {hired: max(load.busy for load in hired.loads.values()) for hired in working}
         if len(working) <= SHOWN:
             for hired in working:
