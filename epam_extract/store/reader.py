@@ -35,8 +35,8 @@ from .indexing import run_of, select
 from .journal import CommittedView, committed_view, journal_path
 from .layout import StoredFailure, StoredProgress, StoreHeader, explain
 from .links import LinkedParts, LinkedVideos, is_linked
+from .locks import same_file, share, stamp_of, unshare
 from .objects import where_it_lies
-from .sharing import same_file, share, stamp_of, unshare
 
 MAX_OPEN = 1000  # groups, and arrays, kept open: opening one takes longer than reading a row
 MAX_KNOWN = 200_000  # arrays of which is known where they lie
