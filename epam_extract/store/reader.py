@@ -196,8 +196,7 @@ class FeatureFile:
         """
         with self._held:
             if self._parts is not None:
-                with explained(self.path):
-                    return self._part_with(video_id).known(video_id, name)
+                return self._part_with(video_id).known(video_id, name)
             return self._look_up(video_id, name)
 
     def read(self, video_id: str, name: str, key: object) -> np.ndarray:
@@ -209,8 +208,7 @@ class FeatureFile:
         """
         with self._held:
             if self._parts is not None:
-                with explained(self.path):
-                    return self._part_with(video_id).read(video_id, name, key)
+                return self._part_with(video_id).read(video_id, name, key)
             known = self._look_up(video_id, name)
             what = select(key, known.shape)
             first = run_of(what.axes, known.shape)
