@@ -185,6 +185,8 @@ def test_it_may_be_one_of_several_files(linked: Path) -> None:
         assert store["more"].path == beside and store["c"].path == part_of(linked)
         array = store["a/b"]["rgb_pooled"]
         np.testing.assert_array_equal(array[1:], np.asarray(array)[1:])
+        with pytest.raises(IndexError):
+            array[len(array)]
         assert len(store.table()[0]) == 2 + sum(windows for windows, _ in VIDEOS.values())
         assert store.progress("z").windows == 1  # type: ignore[union-attr]
         assert store.failures.keys() == {"broken"} and len(store.survey()[0]) == 6

@@ -14,7 +14,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import StoreError
@@ -228,6 +228,21 @@ def _stated(descriptor: int, end_of_file: Callable[[bytes], int]) -> int:
     head = bytearray(HEAD)
     read_at(descriptor, memoryview(head), 0)
     return end_of_file(bytes(head))
+
+
+def runs(pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    """Neighbouring pages joined: where each run starts in the file, and its bytes."""
+    parts: list[bytes] = []
+    first = following = -1
+    for number in sorted(pages):
+        if number != following:
+            if parts:
+                yield first * PAGE, b"".join(parts)
+            parts, first = [], number
+        parts.append(pages[number])
+        following = number + 1
+    if parts:
+        yield first * PAGE, b"".join(parts)
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> None:

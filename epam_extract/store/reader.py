@@ -35,8 +35,8 @@ from .indexing import run_of, select
 from .journal import CommittedView, committed_view, journal_path
 from .layout import StoredFailure, StoredProgress, StoreHeader, explain
 from .links import LinkedParts, LinkedVideos, is_linked
+from .locks import same_file, share, stamp_of, unshare
 from .objects import where_it_lies
-from .sharing import same_file, share, stamp_of, unshare
 
 MAX_OPEN = 1000  # groups, and arrays, kept open: opening one takes longer than reading a row
 MAX_KNOWN = 200_000  # arrays of which is known where they lie
@@ -196,8 +196,7 @@ class FeatureFile:
         """
         with self._held:
             if self._parts is not None:
-                with explained(self.path):
-                    return self._part_with(video_id).known(video_id, name)
+                return self._part_with(video_id).known(video_id, name)
             return self._look_up(video_id, name)
 
     def read(self, video_id: str, name: str, key: object) -> np.ndarray:
@@ -209,8 +208,7 @@ class FeatureFile:
         """
         with self._held:
             if self._parts is not None:
-                with explained(self.path):
-                    return self._part_with(video_id).read(video_id, name, key)
+                return self._part_with(video_id).read(video_id, name, key)
             known = self._look_up(video_id, name)
             what = select(key, known.shape)
             first = run_of(what.axes, known.shape)

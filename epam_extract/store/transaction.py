@@ -32,7 +32,7 @@ long as the writer lives; if it is killed in that very moment, the file needs it
 next opening. :func:`journal.committed_view` lays the journal's pages over the file in memory, so
 that readers who know of it need not wait for a writer.
 
-To lift this out, take this module, :mod:`journal` and :mod:`disk`, and the two exception classes.
+To lift this out, take :mod:`journal`, :mod:`locks` and :mod:`disk` along, and two exceptions.
 
 Every call that changes the disk goes through one :class:`Operations` object, so a test can fail,
 halve, forget or record any of them. POSIX only: it needs ``fcntl.flock``.
@@ -42,19 +42,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import logging
 import os
 import secrets
-import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ..errors import StoreError, StoreLocked
+from ..errors import StoreError
 from .disk import (
     Operations,
     claim,
-    holders,
     is_at,
     open_companion,
     require_in_place,
@@ -72,8 +69,10 @@ from .journal import (
     read_at,
     read_journal,
     require_match,
+    runs,
     stated_size,
 )
+from .locks import exclude, hold
 
 try:
     import fcntl
@@ -81,9 +80,6 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 LOST_FILE = 1 << 32  # bytes to expect of a file that is gone, for its journal's sake
-FIRST_WARNING, NEXT_WARNING = 5.0, 60.0  # seconds a commit waits for readers before it says so
-
-log = logging.getLogger(__name__)
 
 
 class JournaledFile(CommittedView):
@@ -129,7 +125,7 @@ class JournaledFile(CommittedView):
                 claim(self._main, self.path)
                 require_one_name(self._main, self.path)
                 self._sync_directory()  # the journal's name
-                self._share()
+                hold(self._main, self.path)
                 self._recover()
             else:
                 if read_journal(self._journal, self.path, main_size=LOST_FILE) is not None:
@@ -246,7 +242,7 @@ class JournaledFile(CommittedView):
             self._ops.fsync(self._main)
             pages = {n: bytes(p) for n, p in self._pages.items() if n * PAGE < self.size}
             record = pack(self._main, self._base, self.size, pages)
-            self._exclude()
+            exclude(self._main, self.path, self._patience)
         except BaseException:
             self.abort()
             raise
@@ -264,7 +260,7 @@ class JournaledFile(CommittedView):
             raise
         self._pages.clear()
         self._base = self.size
-        self._share()
+        hold(self._main, self.path)
 
     def abort(self) -> None:
         """Go back to the last commit."""
@@ -274,7 +270,7 @@ class JournaledFile(CommittedView):
         self._error = None
         self.size = self._base
         self._set_length(self._base)
-        self._share()
+        hold(self._main, self.path)
 
     def replace(self, content: bytes) -> None:
         """Put a new file of these bytes in the place of the old one, atomically.
@@ -307,16 +303,16 @@ class JournaledFile(CommittedView):
             os.close(self._main)
         self._main = descriptor
         self._base = self.size = len(content)
-        self._share()
+        hold(self._main, self.path)
 
     def _recover(self) -> None:
         there = os.fstat(self._main).st_size
         journal = read_journal(self._journal, self.path, main_size=there)
         if journal is not None:
             require_match(self._main, journal, self.path, end_of_file=self._end_of_file)
-            self._exclude()
+            exclude(self._main, self.path, self._patience)
             self._apply(journal.pages, journal.size)
-            self._share()
+            hold(self._main, self.path)
             self._strike_out()
             self._ops.fsync(self._journal)
         self._base = self.size = stated_size(self._main, self._end_of_file, self.path)
@@ -371,7 +367,7 @@ class JournaledFile(CommittedView):
         """
         if 0 in pages and size > self._base:
             self._write_all(self._main, pages[0][:HEAD], 0)
-        for start, run in _runs(pages):
+        for start, run in runs(pages):
             self._write_all(self._main, run, start)
         if os.fstat(self._main).st_size > size:
             self._ops.ftruncate(self._main, size)
@@ -389,57 +385,6 @@ class JournaledFile(CommittedView):
 
     def _strike_out(self) -> None:
         self._write_all(self._journal, STRUCK_OUT, 0)
-
-    # -- locks of the main file -------------------------------------------------------------
-
-    def _share(self) -> None:
-        try:
-            fcntl.flock(self._main, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreLocked(
-                f"{self.path}: another program has it open for writing{holders(self.path)}. "
-                "Close it there first."
-            ) from None
-
-    def _exclude(self) -> None:
-        """Take the main file alone, waiting for readers to let it go."""
-        start = time.monotonic()
-        warn_at = FIRST_WARNING
-        while True:
-            try:
-                return fcntl.flock(self._main, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                fcntl.flock(self._main, fcntl.LOCK_SH)  # a failed upgrade drops the old lock
-            waited = time.monotonic() - start
-            if waited > self._patience:
-                raise StoreLocked(
-                    f"{self.path}: another program has kept it open for {waited:.0f} s"
-                    f"{holders(self.path)}, so nothing could be committed. Close it there and run "
-                    "the same command again; everything committed before stays."
-                )
-            if waited > warn_at:
-                log.warning(
-                    "waiting to commit: another program has %s open%s",
-                    self.path,
-                    holders(self.path),
-                )
-                warn_at += NEXT_WARNING
-            time.sleep(0.002 if waited < 1 else 0.05)
-
-
-def _runs(pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Neighbouring pages joined: where each run starts in the file, and its bytes."""
-    parts: list[bytes] = []
-    first = following = -1
-    for number in sorted(pages):
-        if number != following:
-            if parts:
-                yield first * PAGE, b"".join(parts)
-            parts, first = [], number
-        parts.append(pages[number])
-        following = number + 1
-    if parts:
-        yield first * PAGE, b"".join(parts)
 
 
 _live: weakref.WeakSet[JournaledFile] = weakref.WeakSet()
