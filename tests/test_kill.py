@@ -15,7 +15,7 @@ from test_pipeline import assert_same
 
 from epam_extract.store import FeatureStore
 
-KILLS = 20
+KILLS = 10
 COMMAND = [sys.executable, "-c", "from epam_extract.cli import main; main()"]
 OPTIONS = [
     "--demo",

@@ -205,7 +205,6 @@ def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
         with pytest.raises(StoreLocked, match=r"f.worker-00000.h5.*is writing it"):
             on_ray(collection, tmp_path / "f.h5", progress=told)
         assert sorted(told.done) == [f"v{number}" for number in range(8)]
-        assert len(ray.actors) == 3
     finally:
         for worker in lost:
             worker.stop()

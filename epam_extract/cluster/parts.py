@@ -37,6 +37,19 @@ def part_path(out: Path, number: int) -> Path:
     return out.with_name(f"{out.stem}.worker-{number:05d}{out.suffix or '.h5'}")
 
 
+def probe_path(out: Path, token: str, number: int) -> Path:
+    """The file by which a worker shows that it sees the folder of the output."""
+    return out.with_name(f".{out.stem}.{token}-{number}.probe")
+
+
+def remove_probes(out: Path) -> None:
+    """Remove those that were left by what was killed."""
+    name = re.compile(re.escape(f".{out.stem}.") + r"[0-9a-f]{12}-\d+\.probe")
+    for path in out.parent.iterdir():
+        if name.fullmatch(path.name) and path.is_file() and not path.is_symlink():
+            path.unlink(missing_ok=True)
+
+
 def existing_parts(out: Path) -> dict[int, Path]:
     """The parts that an earlier run has left, by number.
 

@@ -29,7 +29,9 @@ from .parts import (
     half_done,
     merge_away,
     part_path,
+    probe_path,
     remove,
+    remove_probes,
 )
 from .ray_crew import RayCrew
 from .worker import Task
@@ -153,7 +155,7 @@ class _RayRun:
                     windows=plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS,
                     compiled=compiled,
                     video_ids=ids if config.keypoints is not None else (),
-                    probe=self._out.with_name(f".{self._out.stem}.{self._token}-{number}.probe"),
+                    probe=probe_path(self._out, self._token, number),
                     sample=next(v.file for v in self._found.values()),
                     version=__version__,
                 )
@@ -194,6 +196,7 @@ class _RayRun:
         done = self._crew.told.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
         notes: list[str] = []
+        remove_probes(self._out)
         merged = merge_away(
             self._out, parts, [*failures.values()], progress=self._progress, stop=self._stop
         )
