@@ -197,8 +197,8 @@ def attribute_names(holder: h5py.Group | h5py.Dataset) -> list[str]:
 
 def _single(holder: h5py.Group | h5py.Dataset, name: str) -> h5a.AttrID:
     attribute = h5a.open(holder.id, name.encode())
-    scalar = attribute.get_space().get_simple_extent_type() == h5s.SCALAR
-    if not scalar or not attribute.get_storage_size():  # reading would go past its end
+    # An array has a shape, and what holds nothing no size: reading either would go past its end.
+    if attribute.shape or not attribute.get_storage_size():
         raise ValueError(f"the attribute {name} is no single value")
     return attribute
 
