@@ -6,9 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from .config import ExtractConfig
 from .exchange.keypoints import KeypointFile
 from .network import LoadedBackbone
-from .pose import PoseEstimator
+from .pose import PoseEstimator, gpu_provider_available
+from .progress import Progress
 from .store import FeatureStore, StoreHeader
 
 
@@ -45,3 +49,17 @@ class Models:
                 {name: str(value) for name, value in before.attributes.items()}, out
             )
         return compiled
+
+
+def pose_device(config: ExtractConfig, device: torch.device, progress: Progress) -> str:
+    """Where pose models run: the network's device, where onnxruntime can use it too.
+
+    A GPU asked for by name is insisted on; the pose stage raises if it cannot be had.
+    """
+    if config.device == "auto" and device.type == "cuda" and not gpu_provider_available():
+        progress.warning(
+            "pose models run on the CPU: this onnxruntime has no GPU support "
+            "(pip install onnxruntime-gpu)"
+        )
+        return "cpu"
+    return str(device)

@@ -34,7 +34,7 @@ from .errors import StoreMismatch
 from .exchange.keypoints import Matches, open_keypoints
 from .installed import resolve
 from .lane import Bundle, Event, Job, Lane, bundled
-from .loaded import Models
+from .loaded import Models, pose_device
 from .network import (
     COMPILE_MIN_WINDOWS,
     DTYPES,
@@ -55,14 +55,14 @@ from .planning import (
     sort_videos,
     with_stored_people,
 )
-from .pose import gpu_provider_available, open_pose_model
+from .pose import open_pose_model
 from .progress import SILENT, Progress
 from .progress.displays import open_progress
 from .records import FeatureBatch, StageLoad, Summary
 from .store import StoreWriter, require_no_links, stored_states
 from .video import FoundVideo
 from .video.fetch import FETCHES, clear_folder, fetched_folder
-from .writing import Output
+from .writing import Output, shortened
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
 BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
@@ -75,7 +75,6 @@ COMPILED = {
     "native": "the network runs as compiled C++ (built once per machine, in a few seconds)",
     "inductor": "the network is compiled by torch.compile; the first windows take a few minutes",
 }
-MOST_NOTES = 20  # about single videos, in a summary
 EVENTS_AHEAD = 8  # of the lanes, at least
 HEAD_START_SECONDS = 0.5  # for the plan, before the first video is opened
 UNKNOWN_WINDOWS = 1_000_000  # to expect where not one header was read in that time
@@ -229,7 +228,10 @@ class Run:
         pose = None
         if keypoints is None or config.keypoints_missing == "estimate":
             pose = open_pose_model(
-                config.pose, device=self._pose_device(), threads=1, on_download=progress.download
+                config.pose,
+                device=pose_device(config, self.device, progress),
+                threads=1,
+                on_download=progress.download,
             )
         pose_source: dict[str, object] = {}
         if pose is not None:
@@ -241,20 +243,6 @@ class Run:
         for note in notes:
             progress.message(note)
         return Models(weights, pose, keypoints, config.identity(), pose_source, notes)
-
-    def _pose_device(self) -> str:
-        """Where pose models run: the network's device, where onnxruntime can use it too.
-
-        A GPU asked for by name is insisted on; the pose stage raises if it cannot be had.
-        """
-        automatic = self.config.device == "auto" and self.device.type == "cuda"
-        if automatic and not gpu_provider_available():
-            self.progress.warning(
-                "pose models run on the CPU: this onnxruntime has no GPU support "
-                "(pip install onnxruntime-gpu)"
-            )
-            return "cpu"
-        return str(self.device)
 
     def network(self, models: Models, windows: int, stored: str | None) -> Network:
         """The network, compiled where that pays, or as the file's was, so that numbers agree."""
@@ -392,16 +380,7 @@ class Run:
         new_failures = output.failures if output else []
         done = output.done if output else []
         clipped = output.clipped if output else 0
-        notes = list(notes)
-        if clipped:
-            notes.append(
-                f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them"
-            )
-        if output and output.notes:
-            notes += output.notes[:MOST_NOTES]
-            if len(output.notes) > MOST_NOTES:
-                more = len(output.notes) - MOST_NOTES
-                notes.append(f"and {more:,} more like these; epam-extract info lists them")
+        said = shortened(output.notes if output else [], clipped)
         return Summary(
             out=self.out,
             videos=len(videos.jobs) + len(videos.skipped) + len(videos.failed_before),
@@ -415,5 +394,5 @@ class Run:
             size=self.out.stat().st_size if self.out.exists() else 0,
             interrupted=self.stop.is_set(),
             clipped=clipped,
-            notes=tuple(notes),
+            notes=(*notes, *said),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ from .records import Clip, FeatureBatch, VideoFailure
 from .store import StoreWriter
 from .windows import grid_attributes, valid_share, window_starts, window_times
 
+MOST_NOTES = 20  # about single videos, in a summary
 COMMIT_BYTES = 64 << 20  # rows waiting for a commit, at most
 COMMIT_SECONDS = 2.0  # and how long they wait
 
@@ -216,3 +217,15 @@ class Output:
         self._store.fail(failure)
         left = state.expected - state.advanced if state is not None else 0
         self._progress.video_failed(failure, frames_left=left)
+
+
+def shortened(notes: Sequence[str], clipped: int) -> list[str]:
+    """What a summary says of the videos: of values that were clipped, and the first notes."""
+    said = list(notes[:MOST_NOTES])
+    if len(notes) > MOST_NOTES:
+        more = len(notes) - MOST_NOTES
+        said.append(f"and {more:,} more like these; epam-extract info lists them")
+    if clipped:
+        words = f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them"
+        said.insert(0, words)
+    return said

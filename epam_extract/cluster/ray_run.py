@@ -13,12 +13,13 @@ from pathlib import Path
 from .. import __version__
 from ..config import ExtractConfig
 from ..errors import ConfigError
-from ..pipeline import HEAD_START_SECONDS, MOST_NOTES, UNKNOWN_WINDOWS
+from ..pipeline import HEAD_START_SECONDS, UNKNOWN_WINDOWS
 from ..planning import Planner, SortedVideos, find_all, sort_videos
 from ..progress import Progress, counted
 from ..records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
+from ..writing import shortened
 from .connecting import connected, machines, worker_size
 from .handing_out import Ledger, hand_out
 from .parts import (
@@ -207,15 +208,8 @@ class _RayRun:
             )
         totals = self._crew.totals() if self._crew else []
         clipped = sum(total.clipped for total in totals)
-        if clipped:
-            notes.append(
-                f"{clipped} values beyond the f16 range were clipped; --dtype f32 keeps them"
-            )
         said = list(dict.fromkeys(note for total in totals for note in total.notes))
-        notes += said[:MOST_NOTES]
-        if len(said) > MOST_NOTES:
-            more = len(said) - MOST_NOTES
-            notes.append(f"and {more:,} more like these; epam-extract info lists them")
+        notes += shortened(said, clipped)
         videos = self._videos
         summary = Summary(
             out=self._out,

@@ -7,7 +7,8 @@ from typing import Any
 
 from ..memory import Room
 from .clock import measured_fps, seconds_of
-from .decode import Measured, PyavDecoder, Tick, open_container, video_stream
+from .container import open_container, video_stream
+from .decode import Measured, PyavDecoder, Tick
 
 
 def probe(path: str, tick: Tick, room: Room) -> Measured:
