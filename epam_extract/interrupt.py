@@ -14,6 +14,7 @@ import psutil
 
 EXIT_STATUS = 130  # what a shell calls a process ended by Ctrl-C; SIGTERM counts as Ctrl-C here
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+ANNOUNCE_SECONDS = 1.0  # a run that ends at once waits so long for what it says of stopping
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -27,6 +28,7 @@ class Stopper:
         self.event = threading.Event()
         self._announce: Callable[[str], None] | None = None
         self._before: dict[int, object] = {}
+        self._announcing: threading.Thread | None = None
 
     def __enter__(self) -> Stopper:
         if threading.current_thread() is threading.main_thread():
@@ -43,6 +45,8 @@ class Stopper:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]
         self._before.clear()
+        if self._announcing is not None:
+            self._announcing.join(ANNOUNCE_SECONDS)
 
     def running(self, announce: Callable[[str], None]) -> None:
         """From now on there is work in flight; ``announce`` tells the person what happens."""
@@ -57,7 +61,8 @@ class Stopper:
             "stopping: finishing and committing what is in flight (Ctrl-C again to stop at once; "
             "what is committed stays)"
         )
-        threading.Thread(target=self._announce, args=(text,), daemon=True).start()
+        self._announcing = threading.Thread(target=self._announce, args=(text,), daemon=True)
+        self._announcing.start()
 
 
 def _leave_at_once() -> None:
