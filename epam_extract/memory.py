@@ -93,11 +93,14 @@ def _text(path: Path) -> str:
         return ""
 
 
-def to_bytes(text: str) -> int:
-    """``8GB``, ``500 MB``, ``1.5g`` in bytes, in thousands; raises ConfigError."""
-    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", text, re.I)
+def to_bytes(option: str, text: str, *, like: str) -> int:
+    """``8GB``, ``500 MB``, ``1.5g`` in bytes, in thousands; ``1GiB`` in 1024s.
+
+    Raises ConfigError for anything else, and for nothing, which names ``option`` and an example.
+    """
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b?\s*", text, re.I)
     if found is None or not (size := float(found[1])):
-        raise ConfigError(f"expected an amount of memory such as 8GB or 500MB, got {text!r}")
+        raise ConfigError(f"{option} {text}: expected a size such as {like} or 500MB")
     unit = UNITS[found[2].lower()]
     if found[3]:  # KiB, MiB, GiB
         unit = 1024 ** (list(UNITS.values()).index(unit))

@@ -134,10 +134,10 @@ def test_what_is_available_is_the_least_of_all(monkeypatch: pytest.MonkeyPatch) 
     [("8GB", 8 * 10**9), ("1.5 g", 15 * 10**8), ("500mb", 5 * 10**8), ("2GiB", 2 << 30), ("7", 7)],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
-    assert to_bytes(text) == size
+    assert to_bytes("--max-memory", text, like="8GB") == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1GB", "many", "8 GBs", "1e9", "nan"])
 def test_other_sizes_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match="such as 8GB"):
-        to_bytes(text)
+        to_bytes("--max-memory", text, like="8GB")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -251,8 +250,10 @@ def extract(
             device=device,
             batch_size=batch_size,
             workers=workers,
-            max_memory=None if max_memory is None else to_bytes(max_memory),
-            fetch_ahead=bytes_of(fetch_ahead),
+            max_memory=(
+                None if max_memory is None else to_bytes("--max-memory", max_memory, like="8GB")
+            ),
+            fetch_ahead=to_bytes("--fetch-ahead", fetch_ahead, like="20GB"),
             compile=compile_network,
         )
         sources, list_file = where_videos_are(sources or [], list_file)
@@ -285,15 +286,6 @@ def chosen_features(names: str, *, no_full: bool) -> tuple[str, ...]:
     """``"pooled, full"`` as a tuple, each name once."""
     features = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
     return tuple(name for name in features if not (no_full and name == "full"))
-
-
-def bytes_of(size: str) -> int:
-    """``20GB``, ``1.5 TB``, ``500000`` as bytes; raises ConfigError for anything else."""
-    match = re.fullmatch(r"(\d{1,18}(?:\.\d{1,9})?)\s*([kMGT]?B?)", size.strip(), re.IGNORECASE)
-    if match is None:
-        raise ConfigError(f"--fetch-ahead {size}: expected a size such as 20GB or 500MB")
-    power = "kmgt".find(match[2].lower()[:1] or "b") + 1
-    return int(float(match[1]) * 1000**power)
 
 
 def where_videos_are(sources: list[str], list_file: Path | None) -> tuple[list[str], Path | None]:
