@@ -89,18 +89,19 @@ def _rows(store: FeatureFile, most: int | None) -> tuple[list[dict[str, object]]
     """
     rows: dict[str, dict[str, object]] = {}
     damaged: dict[str, str] = {}
-    for video_id, group, complete in store.groups(damaged=damaged):
-        try:
-            rows[video_id] = _added_up(video_id, group, complete)
-        except BROKEN as error:
-            damaged[video_id] = first_line(error)
-    for video_id in sorted(rows)[:most]:
-        with store.group(video_id) as group:
+    with store.reading():  # of one commit: a video that is counted is there to be shown
+        for video_id, group, complete in store.groups(damaged=damaged):
             try:
-                rows[video_id] |= _shown(group)
+                rows[video_id] = _added_up(video_id, group, complete)
             except BROKEN as error:
-                del rows[video_id]
                 damaged[video_id] = first_line(error)
+        for video_id in sorted(rows)[:most]:
+            with store.group(video_id) as group:
+                try:
+                    rows[video_id] |= _shown(group)
+                except BROKEN as error:
+                    del rows[video_id]
+                    damaged[video_id] = first_line(error)
     return [rows[video_id] for video_id in sorted(rows)], damaged
 
 
