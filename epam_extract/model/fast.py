@@ -119,13 +119,12 @@ class FusedBackbone(nn.Module):
             rgb = rgb.permute(0, 4, 1, 2, 3)
         check_inputs(rgb, heatmaps)
         if rgb.device.type != "cpu":
-            features, pose = self._at_once(rgb, heatmaps)
+            pairs = [self._at_once(rgb, heatmaps)]
         elif self._native is not None:
-            features, pose = self._in_threads(self._native, rgb, heatmaps)
+            pairs = self._in_threads(self._native, rgb, heatmaps)
         else:
             pairs = [self._at_once(rgb[i, None], heatmaps[i, None]) for i in range(len(rgb))]
-            features = torch.cat([pair[0] for pair in pairs])
-            pose = torch.cat([pair[1] for pair in pairs])
+        features, pose = pairs[0] if len(pairs) == 1 else map(torch.cat, zip(*pairs, strict=True))
         return (features, pose) if self.return_both_streams else features
 
     def clips(self, rgb: Tensor, heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -180,8 +179,8 @@ class FusedBackbone(nn.Module):
 
     def _in_threads(
         self, streams: tuple[NativeStream, NativeStream], rgb: Tensor, heatmaps: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The compiled streams, each clip's two on as many threads as torch would use."""
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Each clip's two streams, compiled, on as many threads as torch would use."""
         native_rgb, native_pose = streams
         frames = rgb if rgb.dtype == torch.uint8 else rgb.float()
         tasks = [(native_rgb, clip) for clip in frames]
@@ -192,11 +191,10 @@ class FusedBackbone(nn.Module):
                 done = list(pool.map(_run, tasks))
         else:
             done = [_run(task) for task in tasks]
-        pairs = [  # one by one, as the attention's bits may depend on the batch
+        return [  # one by one, as the attention's bits may depend on the batch
             self._attend(features[None], pose[None])
             for features, pose in zip(done[: len(rgb)], done[len(rgb) :], strict=True)
         ]
-        return torch.cat([pair[0] for pair in pairs]), torch.cat([pair[1] for pair in pairs])
 
 
 def _run(task: tuple[NativeStream, Tensor]) -> Tensor:
