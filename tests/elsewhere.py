@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import http.server
 import threading
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import fsspec
+import pytest
 
 
 class Memory:
@@ -61,3 +63,21 @@ class Site(http.server.ThreadingHTTPServer):
     @property
     def fetched(self) -> list[str]:
         return [path for command, path in self.asked if command == "GET" and "." in path]
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    yield Memory()
+    fsspec.filesystem("memory").store.clear()
+    fsspec.filesystem("memory").pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A web server of ``tmp_path/site``."""
+    pytest.importorskip("aiohttp")
+    (tmp_path / "site").mkdir()
+    server = Site(tmp_path / "site")
+    yield server
+    server.shutdown()
+    server.server_close()

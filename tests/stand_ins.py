@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from epam_extract.config import PIECE_FRAMES
+from epam_extract.progress import Progress
 from epam_extract.records import FramePiece, Video, file_stamp
 from epam_extract.video.decode import Header
 
@@ -39,3 +41,15 @@ class StandInVideo:
             yield FramePiece(at, self._make(at))
         stamps = np.arange(length) / 25.0
         self.video = Video(self.id, self.path, length, Fraction(25), 64, 96, stamps)
+
+
+class StopAfter(Progress):
+    """Asks the run to stop once more than so many frames are through."""
+
+    def __init__(self, frames: int, stop: threading.Event) -> None:
+        self.left, self.stop = frames, stop
+
+    def advance(self, frames: int) -> None:
+        self.left -= frames
+        if self.left < 0:
+            self.stop.set()

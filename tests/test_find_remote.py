@@ -5,36 +5,19 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 
 import fsspec
 import pytest
-from elsewhere import Memory, Site
+from elsewhere import Memory, Site, memory, site
 
 from epam_extract.errors import ConfigError
 from epam_extract.records import RemoteFile
 from epam_extract.video import find_videos, remote
 from epam_extract.video.remote import is_address, shown_address, without_secrets
 
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    yield Memory()
-    fsspec.filesystem("memory").store.clear()
-    fsspec.filesystem("memory").pseudo_dirs[:] = [""]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A web server of ``tmp_path/site``."""
-    pytest.importorskip("aiohttp")
-    (tmp_path / "site").mkdir()
-    server = Site(tmp_path / "site")
-    yield server
-    server.shutdown()
-    server.server_close()
+__all__ = ["memory", "site"]  # fixtures
 
 
 def found(*sources: str, **options: object) -> dict[str, str]:

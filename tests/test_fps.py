@@ -10,6 +10,7 @@ import av
 import numpy as np
 import pytest
 from make_videos import number_of, picture, write_video
+from stand_ins import StopAfter
 from test_pipeline import POOLED, StandInPose, assert_same, people, stand_ins
 
 from epam_extract.config import ExtractConfig, WindowConfig
@@ -18,7 +19,6 @@ from epam_extract.exchange import export_features
 from epam_extract.exchange.annotations import read_annotations
 from epam_extract.exchange.timeline import Timeline
 from epam_extract.pipeline import extract_features
-from epam_extract.progress import Progress
 from epam_extract.records import FramePiece, PoseTrack, Segment, Video
 from epam_extract.store import FeatureStore
 from epam_extract.verify import verify
@@ -206,16 +206,8 @@ def test_a_stopped_run_goes_on_inside_a_video(
     monkeypatch.setattr("epam_extract.writing.COMMIT_SECONDS", 0.0)
     stop = threading.Event()
 
-    class Stopping(Progress):
-        seen = 0
-
-        def advance(self, frames: int) -> None:
-            self.seen += frames
-            if self.seen > 100:
-                stop.set()
-
     out = tmp_path / "f.h5"
-    first = extract_features(path, out, config, progress=Stopping(), stop=stop)
+    first = extract_features(path, out, config, progress=StopAfter(100, stop), stop=stop)
     assert first.interrupted and first.done == 0 and first.windows > 0
     stand_ins.pieces.clear()
     second = extract_features(path, out, config)

@@ -6,13 +6,11 @@ import base64
 import errno
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
-from elsewhere import Memory, Site
+from elsewhere import Memory, Site, memory, site
 from make_videos import write_video
 from test_pipeline import POOLED, StandInNetwork, StandInPose, contents, no_backbone
 from typer.testing import CliRunner
@@ -30,6 +28,8 @@ from epam_extract.store import FeatureStore
 from epam_extract.verify import verify
 from epam_extract.video import FoundVideo, find_videos, remote
 from epam_extract.video.fetch import Fetcher, clear_folder, fetched_folder
+
+__all__ = ["memory", "site"]  # fixtures
 
 SECRETS = ("me", "pa55word", "signature", "deadbeef")
 OF_THE_PLACE = ("source", "source_mtime_ns", "attributes_checksum")
@@ -50,24 +50,6 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "open_pose_model", lambda *_, **__: StandInPose())
     monkeypatch.setattr(pipeline, "Network", StandInNetwork)
     monkeypatch.setattr(pipeline, "load_backbone", no_backbone)
-
-
-@pytest.fixture
-def memory() -> Iterator[Memory]:
-    yield Memory()
-    fsspec.filesystem("memory").store.clear()
-    fsspec.filesystem("memory").pseudo_dirs[:] = [""]
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    """A web server of ``tmp_path/site``."""
-    pytest.importorskip("aiohttp")
-    (tmp_path / "site").mkdir()
-    server = Site(tmp_path / "site")
-    yield server
-    server.shutdown()
-    server.server_close()
 
 
 def run(source: object, out: Path, **options: object):  # type: ignore[no-untyped-def]

@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from make_videos import number_of, remux, write_video
+from stand_ins import StopAfter
 from test_pipeline import POOLED, StandInPose, assert_same, stand_ins
 
 from epam_extract.cluster.shards import PlanDraft
@@ -381,20 +383,12 @@ def test_a_stopped_run_goes_on_inside_a_segment(
     segments = segments_file(tmp_path, "long,1.2,9.2,a")
     extract_features(clips, tmp_path / "whole.h5", POOLED, segments=segments)
     monkeypatch.setattr("epam_extract.writing.COMMIT_SECONDS", 0.0)
-    import threading
-
     stop = threading.Event()
 
-    class Stopping(Progress):
-        seen = 0
-
-        def advance(self, frames: int) -> None:
-            self.seen += frames
-            if self.seen > 100:
-                stop.set()
-
     out = tmp_path / "f.h5"
-    first = extract_features(clips, out, POOLED, segments=segments, progress=Stopping(), stop=stop)
+    first = extract_features(
+        clips, out, POOLED, segments=segments, progress=StopAfter(100, stop), stop=stop
+    )
     assert first.interrupted and first.done == 0 and first.windows > 0
     stand_ins.pieces.clear()
     second = extract_features(clips, out, POOLED, segments=segments)
