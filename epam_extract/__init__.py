@@ -18,7 +18,7 @@ _HOMES = {
     "load_heads": "model",
     "load_weights": "model",
     "fuse": "model.fast",
-    "extract_features": "pipeline",
+    "extract_features": "pipeline.run",
     "ExtractConfig": "config",
     "WindowConfig": "config",
     "PoseConfig": "config",
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
         load_weights,
     )
     from .model.fast import fuse
-    from .pipeline import extract_features
+    from .pipeline.run import extract_features
     from .records import Summary
     from .store import FeatureStore
 

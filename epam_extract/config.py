@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
@@ -37,6 +38,7 @@ def frames_per_piece(height: int, width: int) -> int:
     return max(1, min(PIECE_FRAMES, PIECE_BYTES // (height * width * 3)))
 
 
+UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # frames a second, of --fps and --image-fps
 GRIDS = ("centered", "valid", "single")
 CROPS = ("window", "video")
@@ -260,3 +262,28 @@ class ExtractConfig:
             "stored_dtype": self.stored_dtype,
             "compression": self.compression,
         }
+
+
+def to_bytes(option: str, text: str, *, like: str) -> int:
+    """``8GB``, ``500 MB``, ``1.5g`` in bytes, in thousands; ``1GiB`` in 1024s.
+
+    Raises ConfigError for anything else, and for nothing, which names ``option`` and an example.
+    """
+    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b?\s*", text, re.I)
+    if found is None or not (size := float(found[1])):
+        raise ConfigError(f"{option} {text}: expected a size such as {like} or 500MB")
+    unit = UNITS[found[2].lower()]
+    if found[3]:  # KiB, MiB, GiB
+        unit = 1024 ** (list(UNITS.values()).index(unit))
+    return int(size * unit)
+
+
+def in_bytes(count: float) -> str:
+    """``1.4 GB``: bytes as disks count them, in thousands."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if abs(count) < 999.5:
+            return (
+                f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
+            )
+        count /= 1000
+    return f"{count:.1f} TB"

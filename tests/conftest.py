@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from stand_ins import StandInPose
 
 # For sample_videos.training; last, so that the package that is tested is the installed one.
 sys.path.append(str(Path(__file__).parents[1]))
@@ -33,3 +37,30 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
         for title, text in report.sections
     ]
     return report
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three videos of 90, 20 and 1 frames."""
+    from make_videos import write_video
+
+    root = tmp_path_factory.mktemp("pipeline videos")
+    (root / "sub").mkdir()
+    write_video(root / "long.mp4", frames=90)
+    write_video(root / "sub" / "short.mp4", frames=20)
+    write_video(root / "sub" / "one.mp4", frames=1)
+    return root
+
+
+@pytest.fixture
+def stand_ins(monkeypatch: pytest.MonkeyPatch) -> StandInPose:
+    """Runs with stand-ins for the pose models and the network."""
+    from stand_ins import StandInNetwork, StandInPose, no_backbone
+
+    from epam_extract.pipeline import run
+
+    pose = StandInPose()
+    monkeypatch.setattr(run, "open_pose_model", lambda *_, **__: pose)
+    monkeypatch.setattr(run, "Network", StandInNetwork)
+    monkeypatch.setattr(run, "load_backbone", no_backbone)
+    return pose

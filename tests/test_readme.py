@@ -11,7 +11,7 @@ from epam_extract import EPAMBackbone
 from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.model import random_weights
-from epam_extract.planning import BYTES_PER_FRAME, window_bytes
+from epam_extract.pipeline.plan import BYTES_PER_FRAME, window_bytes
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 LIBRARY = README.split("\n## The library\n")[1].split("\n## ")[0]

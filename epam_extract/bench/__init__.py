@@ -24,10 +24,10 @@ from pathlib import Path
 import torch
 
 from .. import __version__
-from ..concurrency import available_cores
 from ..config import PIECE_FRAMES, ExtractConfig, WeightsConfig
 from ..errors import ConfigError, VideoError
-from ..network import load_backbone, pick_device, pick_precision
+from ..pipeline.concurrency import available_cores
+from ..pipeline.inference import load_backbone, pick_device, pick_precision
 from ..pose import PoseEstimator, gpu_provider_available, open_pose_model
 from ..pose.models import model_files
 from ..records import BenchReport, BenchRow, Video

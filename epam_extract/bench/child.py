@@ -68,7 +68,7 @@ class Clock(Progress):
 
 def run_ours(order: Order) -> Outcome:
     """:func:`epam_extract.extract_features`, as it is."""
-    from ..pipeline import extract_features
+    from ..pipeline.run import extract_features
 
     clock = Clock()
     summary = extract_features(
@@ -83,7 +83,7 @@ def run_ours(order: Order) -> Outcome:
 
 def run_script(order: Order) -> Outcome:
     """The script of :mod:`baseline`."""
-    from ..network import load_backbone, pick_device
+    from ..pipeline.inference import load_backbone, pick_device
     from .baseline import PlainPose, Script
 
     device = pick_device(order.config.device)

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..concurrency import single_threaded_ops
 from ..config import (
     HEATMAP_SIZE,
     IMAGENET_MEAN,
@@ -31,7 +30,8 @@ from ..errors import DecodeError
 from ..heatmaps import render_heatmaps
 from ..model import EPAMBackbone, native
 from ..model.fast import FusedBackbone, fuse, supports
-from ..network import DTYPES
+from ..pipeline.concurrency import single_threaded_ops
+from ..pipeline.inference import DTYPES
 from ..pose import PoseEstimator
 from ..records import BenchRow, FramePiece, PoseTrack, Video
 from ..video import read_frames

@@ -13,10 +13,10 @@ from statistics import median
 
 import numpy as np
 
-from ..concurrency import Pause, flat_map, map_ahead
 from ..config import NUM_KEYPOINTS, ExtractConfig
 from ..model.fast import supports
-from ..network import DTYPES
+from ..pipeline.concurrency import Pause, flat_map, map_ahead
+from ..pipeline.inference import DTYPES
 from ..records import BenchRow, PoseTrack, Video
 from ..store import StoreHeader, StoreWriter
 from ..store.layout import feature_specs

@@ -120,7 +120,7 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
     try:
         yield
     except EpamExtractError as error:
-        from ..runner import status_of, write_json
+        from .run import status_of, write_json
 
         if verbose and not isinstance(error, ConfigError):
             _trace(error)

@@ -59,7 +59,7 @@ def classify(
         from ..errors import ConfigError
         from ..exchange.classify import Classifier, read_names
         from ..exchange.labels import read_labels
-        from ..installed import resolve
+        from ..pipeline.installed import resolve
         from ..store import FeatureStore
 
         if output not in FORMATS:

@@ -15,9 +15,9 @@ from ..config import (
     PoseConfig,
     WeightsConfig,
     WindowConfig,
+    to_bytes,
 )
 from ..errors import ConfigError
-from ..memory import to_bytes
 from .common import (
     AGAIN,
     MACHINES,
@@ -257,7 +257,7 @@ def extract(
             compile=compile_network,
         )
         sources, list_file = where_videos_are(sources or [], list_file)
-        from ..runner import run_extraction
+        from .run import run_extraction
 
         status = run_extraction(
             sources,

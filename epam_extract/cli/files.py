@@ -79,9 +79,9 @@ def preview(
             device=device,
             decoder=decoder,
         )
-        from ..preview import draw_preview
         from ..progress.displays import open_progress
         from ..progress.logs import logging_to
+        from ..report.preview import draw_preview
 
         progress = open_progress()
         with logging_to(progress, verbose=False, log_file=None), progress:
@@ -96,9 +96,9 @@ def info(
 ) -> None:
     """Show what a feature file contains, even while a run is writing it."""
     with one_line_errors():
-        from ..in_child import look
         from ..progress.contents import ROWS, info_report
         from ..progress.reports import show
+        from ..store.in_child import look
 
         contents = look("describe", file, most_rows=None if as_json else ROWS)
         if as_json:
@@ -123,11 +123,11 @@ def verify(
     Exits with status 1 if there are any, or if any remain after --repair.
     """
     with one_line_errors():
-        from ..in_child import look
         from ..progress import counted
         from ..progress.contents import UNCOVERED, problem_table
         from ..progress.reports import show
-        from ..verify import Problem
+        from ..store.in_child import look
+        from ..store.verify import Problem
 
         folder = None if videos is None else str(videos)
         answer = look("verify", file, videos=folder)

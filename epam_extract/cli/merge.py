@@ -32,12 +32,12 @@ def merge(
     """
     with one_line_errors():
         from ..cluster.shards import missing_parts
-        from ..in_child import look
-        from ..memory import in_bytes
+        from ..config import in_bytes
         from ..progress import counted
-        from ..runner import DONE, SOME_FAILED
+        from ..store.in_child import look
         from ..store.merge import merge_parts
         from ..store.merge_linked import link_parts
+        from .run import DONE, SOME_FAILED
 
         told = time.monotonic()
 

@@ -64,8 +64,8 @@ def _beginning(file: Path) -> bytes:
 
 def _earlier_run(file: Path) -> dict[str, Any]:
     """The options that decided what is in a feature file; a file's name stands for its path."""
-    from ..in_child import look
-    from ..installed import installed
+    from ..pipeline.installed import installed
+    from ..store.in_child import look
 
     stored = look("settings", file)
     options = {name: value for name, value in stored["config"].items() if value is not None}

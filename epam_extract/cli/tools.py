@@ -32,7 +32,7 @@ def weights(context: typer.Context) -> None:
     if context.invoked_subcommand is not None:
         return
     with one_line_errors():
-        from ..installed import VARIABLE, WHERE_FROM, folder, installed
+        from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
         from ..progress.reports import show, weights_table
 
         found = installed()
@@ -52,8 +52,8 @@ def weights_add(
 ) -> None:
     """Check a checkpoint, install it in your data folder and make it the default."""
     with one_line_errors():
-        from ..installed import add
         from ..model import EPAMBackbone, load_weights
+        from ..pipeline.installed import add
 
         added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
         say(f"installed as the default: {added.path}")

@@ -19,8 +19,8 @@ from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
-from ..concurrency import available_cores
 from ..errors import ConfigError, MachineError
+from ..pipeline.concurrency import available_cores
 
 log = logging.getLogger(__name__)
 

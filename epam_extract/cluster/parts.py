@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ..errors import StoreError
-from ..in_child import look
 from ..progress import Progress, counted, in_bytes
 from ..records import VideoFailure
 from ..store import (
@@ -26,6 +25,7 @@ from ..store import (
     stored_states,
 )
 from ..store.disk import require_unwritten
+from ..store.in_child import look
 from ..store.journal import journal_path, lock_path
 from ..store.merge import merge_parts
 

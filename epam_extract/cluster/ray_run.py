@@ -13,13 +13,13 @@ from pathlib import Path
 from .. import __version__
 from ..config import ExtractConfig
 from ..errors import ConfigError
-from ..pipeline import HEAD_START_SECONDS, UNKNOWN_WINDOWS
-from ..planning import Planner, SortedVideos, find_all, sort_videos
+from ..pipeline.output import shortened
+from ..pipeline.plan import Planner, SortedVideos, find_all, sort_videos
+from ..pipeline.run import HEAD_START_SECONDS, UNKNOWN_WINDOWS
 from ..progress import Progress, counted
 from ..records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
-from ..writing import shortened
 from .connecting import connected, machines, worker_size
 from .handing_out import Ledger, hand_out
 from .parts import (

@@ -17,17 +17,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .. import __version__
-from ..concurrency import Feed
 from ..config import ExtractConfig
 from ..errors import ConfigError, EpamExtractError, MachineError
-from ..lane import Job
-from ..pipeline import Run
-from ..planning import ids_to_match, require_open_files, sort_videos, with_stored_people
+from ..pipeline.concurrency import Feed
+from ..pipeline.output import Output
+from ..pipeline.plan import ids_to_match, require_open_files, sort_videos, with_stored_people
+from ..pipeline.run import Run
+from ..pipeline.video_worker import Job
 from ..progress import Progress
 from ..records import PoseTrack, StageLoad, VideoFailure
 from ..store import FeatureStore, StoredFailure, StoredProgress, StoreHeader, StoreWriter
 from ..video import FoundVideo
-from ..writing import Output
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from threading import RLock
 from types import TracebackType
 
-from ..memory import in_bytes
+from ..config import in_bytes
 from ..records import Plan, StageLoad, Summary, VideoFailure
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.table import Table
 from rich.text import Text
 
-from ..memory import in_bytes
+from ..config import in_bytes
 from . import counted, escaped, in_time
 
 NAME_WIDTH = 14  # of the videos' column, at least

@@ -23,8 +23,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..config import in_bytes
 from ..errors import ConfigError
-from ..memory import in_bytes
 from ..records import Summary
 from . import escaped, in_rate, in_time
 from .lines import Display, JsonLines, PlainLines, TqdmBar

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from ..memory import in_bytes
+from ..config import in_bytes
 from ..records import Plan, StageLoad, Summary, VideoFailure
 from . import Tally, counted, escaped, in_rate, in_time, in_words
 

@@ -11,8 +11,15 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..config import GRID_SIZE, POSE_CHANNELS, POSE_FRAMES, RGB_CHANNELS, RGB_FRAMES, ExtractConfig
-from ..memory import in_bytes
+from ..config import (
+    GRID_SIZE,
+    POSE_CHANNELS,
+    POSE_FRAMES,
+    RGB_CHANNELS,
+    RGB_FRAMES,
+    ExtractConfig,
+    in_bytes,
+)
 from ..records import BenchReport, Summary, VideoFailure
 from . import counted, escaped, in_rate, in_time
 

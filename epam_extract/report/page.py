@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import as_fraction
+from ..config import as_fraction, in_bytes
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
-from ..in_child import look
-from ..memory import in_bytes
 from ..progress import SILENT, Progress, counted, in_time
 from ..store import FeatureStore
+from ..store.in_child import look
 from ..video import find_videos
 from .details import STRIP_HEIGHT, Details, add_pictures, describe_video
 from .summary import KINDS, VideoSummary, in_order, pooled_names, summarise

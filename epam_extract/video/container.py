@@ -11,7 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from ..memory import Room
+from .memory import Room
 
 DEFAULT_FPS = Fraction(25)  # where a file says nothing
 LEAST_FRAME_BYTES = 8  # of any codec and container, with its entry in the index

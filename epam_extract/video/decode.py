@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..memory import Room, in_bytes
+from ..config import in_bytes
 from .clock import measured_fps, seconds_of
 from .container import (
     Unreadable,
@@ -27,6 +27,7 @@ from .container import (
     picture_limit,
     video_stream,
 )
+from .memory import Room
 
 Tick = Callable[[], None]
 SAME_TIME = 1e-6  # seconds: two that are computed from the same ticks

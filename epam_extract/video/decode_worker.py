@@ -20,11 +20,11 @@ from multiprocessing.reduction import send_handle
 
 import numpy as np
 
-from ..memory import Room
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable, header
 from .decord_decoder import DecordDecoder
 from .images import ImagesDecoder, measure_folder
 from .measure import probe
+from .memory import Room
 
 Decoder = PyavDecoder | DecordDecoder | ImagesDecoder
 DECODERS: dict[str, type[PyavDecoder] | type[DecordDecoder]] = {

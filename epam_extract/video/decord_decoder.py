@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..memory import Room
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
 from .measure import probe
+from .memory import Room
 
 FAULT_TOLERANCE = 1e-4  # the first frame that decord would make up is an error
 OTHER_COLOURS = 6.0  # grey levels in the mean; two ways to convert colours stay under it

@@ -16,13 +16,13 @@ from typing import TypeVar
 
 from ..config import DECODERS, PIECE_FRAMES, frames_per_piece
 from ..errors import ConfigError, DecodeError, ProbeError
-from ..memory import Room, available_memory
 from ..records import FramePiece, Video
 from .decode import Choice, Header, Measured, Unreadable
 from .decode_worker import Delivered
 from .decord_decoder import refused_by_decord
 from .files import file_status, is_folder_of_pictures, real_path, stamp_of
 from .images import folder_header
+from .memory import Room, available_memory
 from .worker_pool import SLOTS, DecodeWorker, WorkerLost, borrow, borrowed, give_back
 
 STALL_SECONDS = 20.0  # without a packet or frame, until a worker is taken for hung

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..memory import Room
 from .decode import Choice, Header, Measured, Tick, Unreadable, require_room
+from .memory import Room
 
 PICTURE = re.compile(
     r"(?P<series>.*?)(?P<number>\d{1,12})\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ..memory import Room
 from .clock import measured_fps, seconds_of
 from .container import open_container, video_stream
 from .decode import Measured, PyavDecoder, Tick
+from .memory import Room
 
 
 def probe(path: str, tick: Tick, room: Room) -> Measured:

@@ -19,11 +19,11 @@ import numpy as np
 
 from ..config import frames_per_piece
 from ..errors import ProbeError
-from ..memory import Room
 from ..records import FramePiece, Segment, Video
 from .decode import Choice, Header, Measured
 from .files import stamp_of
 from .frames import STALL_SECONDS, OpenVideo, as_video, check_decoder, measure
+from .memory import Room
 
 EARLY = 1e-3  # seconds: containers and annotations round times to a millisecond
 REMEMBERED = 32  # measured files: segments of one video come one after the other

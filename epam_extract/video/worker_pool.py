@@ -32,7 +32,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import MachineError
-from ..memory import Room, available_memory
 from .decode import Choice, Header, Measured, Unreadable
 from .decode_worker import (
     Delivered,
@@ -47,6 +46,7 @@ from .decode_worker import (
     Trouble,
     new_memory,
 )
+from .memory import Room, available_memory
 
 SLOTS = 3  # pieces a worker may be ahead of, and lent to, its receiver
 LARGE_PIECE = 200 << 20  # bytes: of larger pieces (over 1080p) there are two only

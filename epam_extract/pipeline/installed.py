@@ -1,0 +1,190 @@
+"""The weights a user installs once, and which weights a command line means.
+
+``epam-extract weights add FILE`` checks a checkpoint and copies it into the user's data folder;
+the one added last is the default. A run takes its weights from, in this order: the options,
+``$EPAM_WEIGHTS``, the installed default.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import platformdirs
+
+from ..config import WeightsConfig
+from ..errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+VARIABLE = "EPAM_WEIGHTS"
+SUFFIXES = (".pth", ".pt", ".safetensors")
+WHERE_FROM = (
+    "The authors publish theirs in the Google Drive folder named in the README of "
+    "github.com/ahmed-nady/Multimodal-Action-Recognition"
+)
+ADDING = ".adding-"  # files that are being copied
+LEFT_OVER_SECONDS = 3600  # since its last byte was written
+_DEFAULT = "default.txt"  # in the folder: the file name of the default
+
+
+@dataclass(frozen=True)
+class InstalledWeights:
+    """One checkpoint in the user's data folder."""
+
+    path: Path
+    size: int
+    """Bytes."""
+    sha256: str
+    default: bool
+    """Whether a run without further options uses it."""
+
+
+def folder() -> Path:
+    """Where installed weights are kept; it need not exist."""
+    return platformdirs.user_data_path("epam-extract", appauthor=False) / "weights"
+
+
+def installed() -> list[InstalledWeights]:
+    """Return what is installed, by file name."""
+    if not folder().is_dir():
+        return []
+    chosen = default()
+    return [
+        InstalledWeights(path, path.stat().st_size, _sha256(path), path == chosen)
+        for path in sorted(folder().iterdir())
+        if path.suffix in SUFFIXES and not path.name.startswith(".")
+    ]
+
+
+def default() -> Path | None:
+    """Return the file that a run without further options uses, or None."""
+    pointer = folder() / _DEFAULT
+    if not pointer.is_file():
+        return None
+    path = folder() / pointer.read_text(encoding="utf-8").strip()
+    return path if path.is_file() else None
+
+
+def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
+    """Copy a checkpoint into the user's data folder and make it the default.
+
+    ``check`` loads it strictly and raises where it does not fit; nothing is copied then. Another
+    file of the same name stays: the new one gets a part of its checksum into its name.
+
+    Raises:
+        ConfigError: there is no such file, or the folder cannot be written.
+    """
+    _must_exist(source, "no such file")
+    if source.suffix not in SUFFIXES:
+        raise ConfigError(
+            f"{source}: expected a checkpoint named {', '.join('*' + s for s in SUFFIXES)}"
+        )
+    check(source)
+    digest = _sha256(source)
+    target = folder() / source.name
+    if target.exists() and _sha256(target) != digest:
+        target = target.with_stem(f"{source.stem}-{digest[:8]}")
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            _copy(source, target)
+        _write(folder() / _DEFAULT, target.name)
+    except OSError as error:
+        raise ConfigError(
+            f"{folder()} cannot be written ({error.strerror}): nothing was installed. "
+            f"Set {VARIABLE}={source} instead, or pass --weights"
+        ) from error
+    log.info("installed %s as %s", source, target)
+    return InstalledWeights(target, target.stat().st_size, digest, True)
+
+
+def resolve(
+    weights: WeightsConfig, *, environ: Mapping[str, str] = os.environ
+) -> tuple[WeightsConfig, str]:
+    """Return the weights that are meant, and in words where that was said.
+
+    Raises:
+        ConfigError: no weights are named anywhere, a file is not there, or the attention's
+            weights would be missing.
+    """
+    if weights.demo:
+        return weights, "--demo"
+    if weights.random_seed is not None:
+        return weights, "--random-weights"
+    for option, path in (
+        ("--rgb-weights", weights.rgb_file),
+        ("--pose-weights", weights.pose_file),
+    ):
+        if path is not None:
+            _must_exist(path, f"{option} names no file")
+            _must_have_attention(weights, option)
+    if weights.file is not None:
+        _must_exist(weights.file, "--weights names no file")
+        return weights, "--weights"
+    if environ.get(VARIABLE):
+        path = Path(environ[VARIABLE]).expanduser()
+        _must_exist(path, f"the environment variable {VARIABLE} names no file")
+        return replace(weights, file=path), VARIABLE
+    chosen = default()
+    if chosen is not None:
+        return replace(weights, file=chosen), "installed default"
+    raise ConfigError(
+        f"no EPAM-Net weights: pass --weights FILE, set {VARIABLE}, or install them once with "
+        f"'epam-extract weights add FILE'. {WHERE_FROM}. "
+        "To try the tool without them: --random-weights SEED, or --demo"
+    )
+
+
+def _must_exist(path: Path, otherwise: str) -> None:
+    if not path.is_file():
+        kind = "it is a directory" if path.is_dir() else "expected an EPAM-Net checkpoint"
+        raise ConfigError(f"{path}: {otherwise}; {kind}")
+
+
+def _must_have_attention(weights: WeightsConfig, option: str) -> None:
+    if weights.file is None:
+        raise ConfigError(
+            f"{option} names a single-stream checkpoint, which has no attention weights, and the "
+            "RGB features of EPAM-Net are guided by its attention. Expected a multimodal "
+            f"checkpoint in --weights, alone or beside {option}. {WHERE_FROM}"
+        )
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy so that ``target`` is either whole or not there; what killed copies left is removed."""
+    for left_over in target.parent.glob(f"{ADDING}*"):
+        with contextlib.suppress(OSError):
+            if left_over.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
+                left_over.unlink()
+    beside = target.with_name(f"{ADDING}{secrets.token_hex(8)}{target.suffix}")
+    try:
+        with beside.open("xb") as out, source.open("rb") as data:  # its mode follows the umask
+            shutil.copyfileobj(data, out)
+            out.flush()
+            os.fsync(out.fileno())
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    beside.write_text(text + "\n", encoding="utf-8")
+    beside.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as data:
+        while block := data.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

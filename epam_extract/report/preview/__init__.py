@@ -1,0 +1,116 @@
+"""``epam-extract preview``: draw what the network sees of one video.
+
+``scene`` finds the people, ``sheet`` makes the picture, ``film`` the video; ``timeline`` and
+``drawing`` are what both draw with.
+"""
+
+from __future__ import annotations
+
+import os
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+
+from ...config import ExtractConfig
+from ...errors import ConfigError, KeypointsFailed
+from ...exchange.keypoints import VideoKeypoints, open_keypoints
+from ...pipeline.inference import pick_device
+from ...pose import open_pose_model
+from ...progress import SILENT, Progress
+from ...records import Video
+from ...video import probe
+from ...video.encode import write_video
+from .film import draw_film
+from .scene import find_people, in_words
+from .sheet import draw_sheet, save_png
+
+__all__ = ["draw_preview"]
+
+KINDS = (".png", ".mp4")
+SLOWEST = Fraction(1)  # frames a second of a film, for a video that does not say
+
+
+def draw_preview(
+    video: Path, out: Path, config: ExtractConfig, *, progress: Progress = SILENT
+) -> None:
+    """Draw skeletons, window boxes, crops and heatmaps of ``video`` on a time line.
+
+    ``out`` ending in ``.png`` becomes one picture of a few windows spread over the video, ``.mp4``
+    a video of every frame; an existing file is replaced once the new one is whole. Of ``config``,
+    ``windows``, ``pose``, ``keypoints``, ``crop``, ``decoder`` and ``device`` count.
+
+    Raises:
+        ConfigError: ``out`` has another suffix, cannot be written, or is the video itself.
+        ProbeError, DecodeError: the video cannot be read.
+        PoseModelError: the pose models cannot be had.
+        KeypointsError, KeypointsFailed: keypoints are given that cannot be read, or are not of it.
+    """
+    video, out = Path(video), Path(out)
+    check_out(video, out)
+    found = probe(video, video.stem, decoder=config.decoder)
+    keypoints = keypoints_of(found, config, progress)
+    if keypoints is not None and config.keypoints is not None:
+        scene = find_people(found, keypoints, config, models=config.keypoints.name)
+    else:
+        device = str(pick_device(config.device))
+        pose = open_pose_model(config.pose, device=device, threads=1, on_download=progress.download)
+        if pose.announcement:
+            progress.message(pose.announcement)
+        progress.message(f"{video}: finding people in {found.num_frames} frames")
+        scene = find_people(found, pose, config, models=in_words(pose))
+    progress.message(f"{out}: drawing")
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # one frame's heatmaps at a time are too small to share
+    try:
+        if out.suffix.lower() == ".png":
+            save_png(unfinished, draw_sheet(scene))
+        else:
+            write_video(unfinished, draw_film(scene), fps=found.fps or SLOWEST)
+        unfinished.replace(out)
+    except OSError as error:
+        raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from error
+    finally:
+        torch.set_num_threads(threads)
+        unfinished.unlink(missing_ok=True)
+
+
+def keypoints_of(video: Video, config: ExtractConfig, progress: Progress) -> VideoKeypoints | None:
+    """The video's keypoints, if a file is given, as a run would take them; None to estimate them.
+
+    Raises:
+        KeypointsError: the file cannot be read.
+        KeypointsFailed: it has none of this video, or others than this video's.
+    """
+    if config.keypoints is None:
+        return None
+    source = open_keypoints(config.keypoints)
+    matches = source.match([video.id])
+    progress.message(matches.report())
+    if video.id in matches.reasons:
+        if config.keypoints_missing == "estimate":
+            return None
+        raise KeypointsFailed(
+            f"{matches.reasons[video.id]}; --keypoints-missing estimate estimates them"
+        )
+    keypoints = source.open(matches.found[video.id], height=video.height, width=video.width)
+    keypoints.require_line(None)
+    keypoints.require(video.num_frames)
+    return keypoints
+
+
+def check_out(video: Path, out: Path) -> None:
+    """Raise :class:`ConfigError` unless ``out`` is a place for a preview of ``video``."""
+    if out.suffix.lower() not in KINDS:
+        raise ConfigError(
+            f"--out {out}: expected a name ending in .png for a picture or .mp4 for a video"
+        )
+    if not out.parent.is_dir():
+        raise ConfigError(f"--out {out}: there is no folder {out.parent}; make it first")
+    if out.is_dir():
+        raise ConfigError(f"--out {out}: is a directory; expected the name of a file")
+    if out.exists() and video.exists() and out.samefile(video):
+        raise ConfigError(f"--out {out}: is the video itself; choose another name")
+    if not os.access(out.parent, os.W_OK):
+        raise ConfigError(f"--out {out}: the folder {out.parent} cannot be written to")

@@ -1,0 +1,208 @@
+"""Is the file whole, and is it still the file of these videos?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import StoreError
+from .hdf5 import BROKEN, first_line, has_checksum
+from .layout import (
+    ROWS,
+    TRACKS,
+    VIDEO_ATTRIBUTES,
+    Spec,
+    attributes_checksum,
+    feature_specs,
+    finite,
+    run_on,
+)
+from .reader import FeatureFile
+from .stored import StoredVideo
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with one video in the file."""
+
+    video_id: str
+    message: str
+    array: str | None = None
+    """The array concerned, None for the video as a whole."""
+    droppable: bool = True
+    """Whether doing the video again would help."""
+
+
+def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
+    """Read the whole file and say what is wrong with it, by video.
+
+    Every array must be there, readable, of the right shape and dtype, free of NaN and infinity,
+    and have the checksum it was written with. So must the attributes, of the file and of each
+    video, where there is a checksum of them: :func:`uncovered` counts where there is none.
+    With ``videos``, the directory they were extracted from, every video in the file must still be
+    there with the same size and time of change. Videos that are not complete are no problem: the
+    next run goes on with them.
+
+    Raises:
+        StoreError: it is no file of ours, or damaged as a whole.
+        ConfigError: there is no video in ``videos``.
+    """
+    with FeatureFile(path) as store:
+        found, damaged = store.survey()
+        complete = [video_id for video_id, done in found.items() if done]
+        specs = {**feature_specs(store.config), **ROWS}
+        problems = _file_problems(store)
+        problems += [
+            Problem(video_id, f"cannot be opened ({reason})")
+            for video_id, reason in damaged.items()
+        ]
+        seen: set[tuple[Path, int]] = set()
+        for video_id in complete:
+            problems.extend(_problems(StoredVideo(store, video_id), specs, seen=seen))
+        if videos is not None:
+            bad = {problem.video_id for problem in problems}
+            left = [StoredVideo(store, video_id) for video_id in complete if video_id not in bad]
+            pictures = store.config.get("image_fps") is not None
+            problems.extend(_changed(left, videos, pictures=pictures))
+        return problems
+
+
+def repair(path: Path, problems: Iterable[Problem]) -> list[str]:
+    """Drop the videos that have problems, so that the next run does just those; return their ids.
+
+    Raises:
+        StoreError: the file cannot be written, or another process writes it.
+        MachineError: the disk is full or fails.
+    """
+    from . import drop_videos
+
+    ids = sorted({problem.video_id for problem in problems if problem.droppable})
+    drop_videos(path, ids)
+    return ids
+
+
+def uncovered(path: Path) -> int:
+    """How many videos, with the file itself, lack a checksum of their attributes.
+
+    Earlier versions wrote none, so that nobody could tell if one of these attributes changed.
+    """
+    with FeatureFile(path) as store:
+        with store.reading() as h5:
+            missing = int(not has_checksum(h5))
+        for _, group, complete in store.groups(damaged={}):
+            missing += int(complete and not has_checksum(group))
+    return missing
+
+
+def _file_problems(store: FeatureFile) -> list[Problem]:
+    """Whether the file's own attributes are as they were written."""
+    if _covered(store.attributes):
+        return []
+    message = "its own attributes have changed since they were written (checksum)"
+    return [Problem("", message, droppable=False)]
+
+
+def _covered(attributes: Mapping[str, object]) -> bool:
+    """Whether attributes fit the checksum beside them, if there is one."""
+    stored = attributes.get("attributes_checksum")
+    return stored is None or stored == attributes_checksum(attributes)
+
+
+def _problems(
+    video: StoredVideo, specs: dict[str, Spec], *, seen: set[tuple[Path, int]]
+) -> Iterator[Problem]:
+    """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
+    try:
+        video.read_plainly()
+        attributes, names = video.attrs, set(video)
+        missing = [name for name in VIDEO_ATTRIBUTES if name not in attributes]
+        if missing:
+            yield Problem(video.id, f"lacks the attributes {', '.join(missing)}")
+            return
+        if not _covered(attributes):
+            yield Problem(video.id, "its attributes have changed since it was written (checksum)")
+        shared = seen & video.addresses()
+        if shared:
+            yield Problem(video.id, "shares arrays with another video")
+            return
+        seen |= video.addresses()
+        windows, frames = int(str(attributes["num_windows"])), int(str(attributes["num_frames"]))
+        for name in names - specs.keys() - TRACKS.keys():
+            yield Problem(video.id, "is not an array of this configuration", name)
+        for name in [*specs, *TRACKS]:
+            if name not in names:
+                yield Problem(video.id, "is missing", name)
+    except (StoreError, *BROKEN) as error:
+        yield Problem(video.id, f"cannot be read ({_cause(error)})")
+        return
+    people: set[int] = set()
+    for name in sorted(names):
+        if name in specs:
+            shape, dtype = specs[name]
+            yield from _array_problems(video, name, (windows, *shape), dtype)
+        elif name in TRACKS:
+            shape, dtype = TRACKS[name]
+            yield from _array_problems(video, name, (None, frames, *shape), dtype, people=people)
+    if len(people) > 1:
+        yield Problem(video.id, f"has keypoints and scores of different people: {sorted(people)}")
+
+
+def _array_problems(
+    video: StoredVideo,
+    name: str,
+    shape: tuple[int | None, ...],
+    dtype: str,
+    *,
+    people: set[int] | None = None,
+) -> Iterator[Problem]:
+    """What is wrong with one array; ``people`` gets the length that ``None`` stands for."""
+    try:
+        have = video[name].shape
+        if people is not None and have:
+            people.add(have[0])
+            shape = (have[0], *shape[1:])
+        if have != shape or video[name].dtype != np.dtype(dtype):
+            expected = f"{shape} {np.dtype(dtype).name}"
+            yield Problem(video.id, f"is {have} {video[name].dtype}, expected {expected}", name)
+            return
+        value, bad = 0, False
+        for block in video[name].blocks():
+            value = run_on(value, name, block)
+            bad = bad or not finite(block)
+        if bad:
+            yield Problem(video.id, "holds NaN or infinity", name)
+        if value != video.checksum(name):
+            yield Problem(video.id, "has changed since it was written (checksum)", name)
+    except (StoreError, *BROKEN) as error:
+        yield Problem(video.id, f"cannot be read ({_cause(error)})", name)
+
+
+def _cause(error: BaseException) -> str:
+    """What h5py said, where that was wrapped."""
+    return first_line(error.__cause__ or error)
+
+
+def _changed(stored: Iterable[StoredVideo], videos: Path, *, pictures: bool) -> Iterator[Problem]:
+    """Videos on disk that are not the ones extracted."""
+    from ..video import find_videos
+
+    on_disk = {video.id: video for video in find_videos([videos], pictures=pictures)}
+    for video in stored:
+        attributes = video.attrs
+        part = "segment_start" in attributes
+        found = on_disk.get(video.id.rpartition("/")[0] if part else video.id)
+        if found is None:
+            yield Problem(video.id, f"its video is not in {videos} any more", droppable=False)
+            continue
+        path, (size, mtime_ns) = found.path, found.size_and_time()
+        was = (attributes["source_size"], attributes["source_mtime_ns"])
+        if (size, mtime_ns) != was:
+            yield Problem(
+                video.id,
+                f"its video {path} has changed: {size} bytes now, {was[0]} when it was extracted"
+                if size != was[0]
+                else f"its video {path} has changed: it was written again since",
+            )

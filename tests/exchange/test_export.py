@@ -1,0 +1,387 @@
+"""Exports: the files are what each reader expects, whole or not there, and none of them lies."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import pickle
+from fractions import Fraction
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from command_line import run
+from make_rows import POSE, WEIGHTS, make_track
+
+from epam_extract.config import ExtractConfig, WindowConfig
+from epam_extract.errors import ConfigError, StoreError
+from epam_extract.exchange import FORMATS, export_features, open_keypoints, read_annotations
+from epam_extract.exchange.target import Target
+from epam_extract.exchange.timeline import Timeline
+from epam_extract.records import FramePiece, Video
+from epam_extract.store import FeatureStore, StoredVideo, StoreHeader, StoreWriter
+from epam_extract.windows import grid_attributes, plan_windows, valid_share, window_times
+
+FRAMES = 203
+CLOCKS = {
+    "25 fps": (Fraction(25), np.arange(FRAMES) / 25),
+    "ntsc": (Fraction(30000, 1001), np.arange(FRAMES) * 1001 / 30000),
+    "50 fps": (Fraction(50), np.arange(FRAMES) / 50),
+    "variable": (Fraction(25), np.cumsum(np.resize([0.03, 0.05, 0.04, 0.06], FRAMES)) - 0.03),
+    "uneven": (Fraction(25), np.cumsum(np.random.default_rng(3).uniform(0.02, 0.06, FRAMES))),
+    "late.one": (Fraction(25), 5 + np.arange(FRAMES) / 25),
+}
+EVENT = (72, 136)  # frames
+
+
+def write_features(
+    path: Path, windows: WindowConfig, videos: dict[str, str], *, times: int = 1
+) -> Path:
+    """Videos (id -> clock) whose features are ``times`` the row's frame position, everywhere."""
+    config = ExtractConfig(features=("pooled",), windows=windows)
+    header = StoreHeader({**config.identity(), "compiled": ""}, WEIGHTS, POSE)
+    with StoreWriter(path, header, overwrite=path.exists()) as store:
+        for video_id, clock in videos.items():
+            fps, stamps = CLOCKS[clock]
+            video = Video(video_id, Path("v.mp4"), FRAMES, fps, 90, 160, stamps, 1, 1)
+            frames = plan_windows(FRAMES, windows)
+            count = len(frames)
+            grid = grid_attributes(FRAMES, windows)
+            position = grid["offset_frames"] + np.arange(count) * grid["feat_stride"]
+            rows = np.repeat(times * position.astype(np.float32)[:, None], 432, 1)
+            store.begin(video_id, video.path, size=1, mtime_ns=1)
+            store.append_keypoints(video_id, 0, make_track(video_id, 0, FRAMES))
+            store.append_windows(
+                video_id,
+                {
+                    "rgb_pooled": rows,
+                    "pose_pooled": rows[:, :216],
+                    "frames": frames.astype(np.int32),
+                    "person": np.ones(count, np.float32),
+                    "box": np.zeros((count, 4), np.int32),
+                },
+            )
+            store.finish(
+                video,
+                grid=grid,
+                times=window_times(stamps, float(1 / fps), windows),
+                valid=valid_share(FRAMES, windows),
+            )
+        store.commit()
+    return path
+
+
+def setting(config: str, name: str) -> float:
+    """A number of a config.yaml."""
+    return float(config.split(f" {name}: ")[1].split(",")[0])
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return write_features(
+        tmp_path / "f.h5", WindowConfig(), {"a/b.c": "25 fps", "d": "ntsc", "e": "variable"}
+    )
+
+
+def test_arrays_and_tables_hold_what_the_file_holds(file: Path, tmp_path: Path) -> None:
+    for form in ("npy", "npz", "pt", "parquet", "pyskl"):
+        export_features(file, form, tmp_path / form)
+    with FeatureStore(file) as store:
+        for name in store:
+            both = np.concatenate([store[name]["rgb_pooled"], store[name]["pose_pooled"]], 1)
+            np.testing.assert_array_equal(np.load(tmp_path / "npy" / f"{name}.npy"), both)
+            rgb = np.load(tmp_path / "npy" / f"{name}_rgb.npy")
+            np.testing.assert_array_equal(rgb, store[name]["rgb_pooled"])
+            tensors = torch.load(tmp_path / "pt" / f"{name}.pt", weights_only=True)
+            np.testing.assert_array_equal(tensors["pose_pooled"], store[name]["pose_pooled"])
+        whole = np.concatenate([np.load(tmp_path / "npy" / f"{name}.npy") for name in store])
+        with np.load(tmp_path / "npz" / "features.npz") as archive:
+            np.testing.assert_array_equal(archive["features"], whole)
+            assert archive["video"].tolist() == [n for n in store for _ in store[n]["times"]]
+        with (tmp_path / "npy" / "index.csv").open() as lines:
+            index = list(csv.DictReader(lines))
+        assert len(index) == len(whole)
+        assert all(float(line["end"]) >= float(line["centre"]) for line in index)
+        with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
+            skeletons = pickle.load(pickled)
+        assert skeletons["split"]["all"] == ["a__b_c", "d", "e"]
+        for name, annotation in zip(store, skeletons["annotations"], strict=True):
+            video = store[name]
+            np.testing.assert_array_equal(annotation["keypoint"], video["keypoints"])
+            np.testing.assert_array_equal(annotation["keypoint_score"], video["keypoint_scores"])
+            assert annotation["total_frames"] == FRAMES
+            assert annotation["img_shape"] == (90, 160)
+    keypoints = open_keypoints(tmp_path / "pyskl" / "skeletons.pkl")  # and back
+    frames = FramePiece(0, np.zeros((FRAMES, 90, 160, 3), np.uint8))
+    with FeatureStore(file) as store:
+        matches = keypoints.match(store).found
+        for name, video in store.items():
+            track = keypoints.open(matches[name], height=90, width=160).estimate(frames)
+            np.testing.assert_array_equal(track.keypoints, video["keypoints"])
+            np.testing.assert_array_equal(track.keypoint_scores, video["keypoint_scores"])
+    pytest.importorskip("pyarrow")
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(tmp_path / "parquet" / "data").to_pydict()
+    np.testing.assert_array_equal(np.array(table["rgb"], np.float32), whole[:, :432])
+
+
+def test_an_interrupted_export_is_finished_by_the_same_command(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, saved = tmp_path / "out", []
+    real = np.save
+
+    def broken(target: object, array: np.ndarray) -> None:
+        if len(saved) == 2:
+            raise KeyboardInterrupt
+        saved.append(target)
+        real(target, array)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(np, "save", broken)
+    with pytest.raises(KeyboardInterrupt):
+        export_features(file, "actionformer", out)
+    assert len(list(out.rglob("*.npy"))) == 2 and not list(out.rglob(".*"))
+    monkeypatch.setattr(np, "save", real)
+    done = export_features(file, "actionformer", out, jobs=3)
+    assert (done.videos, done.written) == (3, 1)
+    assert export_features(file, "actionformer", out).written == 0
+    assert len(list(out.rglob("*.npy"))) == 3
+
+
+def test_what_changed_is_written_again(file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    export_features(file, "segmentation", out)
+    assert not (out / "groundTruth").exists()
+    truth = out / "groundTruth" / "d.txt"
+    for label in ("kick", "throw"):  # the features are there already
+        (tmp_path / "a.csv").write_text(f"d,1,2,{label}\n")
+        annotations = read_annotations(tmp_path / "a.csv")
+        done = export_features(file, "segmentation", out, annotations=annotations)
+        assert done.written == 0 and set(truth.read_text().split()) == {"background", label}
+    before = np.load(out / "features" / "d.npy")
+    write_features(file, WindowConfig(), {"d": "ntsc"}, times=2)
+    assert export_features(file, "segmentation", out).written == 1
+    np.testing.assert_array_equal(np.load(out / "features" / "d.npy"), 2 * before)
+
+
+def test_one_file_links_to_the_features(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = write_features(Path("f.h5"), WindowConfig(), {"50%b/v": "25 fps", "d": "ntsc"})
+    Path("a.csv").write_text("d,1,2,kick\n50%b/v,2,3,kick\n")
+    out = Path("linked %b/feats.hdf5")
+    for _ in range(2):
+        done = export_features(
+            file, "actionformer", out, annotations=read_annotations(Path("a.csv"))
+        )
+    assert done.videos == 2 and out.stat().st_size < 20_000
+    config = (out.parent / "feats.config.yaml").read_text()
+    named = Path(json.loads(config.split("feat_folder: ")[1].split(",\n")[0]))
+    assert named.is_absolute() and named == out.resolve()
+    database = json.loads((out.parent / "feats.annotations.json").read_text())["database"]
+    monkeypatch.chdir(tmp_path.parent)  # where the training runs
+    with FeatureStore(tmp_path / file) as store, h5py.File(named) as h5:
+        assert h5.keys() == database.keys() == {"50%b__v", "d"}
+        for name in store:
+            both = np.concatenate([store[name]["rgb_pooled"], store[name]["pose_pooled"]], 1)
+            np.testing.assert_array_equal(h5[name.replace("/", "__")][()], both)
+    (tmp_path / file).unlink()
+    with h5py.File(named) as h5:
+        assert np.isnan(h5["d"][()]).all()  # no training takes that for features
+    with pytest.raises(ConfigError, match="only --to actionformer writes one"):
+        export_features(tmp_path / file, "npy", Path("n.hdf5"))
+    (tmp_path / "mine.hdf5").touch()
+    file = write_features(tmp_path / "f.h5", WindowConfig(), {"d": "ntsc"})
+    with pytest.raises(ConfigError, match="was not made by epam-extract"):
+        export_features(file, "actionformer", tmp_path / "mine.hdf5")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        (("train", "val", "test"), ("training", "validation", "testing")),
+        (("Training", "Test", "test"), ("training", "validation", "validation")),
+        (("Validation", "Test", "Test"), ("training", "validation", "validation")),  # THUMOS-14
+        (("validation", "validation", "valid"), ("validation", "validation", "validation")),
+    ],
+)
+def test_subsets_have_three_names(
+    tmp_path: Path, said: tuple[str, ...], meant: tuple[str, ...]
+) -> None:
+    path = tmp_path / "a.json"
+    entries = {str(n): {"subset": name, "annotations": []} for n, name in enumerate(said)}
+    path.write_text(json.dumps({"database": entries}))
+    videos = read_annotations(path).videos
+    assert tuple(video.subset for video in videos.values()) == meant
+
+
+def test_readers_see_the_annotated_videos_and_their_classes_alone(
+    file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text("d,1,2,kick\ngone,1,2,throw\n")
+    result = run(
+        *("export", file, tmp_path / "o", "--to", "actionformer"),
+        *("--annotations", tmp_path / "a.csv"),
+    )
+    assert result.exit_code == 0
+    assert "1 video annotated but not in the file: gone" in result.stderr
+    assert "2 videos without annotations: a/b.c, e" in result.stderr
+    database = json.loads((tmp_path / "o" / "annotations.json").read_text())["database"]
+    assert database.keys() == {"d"}  # ActionFormer would train on the others as if nothing happened
+    config = (tmp_path / "o" / "config.yaml").read_text()
+    assert setting(config, "num_classes") == 1  # it refuses a class that no video has
+    assert (tmp_path / "o" / "missing.txt").read_text().splitlines() == [
+        "gone: annotated, but not in the file",
+        "a/b.c: in the file, but not annotated",
+        "e: in the file, but not annotated",
+    ]
+
+
+def test_labels_and_splits_go_with_keypoints_and_rows(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(
+        "d,1,2,kick,train\nd,3,4,kick,train\ne,0,9,throw,val\na/b.c,1,2,kick\na/b.c,2,3,throw\n"
+    )
+    annotations = read_annotations(tmp_path / "a.csv")
+    for form in ("pyskl", "npy"):
+        export_features(file, form, tmp_path / form, annotations=annotations)
+    with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
+        skeletons = pickle.load(pickled)
+    labels = {a["frame_dir"]: a.get("label") for a in skeletons["annotations"]}
+    assert labels == {"a__b_c": None, "d": 0, "e": 1}  # of several labels none is the video's
+    assert (skeletons["split"]["train"], skeletons["split"]["val"]) == (["d"], ["e"])
+    assert (tmp_path / "pyskl" / "labels.txt").read_text() == "kick\nthrow\n"
+    assert str(tmp_path / "pyskl" / "skeletons.pkl") in (
+        (tmp_path / "pyskl" / "dataset.py").read_text()
+    )
+    with (tmp_path / "npy" / "index.csv").open() as lines:
+        index = [line for line in csv.DictReader(lines) if line["video"] == "d"]
+    labelled = [line["label"] == "kick" for line in index]
+    centers = [float(line["centre"]) for line in index]
+    assert labelled == [1 <= center < 2 or 3 <= center < 4 for center in centers]
+    assert {line["subset"] for line in index} == {"training"}
+
+
+def test_a_damaged_video_costs_only_itself(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as h5:
+        del h5["videos/d/pose_pooled"]
+    result = run("export", file, tmp_path / "o", "--to", "npy")
+    assert result.exit_code == 3 and "d: damaged in the file" in result.stderr
+    assert not (tmp_path / "o" / "d.npy").exists()
+    assert (tmp_path / "o" / "e.npy").exists() and (tmp_path / "o" / "a" / "b.c.npy").exists()
+    assert "d: damaged in the file" in (tmp_path / "o" / "missing.txt").read_text()
+
+
+def test_a_video_that_cannot_be_read_is_left_out_of_everything(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = Target.matrix
+
+    def broken(target: Target, video: StoredVideo) -> np.ndarray:
+        if video.id == "d":
+            raise StoreError("a part of it is damaged")
+        return real(target, video)
+
+    monkeypatch.setattr(Target, "matrix", broken)
+    (tmp_path / "a.csv").write_text("d,1,2,kick\ne,1,2,throw\n")
+    annotations = read_annotations(tmp_path / "a.csv")
+    done = export_features(file, "actionformer", tmp_path / "o", annotations=annotations)
+    assert (done.videos, done.written, done.failed) == (2, 2, {"d": "a part of it is damaged"})
+    database = json.loads((tmp_path / "o" / "annotations.json").read_text())["database"]
+    assert database.keys() == {"e"}
+    assert setting((tmp_path / "o" / "config.yaml").read_text(), "num_classes") == 1
+
+
+def test_segments_carry_their_labels(file: Path, tmp_path: Path) -> None:
+    with h5py.File(file, "r+") as h5:
+        h5["videos/d"].attrs["label"], h5["videos/e"].attrs["label"] = "kick", "throw"
+    for form in ("segmentation", "pyskl", "npy", "actionformer"):
+        export_features(file, form, tmp_path / form)
+    truth = (tmp_path / "segmentation" / "groundTruth" / "e.txt").read_text()
+    assert truth == "throw\n" * FRAMES
+    with (tmp_path / "pyskl" / "skeletons.pkl").open("rb") as pickled:
+        labels = {a["frame_dir"]: a.get("label") for a in pickle.load(pickled)["annotations"]}
+    assert labels == {"a__b_c": None, "d": 0, "e": 1}
+    with (tmp_path / "npy" / "index.csv").open() as lines:
+        labels = {line["video"]: line["label"] for line in csv.DictReader(lines)}
+    assert labels == {"a/b.c": "", "d": "kick", "e": "throw"}
+    text = (tmp_path / "actionformer" / "annotations.json").read_text()
+    video = json.loads(text)["database"]["d"]
+    assert video["annotations"][0]["label"] == "kick"
+    np.testing.assert_allclose(
+        video["annotations"][0]["segment"], [0, video["duration"]], atol=1e-5
+    )
+
+
+def test_a_full_disk_is_one_sentence(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(target: object, array: np.ndarray) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    result = run("export", file, tmp_path / "o", "--to", "npy")
+    assert result.exit_code == 1 and len(result.stderr.strip().splitlines()) == 1
+    assert "No space left on device; what is written whole stays" in result.stderr
+    assert not list((tmp_path / "o").rglob("*.npy"))
+
+
+@pytest.mark.slow
+def test_what_cannot_be_exported_is_one_sentence(file: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").touch()
+    export_features(file, "tsu", tmp_path / "tsu")
+    (tmp_path / "a.json").write_text('{"videos": []}')
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "c.csv").write_text("d,1,2,x,fold 1\n")
+    single = write_features(tmp_path / "s.h5", WindowConfig(grid="single"), {"v": "25 fps"})
+    alike = write_features(tmp_path / "x.h5", WindowConfig(), {"a/b": "25 fps", "a__b": "25 fps"})
+    beside = write_features(tmp_path / "y.h5", WindowConfig(), {"a": "ntsc", "a_rgb": "ntsc"})
+    for arguments, said in (
+        ([file, tmp_path / "o", "--to", "mat"], "--to must be one of actionformer, opentad"),
+        ([file, mine, "--to", "npy"], "has thesis.tex in it"),
+        ([file, tmp_path / "tsu", "--to", "npy"], "holds an export of another format"),
+        ([file, tmp_path / "o", "--to", "npy", "--features", "rgb"], "cannot export rgb"),
+        ([file, tmp_path / "o", "--to", "npy", "--annotations", tmp_path / "a.json"], "database"),
+        ([file, tmp_path / "o", "--to", "npy", "--annotations", tmp_path / "b.csv"], "columns"),
+        ([single, tmp_path / "p", "--to", "opentad"], "nothing to localize"),
+        ([alike, tmp_path / "q", "--to", "tsu"], "would both be written to a__b"),
+        ([beside, tmp_path / "r", "--to", "npy"], "would both be written to a_rgb.npy"),
+        ([file, tmp_path / "o", "--to", "npy", "--annotations", tmp_path / "c.csv"], "'fold 1'"),
+    ):
+        result = run("export", *arguments)
+        assert result.exit_code == 2, result.stderr
+        assert len(result.stderr.strip().splitlines()) == 1 and said in result.stderr
+    assert run("export", tmp_path / "none.h5", tmp_path / "o", "--to", "npy").exit_code == 1
+    assert sorted(path.name for path in mine.iterdir()) == ["thesis.tex"]
+
+
+def test_annotations_of_another_cut_are_refused(file: Path, tmp_path: Path) -> None:
+    entry = {"subset": "validation", "duration": 30.0, "annotations": []}
+    (tmp_path / "a.json").write_text(json.dumps({"database": {"d": entry}}))
+    annotations = read_annotations(tmp_path / "a.json")
+    with pytest.raises(ConfigError, match=r"d is annotated as 30 s, measured 6\.77"):
+        export_features(file, "actionformer", tmp_path / "o", annotations=annotations)
+
+
+def test_the_samples_segments_are_complete() -> None:
+    path = Path(__file__).parents[2] / "sample_videos" / "segments.json"
+    annotations = read_annotations(path)
+    video = annotations.videos["untrimmed"]
+    assert video.stated == {"duration": 12.0, "fps": 25.0, "frame": 300.0}
+    assert annotations.labels == sorted(set(annotations.labels)) and len(video.events) > 3
+
+
+def test_every_format_is_named_in_the_help() -> None:
+    words = run("export", "--help").stdout.replace("\n", " ")
+    assert all(name in words for name in FORMATS)
+
+
+def test_row_coordinates_go_on_beyond_the_rows(file: Path) -> None:
+    with FeatureStore(file) as store:
+        timeline = Timeline.of(store["d"])
+    fps = 30000 / 1001
+    np.testing.assert_allclose(timeline.frames_at(np.array([0, 203 / fps])), [0, 203], atol=1e-6)

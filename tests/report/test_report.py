@@ -1,0 +1,340 @@
+"""The report: what is on the page, what it calls suspicious, and that names cannot harm it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from fractions import Fraction
+from html.parser import HTMLParser
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from command_line import run
+from make_rows import POSE, WEIGHTS
+
+from epam_extract.config import ExtractConfig, WindowConfig
+from epam_extract.errors import ConfigError
+from epam_extract.exchange import read_annotations
+from epam_extract.records import PoseTrack, Video, VideoFailure
+from epam_extract.report import write_report
+from epam_extract.report.details import MOMENTS, add_pictures, describe_video
+from epam_extract.report.drawing import area_path, bone_paths, self_similarity
+from epam_extract.report.page import clock
+from epam_extract.report.summary import summarise
+from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
+from epam_extract.video import probe, read_frames
+from epam_extract.windows import (
+    grid_attributes,
+    plan_windows,
+    rows_to_show,
+    valid_share,
+    window_times,
+)
+
+FRAMES = 96
+HOSTILE = "a/<script>alert('x')</script> & \"b\""
+WINDOWS = WindowConfig(stride=16)
+
+
+def write_video(
+    store: StoreWriter,
+    video_id: str,
+    *,
+    frames: int = FRAMES,
+    people: Sequence[int] = range(FRAMES),
+    still: bool = False,
+    notes: tuple[str, ...] = (),
+) -> None:
+    """A video with one person in some of its frames."""
+    rng = np.random.default_rng(len(video_id))
+    stamps = np.arange(frames) / 25
+    video = Video(video_id, Path("v.mp4"), frames, Fraction(25), 90, 160, stamps, 1, 1, notes)
+    plan = plan_windows(frames, WINDOWS)
+    keypoints = rng.uniform(20, 80, (1, frames, 17, 2)).astype(np.float32)
+    scores = np.zeros((1, frames, 17), np.float32)
+    scores[0, [frame for frame in people if frame < frames]] = 0.9
+    keypoints[scores == 0] = 0
+    rows = rng.normal(size=(1 if still else len(plan), 648)).astype(np.float32)
+    rows = np.repeat(rows, len(plan), 0) if still else rows
+    store.begin(video_id, video.path, size=1, mtime_ns=1)
+    store.append_keypoints(video_id, 0, PoseTrack(keypoints, scores))
+    store.append_windows(
+        video_id,
+        {
+            "rgb_pooled": rows[:, :432],
+            "pose_pooled": rows[:, 432:],
+            "attention": rng.uniform(0.1, 0.5, (len(plan), 16, 7, 7)).astype(np.float16),
+            "frames": plan.astype(np.int32),
+            "person": (scores[0].any(-1))[plan].mean(1).astype(np.float32),
+            "box": np.tile(np.array([10, 10, 90, 90], np.int32), (len(plan), 1)),
+        },
+    )
+    finish(store, video)
+
+
+def finish(store: StoreWriter, video: Video) -> None:
+    store.finish(
+        video,
+        grid=grid_attributes(video.num_frames, WINDOWS),
+        times=window_times(video.timestamps, 1 / 25, WINDOWS),
+        valid=valid_share(video.num_frames, WINDOWS).astype(np.float32),
+    )
+
+
+VIDEOS: dict[str, dict] = {
+    "good": {},
+    HOSTILE: {"notes": ("<b>12 frames</b> do not decode",)},
+    "nobody": {"people": ()},
+    "few": {"people": range(20)},
+    "still": {"still": True},
+    "short": {"frames": 5},
+}
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "f.h5"
+    config = ExtractConfig(features=("pooled", "attention"), windows=WINDOWS)
+    with StoreWriter(path, StoreHeader(config.identity(), WEIGHTS, POSE)) as store:
+        for video_id, how in VIDEOS.items():
+            write_video(store, video_id, **how)
+        store.fail(VideoFailure("broken <i>", "decode", "it is <u>no</u> video"))
+        store.commit()
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(file: Path) -> str:
+    labels = file.with_name("labels.csv")
+    labels.write_text("good,0.5,2,wave\ngood,1,3,jump\ngood,9,12,late\nnobody,1,2,wave\n")
+    out = file.with_name("page.html")
+    write_report(file, out, annotations=read_annotations(labels))
+    return out.read_text("utf-8")
+
+
+class Page(HTMLParser):
+    """Names, attributes and texts of a page's elements."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def having(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def kinds(page: str) -> dict[str, set[str]]:
+    """Kinds of flags by video, in the order of the table."""
+    rows = [one for one in Page(page).having("tr") if "data-kinds" in one]
+    return {str(one["data-name"]): set(str(one["data-kinds"]).split()) for one in rows}
+
+
+def test_what_is_suspicious_is_said_and_comes_first(page: str) -> None:
+    found = kinds(page)
+    assert found == {
+        "nobody": {"no_person", "label"},
+        "still": {"still"},
+        "good": {"label"},
+        HOSTILE: {"notes"},
+        "few": {"few_persons"},
+        "short": {"outside"},
+    }
+    assert [*found][:: len(found) - 1] == ["nobody", "short"]
+    text = " ".join(Page(page).text)
+    assert "late (9.0 to 12.0 s) is not within the video's 3.8 s" in text
+    assert "wave (1.0 to 2.0 s): nobody is seen in it" in text
+    assert "a person in only 21% of the frames" in text
+
+
+def test_names_and_messages_cannot_become_markup(page: str) -> None:
+    parsed = Page(page)
+    assert len(parsed.having("script")) == 1 and not parsed.having("i") + parsed.having("u")
+    assert not parsed.having("b")
+    headings = "".join(parsed.text)
+    assert HOSTILE in headings and "it is <u>no</u> video" in headings
+    policy = next(one for one in parsed.having("meta") if "http-equiv" in one)["content"]
+    assert policy is not None and "default-src 'none'" in policy
+
+
+def test_the_page_needs_nothing_from_elsewhere(page: str) -> None:
+    for tag, attributes in Page(page).tags:
+        for name in ("href", "src", "xlink:href"):
+            address = attributes.get(name) or "#"
+            assert address.startswith(("#", "data:image/")), (tag, address[:80])
+    assert "url(" not in page and "@import" not in page
+
+
+def test_every_picture_has_words_and_every_link_a_target(page: str) -> None:
+    parsed = Page(page)
+    assert all(one.get("aria-label") for one in parsed.having("svg"))
+    assert len(parsed.having("svg")) > 50
+    names = [one["id"] for _, one in parsed.tags if one.get("id")]
+    assert len(names) == len(set(names))
+    for one in parsed.having("a"):
+        assert str(one["href"])[1:] in names
+    for _, one in parsed.tags:
+        assert one.get("aria-labelledby", names[0]) in names
+    headings = [int(tag[1]) for tag, _ in parsed.tags if re.fullmatch("h[1-6]", tag)]
+    assert headings[0] == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(headings))
+
+
+def test_segments_that_overlap_lie_in_two_lanes(page: str) -> None:
+    styles = [
+        str(one["style"])
+        for one in Page(page).having("span")
+        if str(one.get("class", "")).startswith("segment")
+    ]
+    assert [style.split("top:")[1] for style in styles].count("1.5rem") == 1
+    left, width = (float(number) for number in re.findall(r"([\d.]+)%", styles[1]))
+    assert (left, width) == pytest.approx((0.5 / 3.84 * 100, 1.5 / 3.84 * 100), abs=0.01)
+
+
+def test_the_sample_videos_are_shown_and_one_that_is_gone_is_flagged(tmp_path: Path) -> None:
+    samples = Path(__file__).parents[2] / "sample_videos"
+    shutil.copy(samples / "workout.mp4", tmp_path)
+    config = ExtractConfig(features=("pooled", "attention"), windows=WINDOWS)
+    with StoreWriter(tmp_path / "f.h5", StoreHeader(config.identity(), WEIGHTS, POSE)) as store:
+        write_video(store, "gone")
+        write_video(store, "workout", frames=150)  # in the file 90x160, on disk 288x384
+        store.commit()
+    write_report(tmp_path / "f.h5", tmp_path / "p.html", videos=tmp_path)
+    page = (tmp_path / "p.html").read_text("utf-8")
+    assert kinds(page)["gone"] == kinds(page)["workout"] == {"changed"}
+    assert "the features are of 150 frames of 160x90" in "".join(Page(page).text)
+    assert "data:image/jpeg" not in page
+
+
+def test_pictures_are_frames_of_the_video(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "sample_videos" / "workout.mp4"
+    found = probe(path, "workout")
+    config = ExtractConfig(features=("pooled", "attention"), windows=WINDOWS)
+    with StoreWriter(tmp_path / "f.h5", StoreHeader(config.identity(), WEIGHTS, POSE)) as store:
+        write_video(store, "workout", frames=found.num_frames)
+        store.commit()
+    with FeatureStore(tmp_path / "f.h5") as store:
+        (summary,) = summarise(store, {}, {})
+        summary.height, summary.width = found.height, found.width
+        details = describe_video(store["workout"], summary, ("rgb_pooled",))
+    add_pictures(details, summary, path)
+    frames = np.concatenate([piece.frames for piece in read_frames(found)])
+    assert len(details.moments) == MOMENTS
+    for moment in details.moments:
+        assert moment.picture is not None
+        encoded = base64.b64decode(moment.picture.split(",")[1])
+        shown = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+        there = cv2.resize(frames[moment.frame], shown.shape[1::-1], interpolation=cv2.INTER_AREA)
+        assert np.abs(shown.astype(int) - there).mean() < 8
+    assert all(crop.picture for crop in details.crops)
+
+
+def test_similarity_is_the_cosine_of_what_rows_do_not_share() -> None:
+    rows = np.array([[5.0, 5, 6], [5, 5, 4], [5, 5, 6]])
+    expected = [[1, -1, 1], [-1, 1, -1], [1, -1, 1]]
+    np.testing.assert_allclose(self_similarity(rows), expected, atol=1e-6)
+    assert not self_similarity(np.ones((2, 3))).any()  # all the same: nothing to compare
+
+
+def test_bones_without_both_ends_are_not_drawn() -> None:
+    keypoints = np.arange(34, dtype=np.float32).reshape(1, 17, 2)
+    scores = np.zeros((1, 17), np.float32)
+    scores[0, [5, 7]] = 0.9
+    assert bone_paths(keypoints, scores) == [("left", "M10 11L14 15")]
+    scores[0, 9] = 0.1
+    assert ("left faint", "M14 15L18 19") in bone_paths(keypoints, scores)
+    assert bone_paths(keypoints[:0], scores[:0]) == []
+
+
+def test_a_strip_is_as_high_as_its_values() -> None:
+    path = area_path(np.array([1.0, 0.25]), np.array([0.0, 400, 1000]), height=40)
+    assert path == "M0.0 40L0.0 0.0L400.0 0.0L400.0 30.0L1000.0 30.0L1000.0 40Z"
+
+
+def test_windows_to_show_are_spread_and_show_people() -> None:
+    seen = np.array([0, 1, 0, 0, 0.5, 0.5, 0, 0.2])
+    assert rows_to_show(seen, 2) == [1, 5]
+    assert rows_to_show(seen[:1], 4) == [0]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(4.5, "4.5 s"), (125, "2:05"), (3725, "1:02:05"), (59.99, "59.99 s")]
+)
+def test_times_are_short(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [("page.txt", "ending in .html"), ("no/page.html", "there is no folder"), (".html", "ending")],
+)
+def test_a_wrong_place_is_one_sentence_and_status_2(file: Path, out: str, words: str) -> None:
+    result = run("report", file, "--out", file.parent / out)
+    assert result.exit_code == 2 and words in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_the_command_prints_the_page_it_made(file: Path, tmp_path: Path) -> None:
+    result = run("report", file, "--out", tmp_path / "p.html")
+    assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "p.html"))
+    assert [path.name for path in tmp_path.iterdir()] == ["p.html"]
+
+
+def test_without_jinja2_it_says_what_to_install(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(ConfigError, match=r"pip install 'epam-extract\[report\]'"):
+        write_report(file, tmp_path / "p.html")
+
+
+def test_a_file_without_complete_videos_still_gives_a_page(tmp_path: Path) -> None:
+    config = ExtractConfig(features=("full",), windows=WINDOWS)
+    with StoreWriter(tmp_path / "f.h5", StoreHeader(config.identity(), WEIGHTS, POSE)) as store:
+        store.commit()
+    write_report(tmp_path / "f.h5", tmp_path / "p.html")
+    assert "No video is complete yet." in (tmp_path / "p.html").read_text("utf-8")
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
+def test_a_browser_runs_the_pages_script_and_nothing_else(page: str, tmp_path: Path) -> None:
+    look = (
+        "document.querySelector('#kind').value='still';"
+        "document.querySelector('#kind').dispatchEvent(new Event('change'));"
+        "document.title=JSON.stringify([document.querySelector('#shown').value,"
+        "[...document.querySelectorAll('#blocks > :not([hidden])')].map(e=>e.dataset.name)])"
+    )
+    script = page[page.rindex("<script>") + 8 : page.rindex("</script>")]
+    changed = page.replace("</body>", "").replace(script, script + look)
+
+    def digest(text: str) -> str:
+        return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+    assert digest(script) in page  # the policy lets the page's own script run
+    changed = changed.replace(digest(script), digest(script + look))
+    (tmp_path / "p.html").write_text(changed, "utf-8")
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
+    command += [f"--user-data-dir={tmp_path / 'profile'}", (tmp_path / "p.html").as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None
+    assert json.loads(title.group(1)) == ["1 video", ["still"]]

@@ -1,0 +1,141 @@
+"""How much memory may be used, and the videos that need more."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from make_videos import write_video
+from stand_ins import POOLED, StandInPose
+
+from epam_extract.config import in_bytes, to_bytes
+from epam_extract.errors import ConfigError, DecodeError, ProbeError
+from epam_extract.pipeline.run import extract_features
+from epam_extract.store import FeatureStore
+from epam_extract.video import close_workers, memory, open_video
+from epam_extract.video.memory import DECODER_FRAMES, Room, available_memory
+
+FRAME = 64 * 96 * 3  # bytes of one picture of ``write_video``
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_worker_left() -> Iterator[None]:
+    yield
+    close_workers()
+
+
+def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
+    stand_ins: StandInPose, tmp_path: Path
+) -> None:
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    write_video(folder / "small.mp4")
+    write_video(folder / "large.mp4", height=640, width=960)
+    limit = 100 * FRAME
+    summary = extract_features(folder, tmp_path / "f.h5", replace(POOLED, max_memory=limit))
+    (failure,) = summary.failures
+    assert (failure.video_id, summary.done) == ("large", 1)
+    needed = (40 + DECODER_FRAMES) * 640 * 960 * 3
+    assert f"960 x 640 need about {in_bytes(needed)} of memory at once" in failure.message
+    assert f"and {in_bytes(limit)} may be used (--max-memory)" in failure.message
+    with FeatureStore(tmp_path / "f.h5") as store:
+        assert set(store) == {"small"}
+    again = replace(POOLED, max_memory=2 * needed)  # no option that numbers depend on
+    summary = extract_features(folder, tmp_path / "f.h5", again, retry_failed=True)
+    assert not summary.failures
+
+
+def test_a_header_that_promises_fewer_frames_does_not_get_past_the_limit(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mkv", frames=80)
+    data = bytearray(path.read_bytes())
+    where = data.index(b"\x44\x89\x88") + 3  # the duration, in ms
+    struct.pack_into(">d", data, where, 80.0)
+    path.write_bytes(data)
+    room = Room(30 * FRAME, 48, 4)
+    with open_video(path, "v", room=room) as opened:
+        assert opened.header.frames == 2
+        with pytest.raises(DecodeError, match=r"need about .+ of memory at once"):
+            for _ in opened.frames(piece_frames=4):
+                pass
+
+
+def test_pictures_that_grow_in_mid_video_are_not_decoded_past_the_limit(tmp_path: Path) -> None:
+    small = write_video(tmp_path / "a.ts", format="mpegts", frames=20)
+    large = write_video(tmp_path / "b.ts", format="mpegts", frames=20, height=640, width=960)
+    (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
+    with open_video(tmp_path / "both.ts", "both", room=Room(40 * FRAME)) as opened:
+        assert sum(len(piece.frames) for piece in opened.frames()) == 20
+        assert opened.video is not None
+        assert "damaged or cut short: 20 of 40" in opened.video.notes[0]
+
+
+def test_a_first_picture_larger_than_the_header_says_is_not_decoded(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "v.mp4", "mpeg4", height=640, width=960)
+    data = path.read_bytes().replace(struct.pack(">HH", 960, 640), struct.pack(">HH", 96, 64))
+    path.write_bytes(data)
+    with pytest.raises(
+        ProbeError, match=r"not one frame of it can be decoded in 1\.1 MB of memory"
+    ):
+        open_video(path, "v", room=Room(60 * FRAME))
+    open_video(path, "v", room=Room(10000 * FRAME)).close()
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "left"),
+    [
+        (
+            "0::/a/b\n",
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "700",
+                "a/memory.stat": "anon 600\ninactive_file 50\n",
+                "a/b/memory.max": "max",
+                "a/b/memory.current": "300",
+            },
+            [350],
+        ),
+        (
+            "4:memory:/a\n3:cpuset:/c\n0::/\n",
+            {
+                "memory/a/memory.limit_in_bytes": "2000",
+                "memory/a/memory.usage_in_bytes": "500",
+                "memory/memory.limit_in_bytes": "9223372036854771712",
+                "memory/memory.usage_in_bytes": "600",
+            },
+            [1500, 9223372036854771112],
+        ),
+        ("", {}, []),
+    ],
+)
+def test_limits_of_cgroups_count(
+    groups: str, files: dict[str, str], left: list[int], tmp_path: Path
+) -> None:
+    (tmp_path / "groups").write_text(groups)
+    root = tmp_path / "cgroup"
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    assert memory._left_in_cgroups(tmp_path / "groups", root) == left
+
+
+def test_what_is_available_is_the_least_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert available_memory() > 0
+    monkeypatch.setattr(memory, "_left_in_cgroups", lambda: [12345, 10**18])
+    assert available_memory() == 12345
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GB", 8 * 10**9), ("1.5 g", 15 * 10**8), ("500mb", 5 * 10**8), ("2GiB", 2 << 30), ("7", 7)],
+)
+def test_sizes_are_read(text: str, size: int) -> None:
+    assert to_bytes("--max-memory", text, like="8GB") == size
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1GB", "many", "8 GBs", "1e9", "nan"])
+def test_other_sizes_are_refused_with_an_example(text: str) -> None:
+    with pytest.raises(ConfigError, match="such as 8GB"):
+        to_bytes("--max-memory", text, like="8GB")
