@@ -14,8 +14,7 @@ import pytest
 from fake_ray import FakeRay, when
 from faulty_disk import folder_in_memory
 from make_videos import write_video
-from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same
-from test_shard_runs import failures
+from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
 
 from epam_extract.cli import app

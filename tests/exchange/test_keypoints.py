@@ -10,9 +10,9 @@ from typing import Any
 import make_keypoints as make
 import numpy as np
 import pytest
+from make_features import FRAMES as STORED_FRAMES
+from make_features import write_features
 from make_keypoints import FRAMES, HEIGHT, KEYPOINTS, SCORES, WIDTH, WRITERS, annotation, dump
-from test_export import FRAMES as STORED_FRAMES
-from test_export import write_features
 
 from epam_extract.config import WindowConfig
 from epam_extract.errors import KeypointsError, KeypointsFailed
