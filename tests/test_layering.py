@@ -19,6 +19,7 @@ FLOORS = [
     "video pose model progress clips heatmaps windows demo",
     "records",
     "config",
+    "options",
     "errors",
 ]
 """From the top: a room needs only what is on a floor below its own."""
