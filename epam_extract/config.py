@@ -64,15 +64,11 @@ PRECISIONS = ("auto", "float32", "bf16", "fp16")
 STORED_DTYPES = ("f16", "f32")
 COMPRESSIONS = ("none", "lzf", "gzip", "blosc2")
 DECODERS = ("auto", "decord", "pyav")
-POSE_MODES = (
-    "lightweight",
-    "balanced",
-    "performance",
-    "rtmo-lightweight",
-    "rtmo-balanced",
-    "rtmo-performance",
-    "bundled",
-)
+_SIZES = ("lightweight", "balanced", "performance")
+POSE_MODES = (*_SIZES, *(f"rtmo-{size}" for size in _SIZES), "bundled")
+BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
+WORKERS = {"cpu": 2, "cuda": 8}
+ON_DEVICE = "Default: {cpu} on a CPU, {cuda} on a GPU."
 
 
 def as_fraction(rate: float | None) -> Fraction | None:
@@ -88,8 +84,8 @@ class WindowConfig:
         str,
         Option(
             WINDOWS,
-            "Windows: centered covers the whole video, valid leaves out those that reach over its "
-            "ends, single makes one per video.",
+            "centered: cover the whole video; valid: only windows that lie inside it; single: one "
+            "window per video.",
             choices=GRIDS,
         ),
     ] = "centered"
@@ -131,7 +127,7 @@ class PoseConfig:
         float | None, Option(POSE, "Minimum detection score. Default: the model's own.", least=0.0)
     ] = None
     keypoint_score: Annotated[
-        float, Option(POSE, "Minimum score; keypoints below it count as missing.", least=0.0)
+        float, Option(POSE, "Minimum keypoint score; those below it count as missing.", least=0.0)
     ] = 0.0
     max_persons: Annotated[
         int | None,
@@ -262,7 +258,7 @@ class ExtractConfig:
         tuple[str, ...],
         Option(
             STORED,
-            "What to store, separated by commas: {choices}.",
+            "What to store: {choices}, separated by commas.",
             metavar="NAMES",
             choices=FEATURES,
             text=NAMES,
@@ -321,13 +317,13 @@ class ExtractConfig:
     ] = "auto"
     batch_size: Annotated[
         int | None,
-        Option(SPEED, "Clips per network call. Default: 1 on a CPU, 64 on a GPU.", least=1),
+        Option(SPEED, f"Clips per network call. {ON_DEVICE.format(**BATCH_SIZE)}", least=1),
     ] = None
     workers: Annotated[
         int | None,
         Option(
             SPEED,
-            "Videos read in parallel. Default: 2 on a CPU, 8 on a GPU.",
+            f"Videos read in parallel. {ON_DEVICE.format(**WORKERS)}",
             least=1,
             variable="EPAM_WORKERS",
         ),

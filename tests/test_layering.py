@@ -11,7 +11,7 @@ import epam_extract
 
 PACKAGE = Path(epam_extract.__file__).parent
 FLOORS = [
-    "cli",
+    "cli preview verify",
     "cluster report bench",
     "pipeline",
     "exchange",
