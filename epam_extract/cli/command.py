@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import wraps
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -49,7 +49,7 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
         if isinstance(kind, type) and is_dataclass(kind):
             records[name] = kind
             only = next((extra for extra in extras if isinstance(extra, Only)), None)
-            parameters += _parameters(kind, only)
+            parameters += _chosen(_parameters(kind), only)
         else:
             parameters.append(parameter.replace(kind=KEYWORD, annotation=hints[name]))
     if "context" not in own:
@@ -87,14 +87,13 @@ def _panel(parameter: inspect.Parameter) -> int:
     return PANELS.index(next(panels, None))
 
 
-def _parameters(record: type, only: Only | None) -> Iterator[inspect.Parameter]:
+def _parameters(record: type) -> Iterator[inspect.Parameter]:
     """One parameter for each field of a record, and of the records in it."""
-    defaults = dict(only.defaults) if only else {}
     hints = get_type_hints(record, include_extras=True)
     for field in fields(record):
         kind, _ = _split(hints[field.name])
         if isinstance(kind, type) and is_dataclass(kind):
-            yield from _parameters(kind, only)
+            yield from _parameters(kind)
             continue
         name, annotation, default = field.name, hints[field.name], field.default
         option = options_of(record).get(name)
@@ -103,9 +102,24 @@ def _parameters(record: type, only: Only | None) -> Iterator[inspect.Parameter]:
             annotation = _annotation(option, name, kind, default)
             if option.text is not None and default is not None:
                 default = option.text.write(default)
-        if only is None or name in only.names.split():
-            default = defaults.get(name, REQUIRED if default is MISSING else default)
-            yield inspect.Parameter(name, KEYWORD, annotation=annotation, default=default)
+        default = REQUIRED if default is MISSING else default
+        yield inspect.Parameter(name, KEYWORD, annotation=annotation, default=default)
+
+
+def _chosen(
+    parameters: Iterable[inspect.Parameter], only: Only | None
+) -> Iterator[inspect.Parameter]:
+    """Those that ``only`` names, with its defaults; all without it."""
+    if only is None:
+        yield from parameters
+        return
+    found = {parameter.name: parameter for parameter in parameters}
+    names, defaults = only.names.split(), dict(only.defaults)
+    if unknown := {*names, *defaults} - set(found):
+        raise ValueError(f"there is no option {', '.join(sorted(unknown))}")
+    for name, parameter in found.items():
+        if name in names:
+            yield parameter.replace(default=defaults.get(name, parameter.default))
 
 
 def _annotation(option: Option, name: str, kind: Any, default: object) -> Any:
