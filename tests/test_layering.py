@@ -17,7 +17,7 @@ FLOORS = [
     "exchange",
     "store",
     "video pose model progress clips heatmaps windows demo",
-    "records",
+    "records schema",
     "config",
     "errors",
 ]

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ..errors import ConfigError, StoreError
-from .layout import TRACKS
+from ..schema import TRACKS
 from .stored import index_of
 
 if TYPE_CHECKING:

@@ -14,14 +14,8 @@ import numpy as np
 
 from ..config import COMPRESSIONS
 from ..errors import EpamExtractError, StoreError
-from .layout import (
-    OWN_NAMES,
-    SCHEMA_VERSION,
-    StoredFailure,
-    StoredProgress,
-    feature_specs,
-    id_problem,
-)
+from ..schema import ARRAY_NAMES, FILE_ATTRIBUTES, SCHEMA_VERSION, kinds, window_arrays
+from .layout import StoredFailure, StoredProgress, id_problem
 from .objects import (
     address,
     attribute_names,
@@ -37,7 +31,6 @@ from .objects import (
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
 FAILURES_AT_ONCE = 64  # rows of their table, read at a time
-OWN_ATTRIBUTES = {"schema_version", "tool", "created", "config", "weights", "pose_source"}
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
 # What h5py raises on a damaged file.
@@ -131,7 +124,7 @@ def walk_through(
     while folders:
         prefix, folder, own = folders.pop()
         try:
-            found = children(folder, but=OWN_NAMES if own else ())
+            found = children(folder, but=ARRAY_NAMES if own else ())
         except BROKEN as error:
             note(damaged, prefix.rstrip("/"), error)
             continue
@@ -247,8 +240,8 @@ def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 
 def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
     """A video's array of this name. Raises Missing, or ValueError if it is none of ours."""
-    if name not in OWN_NAMES or not group.id.links.exists(name.encode()):
-        have = ", ".join(sorted(set(group) & OWN_NAMES))
+    if name not in ARRAY_NAMES or not group.id.links.exists(name.encode()):
+        have = ", ".join(sorted(set(group) & ARRAY_NAMES))
         raise Missing(f"{group.name} has no array {name!r}; it has {have}")
     return find_array(group, name)
 
@@ -256,7 +249,7 @@ def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
 def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     """The file's own attributes. Raises StoreError, ValueError if it is none of ours."""
     attributes = get_attributes(h5)
-    if not OWN_ATTRIBUTES.issubset(attributes):
+    if not kinds(FILE_ATTRIBUTES, required=True).keys() <= attributes.keys():
         raise StoreError(
             f"{path}: is an HDF5 file, but none of epam-extract's; choose another output file, or "
             "move it away"
@@ -274,7 +267,7 @@ def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
         if not isinstance(json.loads(str(attributes[name])), dict):
             raise ValueError(f"{name} is no JSON object")
     config = json.loads(str(attributes["config"]))
-    feature_specs(config)
+    window_arrays(config)
     if config.get("compression") not in COMPRESSIONS:
         raise ValueError(f"config names no compression that there is: {config.get('compression')}")
     return attributes

@@ -13,27 +13,25 @@ import numpy as np
 
 from .. import __version__
 from ..records import concatenate
-from .hdf5 import BROKEN, checksum, load_blosc2, video_group, videos_group
-from .layout import (
+from ..schema import (
+    ARRAY_NAMES,
     AT_THE_END,
+    FAILURE_COLUMNS,
     FULL_MAPS,
-    OWN_NAMES,
     SCHEMA_VERSION,
     TRACKS,
-    Draft,
-    Spec,
-    StoredFailure,
-    StoreHeader,
-    attributes_checksum,
+    Array,
+    kinds,
 )
+from .hdf5 import BROKEN, checksum, load_blosc2, video_group, videos_group
+from .layout import Draft, StoredFailure, StoreHeader, attributes_checksum
 from .objects import child, find, find_array, get_attributes, is_second_name, set_attribute
 
 ROW_CHUNK = 64  # windows in a chunk of the small arrays
 FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
 TEXT = h5py.string_dtype()
-FAILURE = np.dtype(
-    [("id", TEXT), ("stage", TEXT), ("message", TEXT), ("size", "<i8"), ("mtime_ns", "<i8")]
-)
+COLUMN_TYPES = {str: TEXT, int: np.dtype("<i8")}
+FAILURE = np.dtype([(name, COLUMN_TYPES[kind]) for name, kind in kinds(FAILURE_COLUMNS).items()])
 FILTERS: dict[str, Callable[[], Mapping[str, object]]] = {
     "none": dict,
     "lzf": lambda: {"compression": "lzf"},
@@ -47,7 +45,7 @@ def write_video(
     h5: h5py.File,
     video_id: str,
     draft: Draft,
-    specs: Mapping[str, Spec],
+    arrays: Mapping[str, Array],
     *,
     filters: Mapping[str, object],
     check: Callable[[], None],
@@ -58,12 +56,12 @@ def write_video(
     whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
     for name, value in draft.attributes.items():
         set_attribute(group, name, value)
-    for name, spec in specs.items():
+    for name, spec in arrays.items():
         if name in AT_THE_END and not draft.finished:
             continue
         if new or name in AT_THE_END:
             rows = draft.windows if whole or name in AT_THE_END else None
-            array = _create_rows(group, name, spec, rows, filters=filters)
+            array = _create_rows(group, spec, rows, filters=filters)
         else:
             array = find_array(group, name)
         if array.maxshape[0] is None:
@@ -73,7 +71,7 @@ def write_video(
         for part in parts:
             if name in FULL_MAPS and not filters:  # past the chunk cache: a copy less
                 for row, chunk in enumerate(part, start=at):
-                    array.id.write_direct_chunk((row,) + (0,) * len(spec[0]), chunk)
+                    array.id.write_direct_chunk((row,) + (0,) * len(spec.item), chunk)
             else:
                 array[at : at + len(part)] = part
             at += len(part)
@@ -114,19 +112,17 @@ def require_group(h5: h5py.File, video_id: str) -> h5py.Group:
 
 def _create_rows(
     group: h5py.Group,
-    name: str,
-    spec: Spec,
+    spec: Array,
     length: int | None,
     *,
     filters: Mapping[str, object],
 ) -> h5py.Dataset:
     """An array of rows, of its final length where all of them come at once."""
-    shape, dtype = spec
-    if name in FULL_MAPS:
-        return _grown(group, name, (0, *shape), dtype, (1, *shape), filters=filters)
+    if spec.name in FULL_MAPS:
+        return _grown(group, spec, (0, *spec.item), (1, *spec.item), filters=filters)
     if length is not None:
-        return group.create_dataset(name, (length, *shape), dtype, track_times=False)
-    return _grown(group, name, (0, *shape), dtype, (ROW_CHUNK, *shape))
+        return group.create_dataset(spec.name, (length, *spec.item), spec.dtype, track_times=False)
+    return _grown(group, spec, (0, *spec.item), (ROW_CHUNK, *spec.item))
 
 
 def empty_file(header: StoreHeader) -> bytes:
@@ -146,9 +142,8 @@ def empty_file(header: StoreHeader) -> bytes:
 
 def _grown(
     group: h5py.Group,
-    name: str,
+    spec: Array,
     shape: tuple[int, ...],
-    dtype: str,
     chunks: tuple[int, ...],
     *,
     filters: Mapping[str, object] | None = None,
@@ -156,30 +151,36 @@ def _grown(
     """Create an array whose zero-length axes can grow."""
     maxshape = tuple(None if length == 0 else length for length in shape)
     return group.create_dataset(
-        name, shape, dtype, maxshape=maxshape, chunks=chunks, track_times=False, **(filters or {})
+        spec.name,
+        shape,
+        spec.dtype,
+        maxshape=maxshape,
+        chunks=chunks,
+        track_times=False,
+        **(filters or {}),
     )
 
 
 def _write_tracks(group: h5py.Group, draft: Draft) -> None:
     """All keypoints of a video at once."""
     track = concatenate(draft.tracks)
-    for name, (_, dtype) in TRACKS.items():
-        data = np.ascontiguousarray(getattr(track, name), dtype)
+    for name, spec in TRACKS.items():
+        data = np.ascontiguousarray(getattr(track, name), spec.dtype)
         array = group.create_dataset(name, data=data, track_times=False)
         set_attribute(array, "checksum", np.uint32(zlib.crc32(data.data)))
 
 
 def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
     """The keypoints that wait, making room for more people where they come."""
-    for name, (shape, dtype) in TRACKS.items():
+    for name, spec in TRACKS.items():
         if new:
-            array = _grown(group, name, (0, 0, *shape), dtype, (1, FRAME_CHUNK, *shape))
+            array = _grown(group, spec, (0, 0, *spec.item), (1, FRAME_CHUNK, *spec.item))
         else:
             array = find_array(group, name)
         at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
         for track in draft.tracks:
             people, length = track.keypoints.shape[:2]
-            array.resize((max(array.shape[0], people), at + length, *shape))
+            array.resize((max(array.shape[0], people), at + length, *spec.item))
             array[:people, at : at + length] = getattr(track, name)
             at += length
         if draft.finished:
@@ -197,7 +198,7 @@ def drop(h5: h5py.File, video_id: str) -> None:
     group = video_group(h5, video_id)
     if group is None:
         return
-    for name in OWN_NAMES.intersection(group):
+    for name in ARRAY_NAMES.intersection(group):
         del group[name]
     for name in list(group.attrs):
         del group.attrs[name]
@@ -215,7 +216,7 @@ def remains(h5: h5py.File, video_id: str) -> bool:
     """Whether something other than a folder of videos is left under this id."""
     try:
         there = find(h5, f"videos/{video_id}")
-        return there is not None and not OWN_NAMES.isdisjoint(there)
+        return there is not None and not ARRAY_NAMES.isdisjoint(there)
     except BROKEN:
         return True
 

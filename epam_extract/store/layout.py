@@ -9,81 +9,17 @@ import contextlib
 import errno
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from ..config import (
-    GRID_SIZE,
-    NUM_KEYPOINTS,
-    POSE_CHANNELS,
-    POSE_FRAMES,
-    RGB_CHANNELS,
-    RGB_FRAMES,
-)
 from ..errors import EpamExtractError, MachineError, StoreError, StoreMismatch, VideoError
 from ..records import PoseTrack, RemoteFile, Video, VideoFailure, file_stamp, readable
+from ..schema import FULL_MAPS, Array
 
-SCHEMA_VERSION = 1
 LONGEST_ID = 1 << 14  # bytes; paths end at 4096, of which each may be escaped
-
-Spec = tuple[tuple[int, ...], str]
-"""Shape of one row, and dtype."""
-
-ROWS: dict[str, Spec] = {
-    "frames": ((POSE_FRAMES,), "<i4"),
-    "times": ((3,), "<f8"),
-    "valid": ((), "<f4"),
-    "person": ((), "<f4"),
-    "box": ((4,), "<i4"),
-}
-"""Beside the features, one row per window."""
-AT_THE_END = ("times", "valid")
-"""Of these, those that depend on the video's end: written once it is known."""
-TRACKS: dict[str, Spec] = {
-    "keypoints": ((NUM_KEYPOINTS, 2), "<f4"),
-    "keypoint_scores": ((NUM_KEYPOINTS,), "<f2"),
-}
-"""People by frames by this."""
-FULL_MAPS = ("rgb", "pose")
-"""One chunk a window; compressed if asked for."""
-OWN_NAMES = frozenset(
-    [
-        *(*ROWS, *TRACKS, *FULL_MAPS, "attention"),
-        *(f"{stream}_{form}" for stream in ("rgb", "pose") for form in ("pooled", "tokens")),
-    ]
-)
-"""What a video's group may hold of its own; anything else in it is another video's folder."""
-
-
-def feature_specs(config: Mapping[str, object]) -> dict[str, Spec]:
-    """Arrays that a run with this configuration stores of each window.
-
-    ``config`` is ``ExtractConfig.identity()``: its ``features`` and ``stored_dtype`` count.
-    """
-    full = {"f16": "<f2", "f32": "<f4"}.get(str(config.get("stored_dtype")))
-    features = config.get("features")
-    if full is None or not isinstance(features, Sequence) or isinstance(features, str):
-        raise ValueError(f"config names no features, or no dtype of them: {dict(config)!r}"[:300])
-    cells = (GRID_SIZE, GRID_SIZE)
-    choices: dict[str, dict[str, Spec]] = {
-        "pooled": {
-            "rgb_pooled": ((RGB_CHANNELS,), "<f4"),
-            "pose_pooled": ((POSE_CHANNELS,), "<f4"),
-        },
-        "full": {
-            "rgb": ((RGB_CHANNELS, RGB_FRAMES, *cells), full),
-            "pose": ((POSE_CHANNELS, POSE_FRAMES, *cells), full),
-        },
-        "tokens": {
-            "rgb_tokens": ((RGB_FRAMES, RGB_CHANNELS), "<f4"),
-            "pose_tokens": ((POSE_FRAMES, POSE_CHANNELS), "<f4"),
-        },
-        "attention": {"attention": ((RGB_FRAMES, *cells), "<f2")},
-    }
-    return {name: spec for key in choices if key in features for name, spec in choices[key].items()}
 
 
 @dataclass(frozen=True)
@@ -242,16 +178,6 @@ def video_attributes(
     return attributes
 
 
-VIDEO_ATTRIBUTES: dict[str, type] = {
-    **dict.fromkeys(("fps_num", "fps_den", "num_frames", "num_windows", "height", "width"), int),
-    **dict.fromkeys(("duration", "feat_stride", "window_frames", "offset_frames"), float),
-    "source": str,
-    **dict.fromkeys(("source_size", "source_mtime_ns"), int),
-}
-"""Of every complete video; ``notes``, ``clipped`` and ``person_share`` say more about some, and of
-parts of videos ``label``, ``segment_start`` and ``segment_end``."""
-
-
 def attributes_checksum(attributes: Mapping[str, object]) -> int:
     """crc32 of all attributes but this one: JSON with sorted keys, as ``json.dumps`` writes it."""
     covered = {k: value for k, value in attributes.items() if k != "attributes_checksum"}
@@ -284,30 +210,28 @@ def id_problem(video_id: str) -> str | None:
 
 
 def check_rows(
-    video_id: str, arrays: Mapping[str, np.ndarray], specs: Mapping[str, Spec]
+    video_id: str, arrays: Mapping[str, np.ndarray], expected: Mapping[str, Array]
 ) -> dict[str, np.ndarray]:
-    """``arrays`` as they go to disk, in the order of ``specs``.
+    """``arrays`` as they go to disk, in the order of ``expected``.
 
     Raises VideoError where one is missing or unknown, has another shape or holds NaN or infinity.
     """
-    if arrays.keys() != specs.keys():
+    if arrays.keys() != expected.keys():
         raise unstorable(
-            f"{video_id}: expected the arrays {', '.join(specs)}, got {', '.join(arrays)}"
+            f"{video_id}: expected the arrays {', '.join(expected)}, got {', '.join(arrays)}"
         )
     length = len(next(iter(arrays.values())))
     result = {}
-    for name, (shape, dtype) in specs.items():
-        array = arrays[name]
-        if array.shape != (length, *shape):
-            raise unstorable(
-                f"{video_id}: {name} has shape {array.shape}, expected {(length, *shape)}"
-            )
+    for name, spec in expected.items():
+        array, shape = arrays[name], (length, *spec.item)
+        if array.shape != shape:
+            raise unstorable(f"{video_id}: {name} has shape {array.shape}, expected {shape}")
         with np.errstate(over="ignore"):
-            result[name] = np.ascontiguousarray(array, dtype=dtype)
+            result[name] = np.ascontiguousarray(array, dtype=spec.dtype)
         if not finite(result[name]):
             raise unstorable(
                 f"{video_id}: {name} holds NaN, or values beyond the range of "
-                f"{np.dtype(dtype).name}; --dtype f32 has more range, --precision float32 "
+                f"{spec.dtype_name}; --dtype f32 has more range, --precision float32 "
                 "computes with more"
             )
     return result

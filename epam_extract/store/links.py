@@ -21,8 +21,9 @@ import h5py
 from h5py import h5l
 
 from ..errors import StoreError
+from ..schema import ARRAY_NAMES
 from .hdf5 import BROKEN, is_video, note, videos_group, walk
-from .layout import OWN_NAMES, StoreHeader
+from .layout import StoreHeader
 from .objects import address, child, children
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ class LinkedParts:
         while folders:
             prefix, folder = folders.pop()
             own = is_video(folder)
-            for name, kind, where in children(folder, but=OWN_NAMES if own else ()):
+            for name, kind, where in children(folder, but=ARRAY_NAMES if own else ()):
                 video_id = prefix + name
                 try:
                     if kind == h5l.TYPE_EXTERNAL:

@@ -16,10 +16,11 @@ from pathlib import Path
 import h5py
 
 from ..errors import ConfigError, StoreError
+from ..schema import ARRAY_NAMES
 from .disk import require_unwritten
 from .hdf5 import own_array, spans
 from .journal import lock_path
-from .layout import OWN_NAMES, StoredFailure, attributes_checksum, run_on
+from .layout import StoredFailure, attributes_checksum, run_on
 from .objects import get_attribute, get_attributes, set_attribute
 from .reader import FeatureFile
 from .several import common_header
@@ -141,7 +142,7 @@ def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
         contents: dict[str, object] = {
             name: value for name, value in get_attributes(group).items() if name not in OF_THE_COPY
         }
-        for name in OWN_NAMES.intersection(group):
+        for name in ARRAY_NAMES.intersection(group):
             array = own_array(group, name)
             contents[name] = (array.shape, array.dtype, int(get_attribute(array, "checksum")))
         return contents
@@ -154,7 +155,7 @@ def require_room(video_ids: Iterable[str]) -> None:
         parts = video_id.split("/")
         for depth, name in enumerate(parts):
             parent = "/".join(parts[:depth])
-            if name in OWN_NAMES and parent in ids:
+            if name in ARRAY_NAMES and parent in ids:
                 raise StoreError(
                     f"{video_id}: cannot be stored beside the video {parent}, which has an array "
                     f"called {name}; rename one of the two videos and run its part again"
@@ -196,7 +197,7 @@ def _copy(h5: h5py.File, video_id: str, part: FeatureFile) -> int:
         if expected is not None and expected != attributes_checksum(attributes):
             raise _changed("an attribute", video_id, part.path)
         target = h5["videos"].require_group(video_id)
-        for name in sorted(OWN_NAMES.intersection(group)):
+        for name in sorted(ARRAY_NAMES.intersection(group)):
             own_array(group, name)  # refuses what does not lie in the part itself
             h5py.h5o.copy(group.id, name.encode(), target.id, name.encode())
             array = target[name]

@@ -11,11 +11,12 @@ from pathlib import Path
 import h5py
 
 from ..errors import ConfigError, StoreError
+from ..schema import ARRAY_NAMES
 from .disk import require_unwritten
 from .hdf5 import end_of_file_in
 from .hdf5_write import empty_file, require_group, seal, write_failures
 from .journal import lock_path
-from .layout import OWN_NAMES, StoredFailure, StoreHeader, explain
+from .layout import StoredFailure, StoreHeader, explain
 from .links import PARTS, LinkedVideos, Stamp, is_linked, nested, part_stamp
 from .merge import (
     Merged,
@@ -158,7 +159,7 @@ def _link_arrays(target: h5py.Group, video_id: str, store: FeatureFile, name: st
     with store.group(video_id) as group:
         for attribute in get_attributes(group):
             set_attribute(target, attribute, group.attrs[attribute])
-        for array in sorted(OWN_NAMES.intersection(group)):
+        for array in sorted(ARRAY_NAMES.intersection(group)):
             target[array] = h5py.ExternalLink(name, f"/videos/{video_id}/{array}")
 
 

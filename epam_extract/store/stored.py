@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ConfigError, StoreError
+from ..schema import ARRAY_NAMES, POOLED, TRACKS
 from .hdf5 import Missing, own_array
-from .layout import OWN_NAMES, StoredFailure, StoredProgress
+from .layout import StoredFailure, StoredProgress
 from .lazy import StoredArray
 from .objects import children, get_attribute, get_attributes
 from .reader import FeatureFile
@@ -22,7 +23,6 @@ from .several import common_header, find_files
 if TYPE_CHECKING:
     from .dataset import WindowDataset  # PyTorch loads with it
 
-POOLED = ("rgb_pooled", "pose_pooled")
 TABLE_INDEX = np.dtype(
     [("video", "<i4"), ("row", "<i4"), ("start", "<f8"), ("centre", "<f8"), ("end", "<f8")]
 )
@@ -263,7 +263,7 @@ class StoredVideo(Mapping[str, StoredArray]):
 
     def __iter__(self) -> Iterator[str]:
         with self._file.group(self.id) as group:
-            names = [name for name in group if name in OWN_NAMES]
+            names = [name for name in group if name in ARRAY_NAMES]
         return iter(names)
 
     def __len__(self) -> int:
@@ -292,15 +292,16 @@ class StoredVideo(Mapping[str, StoredArray]):
         """Keypoints (M, F, 17, 2) and scores (M, F, 17) float32 of F frames, in any order."""
         order, place = np.unique(frames, return_inverse=True)
         with self._file.group(self.id) as group:
-            keypoints, scores = (
-                own_array(group, name)[:, order] for name in ("keypoints", "keypoint_scores")
-            )
+            keypoints, scores = (own_array(group, name)[:, order] for name in TRACKS)
         return keypoints[:, place], scores[:, place].astype(np.float32)
 
     def read_plainly(self) -> None:
         """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
         with self._file.group(self.id) as group:
-            for holder in (group, *(own_array(group, name) for name in group if name in OWN_NAMES)):
+            for holder in (
+                group,
+                *(own_array(group, name) for name in group if name in ARRAY_NAMES),
+            ):
                 get_attributes(holder)  # of kinds and sizes that are safe to read
                 dict(holder.attrs)
 
@@ -308,7 +309,7 @@ class StoredVideo(Mapping[str, StoredArray]):
         """In which file its arrays lie, and where in it."""
         file = self.path
         with self._file.group(self.id) as group:
-            return {(file, where) for name, _, where in children(group) if name in OWN_NAMES}
+            return {(file, where) for name, _, where in children(group) if name in ARRAY_NAMES}
 
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import StoreError
 from ..records import PoseTrack, RemoteFile, Video, VideoFailure
+from ..schema import ARRAY_NAMES, AT_THE_END, TRACKS, window_arrays
 from .disk import Operations
 from .hdf5 import (
     BROKEN,
@@ -34,10 +35,6 @@ from .hdf5_write import (
     write_video,
 )
 from .layout import (
-    AT_THE_END,
-    OWN_NAMES,
-    ROWS,
-    TRACKS,
     Draft,
     StoredFailure,
     StoredProgress,
@@ -45,7 +42,6 @@ from .layout import (
     check_id,
     check_rows,
     explain,
-    feature_specs,
     finite,
     run_on,
     source_attributes,
@@ -80,7 +76,7 @@ class StoreWriter:
         operations: Operations | None = None,
     ) -> None:
         self.path = path
-        self.specs = {**feature_specs(header.config), **ROWS}
+        self._arrays = window_arrays(header.config)
         self._filter = FILTERS[str(header.config["compression"])]()
         self._drafts: dict[str, Draft] = {}
         self._dropped: dict[str, None] = {}
@@ -182,8 +178,8 @@ class StoreWriter:
             VideoError: an array is missing, has another shape, or holds NaN or infinity.
         """
         draft = self._draft(video_id)
-        specs = {name: spec for name, spec in self.specs.items() if name not in AT_THE_END}
-        self._add_rows(draft, check_rows(video_id, arrays, specs))
+        expected = {name: spec for name, spec in self._arrays.items() if not spec.known_at_end}
+        self._add_rows(draft, check_rows(video_id, arrays, expected))
         draft.windows += len(arrays["frames"])
         draft.clipped += clipped
 
@@ -222,8 +218,8 @@ class StoreWriter:
                 f"{video.id}: {draft.windows} of {len(times)} windows and {draft.frames} of "
                 f"{video.num_frames} frames' keypoints were handed in"
             )
-        specs = {name: self.specs[name] for name in AT_THE_END}
-        self._add_rows(draft, check_rows(video.id, {"times": times, "valid": valid}, specs))
+        expected = {name: self._arrays[name] for name in AT_THE_END}
+        self._add_rows(draft, check_rows(video.id, {"times": times, "valid": valid}, expected))
         draft.attributes.update(video_attributes(video, len(times), grid))
         draft.finished = True
         self.forget_failure(video.id)
@@ -284,7 +280,7 @@ class StoreWriter:
         with self.transaction() as h5:
             for video_id, draft in touched.items():
                 write_video(
-                    h5, video_id, draft, self.specs, filters=self._filter, check=self._file.check
+                    h5, video_id, draft, self._arrays, filters=self._filter, check=self._file.check
                 )
             write_failures(h5, self._failures, self._failure_changes)
         for video_id, draft in touched.items():
@@ -319,8 +315,8 @@ class StoreWriter:
             frames=there.frames,
             checksums={
                 name: int(get_attribute(own_array(group, name), "checksum"))
-                for name in self.specs
-                if name not in AT_THE_END
+                for name, spec in self._arrays.items()
+                if not spec.known_at_end
             },
             clipped=int(get_attribute(group, "clipped")),
         )
@@ -331,14 +327,14 @@ class StoreWriter:
         """Raise VideoError where this id's group would be another video's array, or hold it."""
         h5 = self._reading()
         parts = video_id.split("/")
-        pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in OWN_NAMES]
+        pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in ARRAY_NAMES]
         for parent, name in pairs:
             if parent in self._drafts or video_group(h5, parent) is not None:
                 raise unstorable(
                     f"{video_id}: cannot be stored beside the video {parent}, which has an array "
                     f"called {name}; rename one of the two"
                 )
-        for name in OWN_NAMES:
+        for name in ARRAY_NAMES:
             below = f"{video_id}/{name}"
             folder = find(h5, f"videos/{below}")
             waiting = any(f"{other}/".startswith(f"{below}/") for other in self._drafts)
