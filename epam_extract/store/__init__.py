@@ -4,10 +4,11 @@
 again; ``h5repack`` gives it back.
 """
 
-from .layout import StoredFailure, StoredProgress, StoreHeader
-from .lazy import StoredArray
-from .states import StoredVideos, stored_states
-from .stored import FeatureStore, StoredVideo
+from .feature_file import stored_states
+from .feature_store import FeatureStore, StoredVideo
+from .header import StoreHeader
+from .stored_array import StoredArray
+from .video_states import StoredFailure, StoredProgress, StoredVideos
 from .writer import StoreWriter, drop_videos, require_no_links
 
 __all__ = [

@@ -10,9 +10,9 @@ import h5py
 import numpy as np
 
 from ..schema import AXES, VIDEO_ATTRIBUTES, kinds, video_arrays
-from .hdf5 import BROKEN, first_line, has_checksum, read_progress
-from .objects import get_attribute, get_text
-from .reader import FeatureFile
+from .feature_file import FeatureFile
+from .h5_objects import get_attribute, get_text
+from .h5_read import BROKEN, first_line, has_checksum, read_progress
 
 ADDED_UP = ("duration", "num_windows", "num_frames", "person_share", "clipped")
 SHOWN = ("fps_num", "fps_den", "height", "width", "source", "notes", "label")
@@ -55,7 +55,7 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
             "totals": {
                 "videos": len(done),
                 "incomplete": len(rows) - len(done),
-                "failed": len(store.failures),
+                "failed": len(store.failures()),
                 "damaged": len(damaged),
                 "windows": windows,
                 "frames": frames,
@@ -74,7 +74,7 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
             "videos": [row for row in rows if "source" in row],
             "failures": [
                 {"id": video_id, "stage": failure.stage, "message": failure.message}
-                for video_id, failure in store.failures.items()
+                for video_id, failure in store.failures().items()
             ],
             "damaged": [{"id": name, "message": reason} for name, reason in damaged.items()],
         }

@@ -10,10 +10,10 @@ import numpy as np
 
 from ..errors import StoreError
 from ..schema import VIDEO_ATTRIBUTES, Array, kinds, video_arrays
-from .hdf5 import BROKEN, first_line, has_checksum
-from .layout import attributes_checksum, finite, run_on
-from .reader import FeatureFile
-from .stored import StoredVideo
+from .checks import attributes_checksum, extend_checksum, finite
+from .feature_file import FeatureFile
+from .feature_store import StoredVideo
+from .h5_read import BROKEN, first_line, has_checksum
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _problems(
 ) -> Iterator[Problem]:
     """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
     try:
-        video.read_plainly()
+        video.read_all_attributes()
         attributes, names = video.attrs, set(video)
         required = kinds(VIDEO_ATTRIBUTES, required=True)
         missing = [name for name in required if name not in attributes]
@@ -156,7 +156,7 @@ def _array_problems(
             return
         value, bad = 0, False
         for block in video[name].blocks():
-            value = run_on(value, name, block)
+            value = extend_checksum(value, name, block)
             bad = bad or not finite(block)
         if bad:
             yield Problem(video.id, "holds NaN or infinity", name)

@@ -23,9 +23,12 @@ from ..schema import (
     Array,
     kinds,
 )
-from .hdf5 import BROKEN, checksum, load_blosc2, video_group, videos_group
-from .layout import Draft, StoredFailure, StoreHeader, attributes_checksum
-from .objects import child, find, find_array, get_attributes, is_second_name, set_attribute
+from .checks import attributes_checksum
+from .draft import Draft
+from .h5_objects import child, find, find_array, get_attributes, is_second_name, set_attribute
+from .h5_read import BROKEN, checksum, load_blosc2, video_group, videos_group
+from .header import StoreHeader
+from .video_states import StoredFailure
 
 ROW_CHUNK = 64  # windows in a chunk of the small arrays
 FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
@@ -88,11 +91,11 @@ def write_video(
         set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
     set_attribute(group, "complete", np.bool_(draft.finished))
     if draft.finished:
-        seal(group)
+        write_attributes_checksum(group)
     check()
 
 
-def seal(holder: h5py.Group) -> None:
+def write_attributes_checksum(holder: h5py.Group) -> None:
     """Store the checksum of all attributes there are."""
     value = attributes_checksum(get_attributes(holder))
     set_attribute(holder, "attributes_checksum", np.uint32(value))
@@ -119,10 +122,10 @@ def _create_rows(
 ) -> h5py.Dataset:
     """An array of rows, of its final length where all of them come at once."""
     if spec.name in FULL_MAPS:
-        return _grown(group, spec, (0, *spec.item), (1, *spec.item), filters=filters)
+        return _create_growing(group, spec, (0, *spec.item), (1, *spec.item), filters=filters)
     if length is not None:
         return group.create_dataset(spec.name, (length, *spec.item), spec.dtype, track_times=False)
-    return _grown(group, spec, (0, *spec.item), (ROW_CHUNK, *spec.item))
+    return _create_growing(group, spec, (0, *spec.item), (ROW_CHUNK, *spec.item))
 
 
 def empty_file(header: StoreHeader) -> bytes:
@@ -134,13 +137,13 @@ def empty_file(header: StoreHeader) -> bytes:
         h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         for name, text in header.as_json().items():
             h5.attrs[name] = text
-        seal(h5)
+        write_attributes_checksum(h5)
         h5.create_group("videos")
         h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
     return memory.getvalue()
 
 
-def _grown(
+def _create_growing(
     group: h5py.Group,
     spec: Array,
     shape: tuple[int, ...],
@@ -174,7 +177,7 @@ def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
     """The keypoints that wait, making room for more people where they come."""
     for name, spec in TRACKS.items():
         if new:
-            array = _grown(group, spec, (0, 0, *spec.item), (1, FRAME_CHUNK, *spec.item))
+            array = _create_growing(group, spec, (0, 0, *spec.item), (1, FRAME_CHUNK, *spec.item))
         else:
             array = find_array(group, name)
         at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
@@ -187,7 +190,7 @@ def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
             set_attribute(array, "checksum", np.uint32(checksum(array)))
 
 
-def drop(h5: h5py.File, video_id: str) -> None:
+def remove_video(h5: h5py.File, video_id: str) -> None:
     """Remove a video, but not the videos whose ids begin with its own, and folders left empty.
 
     Of a link to elsewhere, or a second name of something, only the name goes.
@@ -212,7 +215,7 @@ def drop(h5: h5py.File, video_id: str) -> None:
         parts.pop()
 
 
-def remains(h5: h5py.File, video_id: str) -> bool:
+def has_leftovers(h5: h5py.File, video_id: str) -> bool:
     """Whether something other than a folder of videos is left under this id."""
     try:
         there = find(h5, f"videos/{video_id}")
@@ -221,15 +224,15 @@ def remains(h5: h5py.File, video_id: str) -> bool:
         return True
 
 
-def put_aside(h5: h5py.File, video_id: str) -> None:
+def quarantine(h5: h5py.File, video_id: str) -> None:
     """Replace the folder of a damaged video by one that lacks it.
 
     HDF5 cannot unlink what it cannot open, so the others move and it stays behind.
     """
     folder, _, damaged = f"videos/{video_id}".rpartition("/")
-    aside = h5.require_group("damaged")
-    number = len(aside)
-    old, new = find(h5, folder), aside.create_group(f"{number} replacement")
+    quarantined = h5.require_group("damaged")
+    number = len(quarantined)
+    old, new = find(h5, folder), quarantined.create_group(f"{number} replacement")
     if not isinstance(old, h5py.Group):
         raise ValueError(f"{folder} is no group")
     for name, value in old.attrs.items():
