@@ -24,9 +24,9 @@ from ..store import (
     drop_videos,
     stored_states,
 )
-from ..store.disk import require_unwritten
 from ..store.in_child import look
 from ..store.journal import journal_path, lock_path
+from ..store.locks import require_unwritten
 from ..store.merge import merge_parts
 
 TELL_SECONDS = 5.0

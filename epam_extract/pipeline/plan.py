@@ -14,20 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import (
-    GRID_SIZE,
-    NUM_KEYPOINTS,
-    POSE_CHANNELS,
-    POSE_FRAMES,
-    RGB_CHANNELS,
-    RGB_FRAMES,
-    ExtractConfig,
-    in_bytes,
-)
+from ..config import ExtractConfig, in_bytes
 from ..errors import EpamExtractError, MachineError
 from ..exchange.segments import find_segments, read_segments
 from ..progress import Progress, counted
 from ..records import Plan, RemoteFile, Segment, VideoFailure
+from ..schema import FULL_MAPS, TRACKS, window_arrays
 from ..store import StoredVideos, StoreWriter
 from ..video import FoundVideo, Header, find_videos, read_header
 from ..video.fetch import Fetcher, fetched_folder
@@ -37,7 +29,7 @@ from .video_worker import Event, Job, VideoStarted
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
 COMPRESSED_SHARE = {"none": 1.0, "lzf": 0.55, "gzip": 0.47, "blosc2": 0.44}
-BYTES_PER_FRAME = NUM_KEYPOINTS * (2 * 4 + 2)  # keypoints and scores of one person
+BYTES_PER_FRAME = sum(array.item_bytes for array in TRACKS.values())  # of one person
 BYTES_PER_VIDEO = 32 << 10  # HDF5's own, measured
 TELL_SECONDS = 0.5  # between two estimates
 LEAVE_SECONDS = 2.0
@@ -105,6 +97,7 @@ class Planner:
         self, videos: SortedVideos, config: ExtractConfig, out: Path, *, progress: Progress
     ) -> None:
         self._videos, self._config, self._out, self._progress = videos, config, out, progress
+        self._window_bytes = window_bytes(config)
         self._free = shutil.disk_usage(out.absolute().parent).free
         self._looked_at = self._frames = self._windows = self._bytes = 0
         self._awaited = {
@@ -198,7 +191,7 @@ class Planner:
                 left = max(rows - job.windows_done, 0)
                 self._frames += length * left // rows
                 self._windows += left
-                self._bytes += int(left * window_bytes(self._config)) + BYTES_PER_VIDEO
+                self._bytes += int(left * self._window_bytes) + BYTES_PER_VIDEO
                 self._bytes += BYTES_PER_FRAME * max(length - job.frames_done, 0)
             self._looked_at += 1
 
@@ -280,17 +273,11 @@ def count_windows(videos: Sequence[FoundVideo], config: ExtractConfig, *, enough
 
 def window_bytes(config: ExtractConfig) -> float:
     """Bytes one window takes in the file, estimated for compressed maps."""
-    cells = GRID_SIZE * GRID_SIZE
-    rgb, pose = RGB_CHANNELS * RGB_FRAMES, POSE_CHANNELS * POSE_FRAMES
-    item = {"f16": 2, "f32": 4}[config.stored_dtype] * COMPRESSED_SHARE[config.compression]
-    sizes = {
-        "pooled": 4 * (RGB_CHANNELS + POSE_CHANNELS),
-        "tokens": 4 * (rgb + pose),
-        "full": item * cells * (rgb + pose),
-        "attention": 2 * RGB_FRAMES * cells,
-    }
-    rows = 4 * POSE_FRAMES + 3 * 8 + 4 + 4 + 4 * 4  # frames, times, valid, person, box
-    return rows + sum(sizes[name] for name in set(config.features))
+    share = COMPRESSED_SHARE[config.compression]
+    return sum(
+        array.item_bytes * (share if name in FULL_MAPS else 1)
+        for name, array in window_arrays(config.identity()).items()
+    )
 
 
 def require_open_files(lanes: int) -> None:
