@@ -120,6 +120,7 @@ def test_two_workers_equal_one_run_and_leave_nothing_but_the_output(
     assert len(ray.actors) == 2  # nobody was needed
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_path: Path) -> None:
     extract_features(collection, tmp_path / "whole.h5", POOLED)
     told = Told()
@@ -130,6 +131,7 @@ def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_pa
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +170,7 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,6 +195,7 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     assert not existing_parts(tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -210,6 +214,7 @@ def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_machine_that_comes_is_used(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +225,7 @@ def test_a_machine_that_comes_is_used(
     assert len(ray.actors) == 3
 
 
+@pytest.mark.slow
 def test_a_changed_video_is_done_again_and_overwrite_does_all_again(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -244,6 +250,7 @@ def test_a_changed_video_is_done_again_and_overwrite_does_all_again(
 # ---------------------------------------------------------------- what can be wrong
 
 
+@pytest.mark.slow
 def test_a_part_that_is_still_locked_is_one_sentence(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:

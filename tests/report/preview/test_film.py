@@ -48,6 +48,7 @@ def test_short_and_narrow(tmp_path: Path, frames: int) -> None:
     assert sheet.shape[1] > 1000
 
 
+@pytest.mark.slow
 def test_film_moves(video: Video) -> None:
     scene = scene_of(video, Walker(absent=range(20, 40)), grid="valid", stride=70)
     pictures = film.draw_film(scene)

@@ -45,6 +45,7 @@ def test_draw_preview_writes_both_kinds(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.PNG", "a.mp4", "v.mp4"]
 
 
+@pytest.mark.slow
 def test_keypoints_from_a_file_are_drawn_as_a_run_takes_them(
     video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
