@@ -18,7 +18,7 @@ from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, 
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
-from epam_extract.cluster import connecting, ray_crew, ray_run
+from epam_extract.cluster import connecting, ray_run, ray_workers
 from epam_extract.cluster.connecting import Size, connected, worker_size
 from epam_extract.cluster.parts import existing_parts, part_path
 from epam_extract.cluster.ray_run import extract_on_ray
@@ -65,7 +65,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, stand_ins: StandInPose) -> FakeRay:
         yield fake
 
     monkeypatch.setattr(ray_run, "connected", connected)
-    monkeypatch.setattr(ray_crew, "NEWS_SECONDS", 0.05)
+    monkeypatch.setattr(ray_workers, "NEWS_SECONDS", 0.05)
     monkeypatch.setattr("epam_extract.pipeline.concurrency.PAUSE_SECONDS", 0.02)
     monkeypatch.setattr("epam_extract.pipeline.output.COMMIT_SECONDS", 0.0)
     return fake
@@ -218,7 +218,7 @@ def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
 def test_a_machine_that_comes_is_used(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "HIRE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_workers, "HIRE_SECONDS", 0.0)
     told = Told()
     when(lambda: len(told.done) >= 1, lambda: ray.machines.append({"CPU": 1.0}))
     assert on_ray(collection, tmp_path / "f.h5", progress=told).done == 8
@@ -269,7 +269,7 @@ def test_a_part_that_is_still_locked_is_one_sentence(
 def test_an_output_folder_that_is_not_shared_is_one_sentence(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(ray_workers, "SHARE_SECONDS", 0.05)
     write = Path.write_text
 
     def elsewhere(path: Path, text: str, **options: str) -> int:

@@ -12,8 +12,8 @@ from walker import GRIDS, Walker, scene_of
 from epam_extract.config import RGB_STEP
 from epam_extract.records import Video
 from epam_extract.report.preview import film
-from epam_extract.report.preview.people import cropped
-from epam_extract.report.preview.sheet import draw_sheet
+from epam_extract.report.preview.picture import draw_sheet
+from epam_extract.report.preview.skeletons import cropped
 from epam_extract.video import probe
 
 
