@@ -18,6 +18,7 @@ from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, 
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
+from epam_extract.cli.extract import RunOptions
 from epam_extract.cluster import connecting, ray_run, ray_workers
 from epam_extract.cluster.connecting import Size, connected, worker_size
 from epam_extract.cluster.parts import existing_parts, part_path
@@ -386,8 +387,8 @@ def test_an_address_may_follow(
 ) -> None:
     asked = []
 
-    def run_extraction(sources: list[str], out: Path, config: object, **options: object) -> int:
-        asked.append((sources, options["ray"]))
+    def run_extraction(run: RunOptions, config: object) -> int:
+        asked.append((run.sources, run.ray))
         return 0
 
     monkeypatch.setattr("epam_extract.cli.run.run_extraction", run_extraction)
