@@ -21,7 +21,6 @@ from ..records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
 from .connecting import connected, machines, worker_size
-from .handing_out import Ledger, hand_out
 from .parts import (
     Together,
     compiled_in,
@@ -34,7 +33,8 @@ from .parts import (
     remove,
     remove_probes,
 )
-from .ray_crew import RayCrew
+from .ray_workers import RayWorkers
+from .scheduling import Ledger, hand_out
 from .worker import Task
 
 
@@ -114,7 +114,7 @@ class _RayRun:
         self._progress, self._stop = progress, stop
         self._token = secrets.token_hex(6)
         self._started = time.monotonic()
-        self._crew: RayCrew | None = None
+        self._crew: RayWorkers | None = None
 
     def extract(
         self,
@@ -161,7 +161,7 @@ class _RayRun:
                     version=__version__,
                 )
 
-            self._crew = crew = RayCrew(
+            self._crew = crew = RayWorkers(
                 ray,
                 size,
                 self._found,
@@ -193,8 +193,8 @@ class _RayRun:
 
     def finish(self) -> Summary:
         """Merge, unless the run was stopped, and say how it went."""
-        failures = self._crew.told.failures if self._crew else {}
-        done = self._crew.told.windows if self._crew else {}
+        failures = self._crew.reports.failures if self._crew else {}
+        done = self._crew.reports.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
         notes: list[str] = []
         remove_probes(self._out)

@@ -77,7 +77,7 @@ class Report:
     host: str
     state: str
     """``arrived``, ``ready`` or ``ended``."""
-    told: tuple[tuple[str, tuple], ...]
+    calls: tuple[tuple[str, tuple], ...]
     """Calls of a :class:`Progress`, and ``returned``, with what was not begun."""
     totals: Totals
     lanes: int = 0
@@ -91,12 +91,12 @@ class Relay(Progress):
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.told: list[tuple[str, tuple]] = []
+        self.calls: list[tuple[str, tuple]] = []
 
     def tell(self, name: str, *values: object) -> None:
         """Note a call."""
         with self.changed:
-            self.told.append((name, values))
+            self.calls.append((name, values))
             self.changed.notify_all()
 
     def message(self, text: str) -> None:
@@ -204,8 +204,8 @@ class Worker:
         """What happened since the last call; waits up to ``seconds`` for something."""
         relay = self._relay
         with relay.changed:
-            relay.changed.wait_for(lambda: relay.told or self._state == "ended", seconds)
-            told, relay.told = tuple(relay.told), []
+            relay.changed.wait_for(lambda: relay.calls or self._state == "ended", seconds)
+            calls, relay.calls = tuple(relay.calls), []
             state = self._state
         output = self._output
         totals = Totals()
@@ -218,7 +218,7 @@ class Worker:
                 (*self._notes, *output.notes),
             )
         host, lanes, header = socket.gethostname(), self._lanes, self._header
-        return Report(self.life, host, state, told, totals, lanes, header, self._error)
+        return Report(self.life, host, state, calls, totals, lanes, header, self._error)
 
     # -- inside -----------------------------------------------------------------------------
 

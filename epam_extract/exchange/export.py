@@ -16,8 +16,8 @@ from ..errors import ConfigError, MachineError, StoreError
 from ..schema import POOLED, window_arrays
 from ..store import FeatureStore
 from .annotations import Annotations
+from .export_target import Target
 from .formats import FORMATS, LINKED, Form
-from .target import Target
 from .timeline import Timeline
 
 __all__ = ["FORMATS", "Exported", "export_features"]

@@ -11,7 +11,7 @@ import math
 
 from ..errors import ConfigError
 from ..store.virtual_file import write_virtual_file
-from .target import Target
+from .export_target import Target
 from .timeline import Timeline
 
 LEAST_SEQUENCE = 2304  # max_seq_len of ActionFormer's models, which must be a multiple of 576:

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from ..config import in_bytes
-from .clock import measured_fps, seconds_of
 from .container import (
     Unreadable,
     announced,
@@ -28,6 +27,7 @@ from .container import (
     video_stream,
 )
 from .memory import Room
+from .timestamps import measured_fps, seconds_of
 
 Tick = Callable[[], None]
 SAME_TIME = 1e-6  # seconds: two that are computed from the same ticks

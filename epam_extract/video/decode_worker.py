@@ -23,7 +23,7 @@ import numpy as np
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable, header
 from .decord_decoder import DecordDecoder
 from .images import ImagesDecoder, measure_folder
-from .measure import probe
+from .measure import measure_file
 from .memory import Room
 
 Decoder = PyavDecoder | DecordDecoder | ImagesDecoder
@@ -195,7 +195,7 @@ def _open(request: OpenRequest, tick: Tick) -> Decoder:
 def _measure(request: ProbeRequest, tick: Tick) -> Measured:
     if request.image_fps is not None:
         return measure_folder(request.path, request.image_fps, tick, request.room)
-    return probe(request.path, tick, request.room)
+    return measure_file(request.path, tick, request.room)
 
 
 def _leave_with(parent: int) -> None:

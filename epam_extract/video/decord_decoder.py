@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
-from .measure import probe
+from .measure import measure_file
 from .memory import Room
 
 FAULT_TOLERANCE = 1e-4  # the first frame that decord would make up is an error
@@ -32,7 +32,7 @@ class DecordDecoder:
         first = PyavDecoder(path, tick, room)
         try:
             self._reference = next(first.frames(0)).copy()
-            self._found = first.by_index() or probe(path, tick, room)
+            self._found = first.by_index() or measure_file(path, tick, room)
         finally:
             first.close()
         if self._found.wrong:

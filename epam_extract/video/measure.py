@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from .clock import measured_fps, seconds_of
 from .container import open_container, video_stream
 from .decode import Measured, PyavDecoder, Tick
 from .memory import Room
+from .timestamps import measured_fps, seconds_of
 
 
-def probe(path: str, tick: Tick, room: Room) -> Measured:
+def measure_file(path: str, tick: Tick, room: Room) -> Measured:
     """Measure a file from its packets; frames are decoded only where packets cannot be trusted.
 
     Reads the whole file: 0.15 s for 60 s of 1080p. Where the packets do not say how many frames

@@ -581,6 +581,7 @@ def start_waiting(tmp_path: Path, *, stubborn: bool) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_lets_the_run_finish(tmp_path: Path, number: int) -> None:
     process = start_waiting(tmp_path, stubborn=False)

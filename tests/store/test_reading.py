@@ -418,6 +418,7 @@ def test_readme_feeds_actionformer(here: Path) -> None:
     np.testing.assert_array_equal(stored, matrix)
 
 
+@pytest.mark.slow
 def test_readme_trains_with_pytorch(here: Path) -> None:
     torch.manual_seed(0)
     names: dict[str, object] = {}

@@ -663,6 +663,7 @@ def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
         assert len(store["x"]["rgb_pooled"]) == windows
 
 
+@pytest.mark.slow
 def test_opening_and_looking_up_read_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,4 @@
-"""Ray's workers as :func:`handing_out.hand_out` sees them. Ray starts, places and restarts them."""
+"""Ray's workers as :func:`scheduling.hand_out` sees them. Ray starts, places and restarts them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..records import VideoFailure
 from ..store import FeatureStore, StoreHeader
 from ..video import FoundVideo
 from .connecting import Size, machines
-from .handing_out import Joined, Lost, News
-from .told import Hired, Told
+from .scheduling import Joined, Lost, News
 from .worker import Report, Task, Totals, Worker
+from .worker_reports import CombinedReports, Hired
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ START_TRIES = 3  # of a worker that dies before it is ready
 CALLS = 8  # of a worker that may be under way: one waits for news, the others are short
 
 
-class RayCrew:
+class RayWorkers:
     """Workers in Ray's actors. ``ray`` is the module, connected.
 
     ``task`` makes the task of each number of ``numbers``; no more are hired than there are videos.
@@ -60,12 +60,12 @@ class RayCrew:
         self._looked = float("-inf")
         self._began = time.monotonic()
         self._places = 0
-        self.told = Told(progress)
+        self.reports = CombinedReports(progress)
 
     # -- for hand_out -----------------------------------------------------------------------
 
     def wait(self) -> list[News]:
-        """What happened, see :class:`handing_out.Crew`."""
+        """What happened, see :class:`scheduling.Crew`."""
         self._hire()
         now = time.monotonic()
         for due, number in list(self._poll_later):
@@ -83,7 +83,7 @@ class RayCrew:
             hired = self._hired.get(self._polls.pop(ref))
             if hired is not None:
                 news += self._answer(hired, ref)
-        self.told.show(self._hired.values())
+        self.reports.show(self._hired.values())
         return news
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
@@ -99,7 +99,7 @@ class RayCrew:
 
     def given_up(self, video: str) -> None:
         """Record a video that killed its worker twice."""
-        self.told.failed(
+        self.reports.failed(
             VideoFailure(
                 video,
                 "worker",
@@ -155,7 +155,7 @@ class RayCrew:
         if now - self._began > PLACE_SECONDS:
             waiting = sum(hired.life is None for hired in self._hired.values())
             if waiting:
-                self.told.say(
+                self.reports.say(
                     f"{waiting} of {len(self._hired)} workers have no place on the cluster yet"
                 )
 
@@ -210,7 +210,7 @@ class RayCrew:
                 return [*news, *self._refuse(hired, error)]
             hired.ready, hired.deaths = True, 0
             news.append(Joined(hired.number, report.lanes))
-        news += self.told.take(hired, report)
+        news += self.reports.take(hired, report)
         if report.error is not None:
             kind, message = report.error
             error = getattr(errors, kind, MachineError)(message)
@@ -233,7 +233,7 @@ class RayCrew:
         news: list[News] = []
         if hired.ready:
             news.append(Lost(hired.number, frozenset(ended), frozenset(half_done)))
-        self.told.forget(hired)
+        self.reports.forget(hired)
         hired.ready = hired.started = False
         hired.life = None
         if self._ending:
@@ -258,14 +258,14 @@ class RayCrew:
                     state = store.progress(video)
                     if state is not None and state.complete:
                         ended.add(video)
-                        self.told.done(video, state.windows)
+                        self.reports.done(video, state.windows)
                     elif state is not None:
                         half_done.add(video)
                     elif video in failures:
                         ended.add(video)
                         stored = failures[video]
                         path = self._videos[video].path
-                        self.told.failed(VideoFailure(video, stored.stage, stored.message, path))
+                        self.reports.failed(VideoFailure(video, stored.stage, stored.message, path))
         except EpamExtractError as error:
             log.warning("%s: %s", hired.task.part, error)
         return ended, half_done

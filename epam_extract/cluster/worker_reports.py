@@ -9,7 +9,7 @@ from typing import Any
 
 from ..progress import Progress
 from ..records import StageLoad, VideoFailure
-from .handing_out import Ended, News, Returned, Started
+from .scheduling import Ended, News, Returned, Started
 from .worker import Report, Task, Totals
 
 STAGE_SECONDS = 1.0
@@ -43,7 +43,7 @@ class Hired:
         return f"worker {self.number}" + (f" on {self.host}" if self.host else "")
 
 
-class Told:
+class CombinedReports:
     """Listens to all workers; the first one speaks for all where they say the same."""
 
     def __init__(self, progress: Progress) -> None:
@@ -58,7 +58,7 @@ class Told:
         """Pass on what a worker tells."""
         hired.totals[report.life] = report.totals
         news: list[News] = []
-        for name, values in report.told:
+        for name, values in report.calls:
             news += getattr(self, f"_on_{name}")(hired, *values)
         return news
 
