@@ -215,12 +215,32 @@ class Clip:
     def __repr__(self) -> str:
         return f"Clip({self.video_id!r}, window {self.window}, {len(self.keypoints)} people)"
 
+    @property
+    def row(self) -> ClipRow:
+        """What the file keeps of the clip."""
+        return ClipRow(self.video_id, self.window, self.frames, self.box, self.person)
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """A clip without its pixels and keypoints: what the file keeps besides the features."""
+
+    video_id: str
+    window: int
+    """Row of the window in its video."""
+    frames: np.ndarray
+    """(48,) int64: which frames of the video it is made of."""
+    box: tuple[int, int, int, int]
+    """x1, y1, x2, y2 of the crop in source pixels."""
+    person: float
+    """Share of the window's frames with a person."""
+
 
 @dataclass(frozen=True, repr=False)
 class ClipBatch:
-    """Clips of any videos at one fixed batch shape; rows past ``len(clips)`` are padding."""
+    """Clips of any videos at one fixed batch shape; whatever follows ``len(rows)`` is padding."""
 
-    clips: tuple[Clip, ...]
+    rows: tuple[ClipRow, ...]
     rgb: np.ndarray
     """(B, 16, 224, 224, 3) uint8."""
     keypoints: np.ndarray
@@ -229,22 +249,22 @@ class ClipBatch:
     """(B, M, 48, 17) float32."""
 
     def __repr__(self) -> str:
-        return f"ClipBatch({len(self.clips)} clips, rgb={self.rgb.shape})"
+        return f"ClipBatch({len(self.rows)} clips, rgb={self.rgb.shape})"
 
 
 @dataclass(frozen=True, repr=False)
 class FeatureBatch:
-    """Features of a :class:`ClipBatch`'s real rows, in its order, as they are stored."""
+    """Features of a :class:`ClipBatch` without its padding, in its order, as they are stored."""
 
-    clips: tuple[Clip, ...]
+    rows: tuple[ClipRow, ...]
     arrays: dict[str, np.ndarray]
     """Dataset name to rows: ``rgb_pooled`` (B, 432) f32, ``pose_pooled`` (B, 216) f32, ``rgb``
     (B, 432, 16, 7, 7) and ``pose`` (B, 216, 48, 7, 7) in the stored dtype, ``rgb_tokens``
     (B, 16, 432) and ``pose_tokens`` (B, 48, 216) f32, ``attention``
-    (B, 16, 7, 7) f16; those asked for only."""
+    (B, 16, 7, 7) f16; only those that were asked for."""
     clipped: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(B,) int64: values of each row that lay beyond the stored dtype's range and were clipped to
-    it; empty where nothing can be."""
+    """(B,) int64: values of each row that exceeded the stored dtype's range and were clipped to it;
+    empty if no value can."""
 
     def __repr__(self) -> str:
         shapes = {name: array.shape for name, array in self.arrays.items()}

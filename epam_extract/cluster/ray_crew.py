@@ -9,6 +9,7 @@ from typing import Any
 
 from .. import errors
 from ..errors import ConfigError, EpamExtractError, MachineError, StoreLocked
+from ..pipeline.summary import Totals
 from ..progress import Progress
 from ..records import VideoFailure
 from ..store import FeatureStore, StoreHeader
@@ -16,7 +17,7 @@ from ..video import FoundVideo
 from .connecting import Size, machines
 from .handing_out import Joined, Lost, News
 from .told import Hired, Told
-from .worker import Report, Task, Totals, Worker
+from .worker import Report, Task, Worker
 
 log = logging.getLogger(__name__)
 
