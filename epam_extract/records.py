@@ -5,6 +5,7 @@ They check themselves on construction, and their ``repr`` prints shapes, not arr
 
 from __future__ import annotations
 
+import hashlib
 import math
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -384,6 +385,16 @@ def readable(text: str) -> str:
     are escaped, as in ``\\xff``."""
     raw = text.encode("utf-8", "surrogateescape")
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of a file's content, or of several files' one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def concatenate(tracks: Sequence[PoseTrack]) -> PoseTrack:

@@ -8,7 +8,6 @@ the one added last is the default. A run takes its weights from, in this order: 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -22,6 +21,7 @@ import platformdirs
 
 from ..config import WeightsConfig
 from ..errors import ConfigError
+from ..records import sha256
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def installed() -> list[InstalledWeights]:
         return []
     chosen = default()
     return [
-        InstalledWeights(path, path.stat().st_size, _sha256(path), path == chosen)
+        InstalledWeights(path, path.stat().st_size, sha256(path), path == chosen)
         for path in sorted(folder().iterdir())
         if path.suffix in SUFFIXES and not path.name.startswith(".")
     ]
@@ -89,9 +89,9 @@ def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
             f"{source}: expected a checkpoint named {', '.join('*' + s for s in SUFFIXES)}"
         )
     check(source)
-    digest = _sha256(source)
+    digest = sha256(source)
     target = folder() / source.name
-    if target.exists() and _sha256(target) != digest:
+    if target.exists() and sha256(target) != digest:
         target = target.with_stem(f"{source.stem}-{digest[:8]}")
     try:
         folder().mkdir(parents=True, exist_ok=True)
@@ -180,11 +180,3 @@ def _write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     beside.write_text(text + "\n", encoding="utf-8")
     beside.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as data:
-        while block := data.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
