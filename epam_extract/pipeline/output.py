@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ..config import ExtractConfig
+from ..config import ExtractConfig, WindowConfig
 from ..errors import VideoError
 from ..progress import Progress
 from ..records import ClipRow, FeatureBatch, Video, VideoFailure
@@ -68,17 +70,9 @@ class OutputWriter:
     def write(self, batch: FeatureBatch) -> None:
         """Write the features of a batch, each to its video; those of a video come in order."""
         self.totals.clipped += int(batch.clipped.sum())
-        start = 0
-        while start < len(batch.rows):
-            video_id = batch.rows[start].video_id
-            stop = start + 1
-            while stop < len(batch.rows) and batch.rows[stop].video_id == video_id:
-                stop += 1
+        for video_id, part in by_video(batch):
             if video_id in self._videos:  # it may have failed meanwhile
-                arrays = {name: array[start:stop] for name, array in batch.arrays.items()}
-                clipped = int(batch.clipped[start:stop].sum())
-                self._write_windows(video_id, batch.rows[start:stop], arrays, clipped)
-            start = stop
+                self._write_windows(self._videos[video_id], part)
 
     def commit_if_due(self) -> None:
         """Commit if enough waits, or has waited for long enough."""
@@ -163,28 +157,17 @@ class OutputWriter:
             self.totals.frames_with_person += int((scores > 0).any((0, 2)).sum())
             self._finish_if_complete(video)
 
-    def _write_windows(
-        self,
-        video_id: str,
-        rows: Sequence[ClipRow],
-        arrays: dict[str, np.ndarray],
-        clipped: int,
-    ) -> None:
-        video = self._videos[video_id]
+    def _write_windows(self, video: VideoInProgress, batch: FeatureBatch) -> None:
+        video_id, count = video.job.video_id, len(batch.rows)
         first, _ = self._store.handed_over(video_id)
-        if [row.window for row in rows] != list(range(first, first + len(rows))):
+        if [row.window for row in batch.rows] != list(range(first, first + count)):
             raise RuntimeError(f"{video_id}: rows out of order at window {first}")
-        arrays = {
-            **arrays,
-            "frames": np.array([row.frames for row in rows], np.int32),
-            "person": np.array([row.person for row in rows], np.float32),
-            "box": np.array([row.box for row in rows], np.int32),
-        }
+        arrays, clipped = {**batch.arrays, **row_arrays(batch.rows)}, int(batch.clipped.sum())
         append = partial(self._store.append_windows, video_id, arrays, clipped=clipped)
-        with self._meter.measure("write", len(rows)):
+        with self._meter.measure("write", count):
             accepted = self._store_accepts(video.job, append)
         if accepted:
-            self.totals.windows += len(rows)
+            self.totals.windows += count
             self._advance(video)
             self._finish_if_complete(video)
 
@@ -195,15 +178,7 @@ class OutputWriter:
         windows, frames = self._store.handed_over(measured.id)
         if (windows, frames) != (video.windows, measured.num_frames):
             return
-        config = self._config.windows
-        seconds = float(1 / measured.fps) if measured.fps else 0.0
-        finish = partial(
-            self._store.finish,
-            measured,
-            grid=grid_attributes(measured.num_frames, config),
-            times=window_times(measured.timestamps, seconds, config),
-            valid=valid_share(measured.num_frames, config),
-        )
+        finish = partial(self._store.finish, measured, **grid_of(measured, self._config.windows))
         if self._store_accepts(video.job, finish):
             self._finished.append((measured.id, windows))
             del self._videos[measured.id]
@@ -214,3 +189,32 @@ class OutputWriter:
         self._store.fail(failure)
         left = video.frames - video.advanced if video is not None else 0
         self._progress.video_failed(failure, frames_left=left)
+
+
+def by_video(batch: FeatureBatch) -> Iterator[tuple[str, FeatureBatch]]:
+    """Split a batch where the video changes: pairs of a video's id and its part of the batch."""
+    start = 0
+    for video_id, rows in itertools.groupby(batch.rows, key=lambda row: row.video_id):
+        stop = start + len(list(rows))
+        arrays = {name: array[start:stop] for name, array in batch.arrays.items()}
+        yield video_id, FeatureBatch(batch.rows[start:stop], arrays, batch.clipped[start:stop])
+        start = stop
+
+
+def row_arrays(rows: Sequence[ClipRow]) -> dict[str, np.ndarray]:
+    """The arrays of the file that describe windows: ``frames``, ``person`` and ``box``."""
+    return {
+        "frames": np.array([row.frames for row in rows], np.int32),
+        "person": np.array([row.person for row in rows], np.float32),
+        "box": np.array([row.box for row in rows], np.int32),
+    }
+
+
+def grid_of(video: Video, config: WindowConfig) -> dict[str, Any]:
+    """What the file says about a video's grid of windows: ``grid``, ``times`` and ``valid``."""
+    frame_seconds = float(1 / video.fps) if video.fps else 0.0
+    return {
+        "grid": grid_attributes(video.num_frames, config),
+        "times": window_times(video.timestamps, frame_seconds, config),
+        "valid": valid_share(video.num_frames, config),
+    }
