@@ -1,5 +1,6 @@
 """Clips: the box, the crop and the keypoints in it, equal to the original's pipeline."""
 
+import weakref
 from pathlib import Path
 
 import cv2
@@ -157,3 +158,14 @@ def test_collate_pads_clips_and_people_to_one_shape() -> None:
     assert batch.keypoints.shape == (4, 2, 48, 17, 2)
     assert not batch.keypoint_scores[0].any() and not batch.keypoint_scores[1, 1].any()
     np.testing.assert_array_equal(batch.keypoints[2], clips[2].keypoints)
+
+
+def test_a_batch_does_not_keep_the_pixels_of_its_clips() -> None:
+    frames = (np.full((120, 160, 3), 9, np.uint8),) * 16
+    clip = WindowFrames("v", 7, FRAMES, frames, track(48), None).clip()
+    pixels, expected = weakref.ref(clip.rgb), clip.row
+    batch = collate([clip], 1)
+    del clip
+    assert pixels() is None
+    assert batch.rows == (expected,)
+    assert (expected.video_id, expected.window, expected.person) == ("v", 7, 1.0)

@@ -345,6 +345,21 @@ def test_a_dry_run_plans_and_writes_nothing(videos: Path, tmp_path: Path) -> Non
     assert plan.bytes > 16 * 1.6e6
 
 
+def test_a_plan_asks_once_how_much_memory_there_is(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(place: str) -> int:
+        asked.append(place)
+        return 8 << 30
+
+    monkeypatch.setattr(plan, "available_memory", lambda: ask("plan"))
+    monkeypatch.setattr("epam_extract.video.frames.available_memory", lambda: ask("header"))
+    extract_features(videos, tmp_path / "f.h5", CONFIG, dry_run=True)
+    assert asked == ["plan"]
+
+
 def test_a_dry_run_with_overwrite_counts_everything_again(
     videos: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
