@@ -75,7 +75,9 @@ def run_stages(
             if not group.clips:
                 return group.others, None
             with run.meter.measure("network", len(group.clips)):
-                return group.others, runner(collate(group.clips, run.batch_size))
+                batch = collate(group.clips, run.batch_size)
+                group.clips.clear()  # the batch has copies of their pixels
+                return group.others, runner(batch)
 
         computed = stack.enter_context(
             closing(
