@@ -16,7 +16,7 @@ import numpy as np
 from ..config import NUM_KEYPOINTS, ExtractConfig
 from ..model.fast import supports
 from ..pipeline.concurrency import Pause, flat_map, map_ahead
-from ..pipeline.inference import DTYPES
+from ..pipeline.device import DTYPES
 from ..records import BenchRow, PoseTrack, Video
 from ..schema import feature_arrays
 from ..store import StoreHeader, StoreWriter

@@ -133,6 +133,15 @@ class StoreWriter:
         merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
         return {video_id: failure for video_id, failure in merged.items() if failure is not None}
 
+    def handed_over(self, video_id: str) -> tuple[int, int]:
+        """Windows, and frames with keypoints, of an incomplete video, committed or waiting.
+
+        Raises:
+            StoreError: the video was not begun, or is complete.
+        """
+        draft = self._draft(video_id)
+        return draft.windows, draft.frames
+
     @property
     def pending_bytes(self) -> int:
         """Bytes waiting for the next commit."""
