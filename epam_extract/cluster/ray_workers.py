@@ -1,4 +1,7 @@
-"""Ray's workers as :func:`scheduling.hand_out` sees them. Ray starts, places and restarts them."""
+"""Workers in Ray actors, driven by :func:`scheduling.hand_out`.
+
+Ray starts, places and restarts them.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +23,20 @@ from .worker_reports import CombinedReports, Hired
 
 log = logging.getLogger(__name__)
 
-NEWS_SECONDS = 1.0  # a worker's answer waits this long for something to tell
-WAIT_SECONDS = 0.5  # and the driver this long for an answer
-HIRE_SECONDS = 5.0  # between two looks for machines that have come
-SHARE_SECONDS = 10.0  # for a file that a worker wrote to be seen here
-PLACE_SECONDS = 60.0  # before it is said that workers have no place yet
-START_TRIES = 3  # of a worker that dies before it is ready
-CALLS = 8  # of a worker that may be under way: one waits for news, the others are short
+NEWS_SECONDS = 1.0  # a worker waits this long for news before it answers
+WAIT_SECONDS = 0.5  # the driver waits this long for an answer
+HIRE_SECONDS = 5.0  # between checks for new machines
+SHARE_SECONDS = 10.0  # for a file written by a worker to appear here
+PLACE_SECONDS = 60.0  # before a warning that workers are still waiting for a place
+START_TRIES = 3  # for a worker that dies before it is ready
+CALLS = 8  # concurrent calls of a worker: one waits for news, the others are short
 
 
 class RayWorkers:
-    """Workers in Ray's actors. ``ray`` is the module, connected.
+    """Workers in Ray actors. ``ray`` is the module, connected.
 
-    ``task`` makes the task of each number of ``numbers``; no more are hired than there are videos.
-    ``on_header`` is told what the first worker's part says of its models.
+    ``task`` makes the task for each number of ``numbers``; there are never more workers than
+    videos. ``on_header`` gets the header of the first worker that is ready.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class RayWorkers:
     # -- for hand_out -----------------------------------------------------------------------
 
     def wait(self) -> list[News]:
-        """What happened, see :class:`scheduling.Crew`."""
+        """See :class:`scheduling.Crew`."""
         self._hire()
         now = time.monotonic()
         for due, number in list(self._poll_later):
@@ -87,18 +90,18 @@ class RayWorkers:
         return news
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
-        """Hand videos out."""
+        """Send videos to a worker."""
         hired = self._hired[worker]
         hired.given.update(dict.fromkeys(videos))
         hired.actor.give.remote(hired.life, [self._videos[name] for name in videos])
 
     def take_back(self, worker: int, videos: Sequence[str]) -> None:
-        """Ask for what is not begun."""
+        """Ask for videos that are not started."""
         hired = self._hired[worker]
         hired.actor.take_back.remote(hired.life, list(videos))
 
     def given_up(self, video: str) -> None:
-        """Record a video that killed its worker twice."""
+        """Record a video that has killed two workers as failed."""
         self.reports.failed(
             VideoFailure(
                 video,
@@ -112,7 +115,7 @@ class RayWorkers:
     # -- the end ----------------------------------------------------------------------------
 
     def end(self, *, stop: bool) -> None:
-        """Have all workers commit and end; with ``stop`` in the middle of their videos."""
+        """Have all workers commit and end; with ``stop``, in the middle of their videos."""
         self._ending = True
         for hired in list(self._hired.values()):
             if hired.started:
@@ -123,18 +126,18 @@ class RayWorkers:
             self.wait()
 
     def kill(self) -> None:
-        """End whoever is left at once; what is committed stays."""
+        """Kill the remaining workers; what is committed stays."""
         for hired in list(self._hired.values()):
             self._leave(hired)
 
     def totals(self) -> list[Totals]:
-        """What was done, by worker and life."""
+        """What was done, per worker and process."""
         return [t for hired in [*self._gone, *self._hired.values()] for t in hired.totals.values()]
 
     # -- hiring -----------------------------------------------------------------------------
 
     def _hire(self) -> None:
-        """A worker for every place there is, also on machines that have come meanwhile."""
+        """Start a worker for every free place, including new machines."""
         now = time.monotonic()
         if self._ending or now - self._looked < HIRE_SECONDS:
             return
@@ -165,7 +168,7 @@ class RayWorkers:
             self._polls[hired.actor.news.remote(NEWS_SECONDS)] = number
 
     def _leave(self, hired: Hired) -> None:
-        """Do without a worker from now on."""
+        """Kill a worker and forget it."""
         self._ray.kill(hired.actor)
         hired.task.probe.unlink(missing_ok=True)
         self._gone.append(self._hired.pop(hired.number))
@@ -222,7 +225,7 @@ class RayWorkers:
         return news
 
     def _lost(self, hired: Hired, why: str) -> list[News]:
-        """A worker's process is gone; Ray may start another one."""
+        """A worker's process is gone; Ray may restart it."""
         if hired.life is not None:
             log.info("%s is gone: %s", hired.name, why)
         if hired.ready:
@@ -249,7 +252,7 @@ class RayWorkers:
         return news
 
     def _look_through(self, hired: Hired) -> tuple[set[str], set[str]]:
-        """Of what a worker had: the videos that its part holds whole, or as failed; and in part."""
+        """Of a worker's videos: those complete or failed in its part, and those partly in it."""
         ended, half_done = set(), set()
         try:
             with FeatureStore(hired.task.part) as store:
@@ -271,9 +274,9 @@ class RayWorkers:
         return ended, half_done
 
     def _refuse(self, hired: Hired, error: EpamExtractError) -> list[News]:
-        """Go on without a worker that cannot work; raise its error where there is no other."""
+        """Drop a worker that cannot work; raise its error if there is no other one."""
         if isinstance(error, StoreLocked) and len(hired.totals) > 1:
-            # It was lost to us and still writes, or its machine's locks outlive it.
+            # The lost process still writes, or its machine's locks outlive it.
             self._leave(hired)
             self._replaced += 1
             self._looked = float("-inf")
@@ -289,7 +292,7 @@ class RayWorkers:
         return [*news]
 
     def _differs(self, hired: Hired, header: StoreHeader) -> EpamExtractError | None:
-        """Why the features of a worker would not fit those of the others."""
+        """Why a worker's features would not match those of the others."""
         if self._header is None:
             self._header = header
             if self._on_header is not None:
@@ -304,10 +307,10 @@ class RayWorkers:
 
 
 def _not_shared(host: str, task: Task) -> ConfigError | None:
-    """Why a worker's folder is not ours: the file that it wrote is not seen."""
+    """Check that a worker's folder is ours: the file that it wrote must appear here."""
     until = time.monotonic() + SHARE_SECONDS
     while time.monotonic() < until:
-        list(task.probe.parent.iterdir())  # a network file system looks again
+        list(task.probe.parent.iterdir())  # refreshes a network file system
         if task.probe.exists():
             return None
         time.sleep(0.2)
@@ -318,6 +321,6 @@ def _not_shared(host: str, task: Task) -> ConfigError | None:
 
 
 def _reason(error: Exception) -> str:
-    """The line of Ray's many that says what happened."""
+    """The line of Ray's message that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
