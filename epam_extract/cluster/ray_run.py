@@ -1,4 +1,4 @@
-"""``--ray``: one collection over all GPUs and cores of a cluster, or of this machine."""
+"""``--ray``: process a collection on all GPUs and cores of a cluster, or of this machine."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def extract_on_ray(
     progress: Progress,
     stop: threading.Event,
 ) -> Summary:
-    """What :func:`pipeline.extract_features` does, by many workers at once.
+    """Like :func:`pipeline.extract_features`, with many workers.
 
-    Each writes a part file beside ``out``, which must be in a folder that all of them share, as
-    the videos must be. At the end the parts are merged into ``out`` and deleted. After any other
-    end the next run uses what they hold.
+    Each writes a part file next to ``out``; all workers must share that folder and those of the
+    videos. At the end the parts are merged into ``out`` and deleted. If the run ends early, the
+    next one uses the parts.
 
     Raises:
         ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
@@ -166,7 +166,7 @@ class _RayRun:
                 self._found,
                 numbers=self._numbers(homes),
                 task=task,
-                on_header=self._begin_anew if overwrite else None,
+                on_header=self._empty_output if overwrite else None,
                 progress=self._progress,
             )
             ledger = Ledger({video.id: float(video.work) for video in self._found.values()}, homes)
@@ -182,16 +182,16 @@ class _RayRun:
                 crew.kill()
 
     def _numbers(self, homes: dict[str, int]) -> itertools.chain[int]:
-        """The parts that hold half-done videos first, then the other ones, then new ones."""
+        """Numbers of parts with incomplete videos, then of the other parts, then new ones."""
         before = sorted(self._parts, key=lambda number: (number not in homes.values(), number))
         return itertools.chain(before, (n for n in itertools.count() if n not in before))
 
-    def _begin_anew(self, header: StoreHeader) -> None:
-        """Empty the output, once a worker has loaded what is to be computed with."""
+    def _empty_output(self, header: StoreHeader) -> None:
+        """Empty the output, once a worker has loaded the models."""
         StoreWriter(self._out, header, overwrite=True).close()
 
     def finish(self) -> Summary:
-        """Merge, unless the run was stopped, and say how it went."""
+        """Merge the parts, unless the run was stopped, and summarise it."""
         failures = self._crew.reports.failures if self._crew else {}
         done = self._crew.reports.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
@@ -228,7 +228,7 @@ class _RayRun:
 
 
 def _with_whole_paths(config: ExtractConfig) -> ExtractConfig:
-    """The same files whatever folder a worker is in."""
+    """Make all paths absolute, since workers run in other folders."""
 
     def whole(path: Path | None) -> Path | None:
         return None if path is None else path.absolute()

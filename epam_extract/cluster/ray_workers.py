@@ -1,4 +1,7 @@
-"""Ray's workers as :func:`scheduling.hand_out` sees them. Ray starts, places and restarts them."""
+"""Workers in Ray actors, driven by :func:`scheduling.hand_out`.
+
+Ray starts, places and restarts them.
+"""
 
 from __future__ import annotations
 
@@ -23,13 +26,13 @@ from .worker_reports import CombinedReports, Hired
 
 log = logging.getLogger(__name__)
 
-NEWS_SECONDS = 1.0  # a worker's answer waits this long for something to tell
-WAIT_SECONDS = 0.5  # and the driver this long for an answer
-HIRE_SECONDS = 5.0  # between two looks for machines that have come
-SHARE_SECONDS = 10.0  # for a file that a worker wrote to be seen here
-PLACE_SECONDS = 60.0  # before it is said that workers have no place yet
-START_TRIES = 3  # of a worker that dies before it is ready
-CALLS = 8  # of a worker that may be under way: one waits for news, the others are short
+NEWS_SECONDS = 1.0  # a worker waits this long for news before it answers
+WAIT_SECONDS = 0.5  # the driver waits this long for an answer
+HIRE_SECONDS = 5.0  # between checks for new machines
+SHARE_SECONDS = 10.0  # for a file written by a worker to appear here
+PLACE_SECONDS = 60.0  # before a warning that workers are still waiting for a place
+START_TRIES = 3  # for a worker that dies before it is ready
+CALLS = 8  # concurrent calls of a worker: one waits for news, the others are short
 
 
 class Actors:
@@ -169,7 +172,7 @@ class RayWorkers:
         hired.actor.take_back.remote(hired.life, list(videos))
 
     def given_up(self, video: str) -> None:
-        """Record a video that killed its worker twice."""
+        """Record a video that has killed two workers as failed."""
         self.reports.failed(
             VideoFailure(
                 video,
@@ -267,7 +270,7 @@ class Listener:
         return news
 
     def _lost(self, hired: Hired, why: str) -> list[News]:
-        """A worker's process is gone; Ray may start another one."""
+        """A worker's process is gone; Ray may restart it."""
         if hired.life is not None:
             log.info("%s is gone: %s", hired.name, why)
         if hired.ready:
@@ -308,7 +311,7 @@ class Listener:
         return Lost(hired.number, frozenset(ended), frozenset(part.half_done))
 
     def _refuse(self, hired: Hired, error: EpamExtractError) -> list[News]:
-        """Go on without a worker that cannot work; raise its error where there is no other."""
+        """Drop a worker that cannot work; raise its error if there is no other one."""
         if isinstance(error, StoreLocked) and len(hired.totals) > 1:
             # It was lost to us and still writes, or its machine's locks outlive it.
             self._actors.replace(hired)
@@ -350,10 +353,10 @@ class CommonHeader:
 
 
 def _not_shared(host: str, task: Task) -> ConfigError | None:
-    """Why a worker's folder is not ours: the file that it wrote is not seen."""
+    """Check that a worker's folder is ours: the file that it wrote must appear here."""
     until = time.monotonic() + SHARE_SECONDS
     while time.monotonic() < until:
-        list(task.probe.parent.iterdir())  # a network file system looks again
+        list(task.probe.parent.iterdir())  # refreshes a network file system
         if task.probe.exists():
             return None
         time.sleep(0.2)
@@ -364,6 +367,6 @@ def _not_shared(host: str, task: Task) -> ConfigError | None:
 
 
 def _reason(error: Exception) -> str:
-    """The line of Ray's many that says what happened."""
+    """The line of Ray's message that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

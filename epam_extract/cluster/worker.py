@@ -1,8 +1,8 @@
-"""One of many workers on one collection: loads the models once and does the videos it is handed.
+"""One of many workers: loads the models once and processes the videos it is given.
 
-It knows nothing of Ray. Its methods are called from any thread and answer at once, except
-:meth:`Worker.news`, which waits a moment for some. A worker writes a part file of its own; one that
-is started again goes on with what the part has.
+It does not depend on Ray. Its methods may be called from any thread and return immediately, except
+:meth:`Worker.news`, which waits briefly. A worker writes its own part file; after a restart it
+resumes from that file.
 """
 
 from __future__ import annotations
@@ -39,40 +39,40 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker must know before its first video."""
+    """What a worker needs before its first video."""
 
     part: Path
-    """Its file."""
+    """The file it writes."""
     out: Path | None
-    """What it is to be merged into, which refuses other options; None where that begins anew."""
+    """The file the part will be merged into, whose options must match; None if overwritten."""
     config: ExtractConfig
     cores: int
     gpu: bool
-    """Whether a GPU was set apart for it."""
+    """Whether a GPU is reserved for it."""
     windows: int
     """Of the whole collection, to decide whether compiling pays."""
     compiled: str | None
-    """How the features that are there were computed; None where there are none."""
+    """How existing features were computed; None if there are none."""
     video_ids: tuple[tuple[str, str], ...]
-    """Of all videos, each with the one it is cut from, where keypoints come from a file."""
+    """Ids of all videos and of the videos they are cut from, if keypoints come from a file."""
     probe: Path
-    """A file to write, so that the driver sees that they share the folder."""
+    """A file to write, to show the driver that they share the folder."""
     sample: Path
-    """A video, which must be there."""
+    """A video that must exist."""
     version: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says when it is asked for news."""
+    """A worker's answer when it is asked for news."""
 
     life: str
-    """Another one after every start."""
+    """Different after every start."""
     host: str
     state: str
     """``arrived``, ``ready`` or ``ended``."""
     calls: tuple[tuple[str, tuple], ...]
-    """Calls of a :class:`Progress`, and ``returned``, with what was not begun."""
+    """Calls of a :class:`Progress`, and ``returned`` with videos that were not started."""
     totals: Totals
     """Since the worker was started."""
     lanes: int = 0
@@ -82,14 +82,14 @@ class Report:
 
 
 class Relay(Progress):
-    """Keeps what a run reports until the driver asks for it."""
+    """Stores a run's progress until the driver asks for it."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.calls: list[tuple[str, tuple]] = []
 
     def tell(self, name: str, *values: object) -> None:
-        """Note a call."""
+        """Store a call."""
         with self.changed:
             self.calls.append((name, values))
             self.changed.notify_all()
@@ -127,17 +127,17 @@ class Relay(Progress):
 
 @dataclass
 class HalfDone:
-    """The videos of a part that are not complete in it; ``StoredVideos`` for a plan."""
+    """The incomplete videos of a part; ``StoredVideos`` for a plan."""
 
     states: dict[str, StoredProgress] = field(default_factory=dict)
     people: dict[str, PoseTrack | None] = field(default_factory=dict)
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the part has a video."""
+        """How much of a video the part holds."""
         return self.states.get(video_id)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """None: who hands a video out wants it done."""
+        """Always empty: a video that was assigned is to be processed."""
         return {}
 
 
@@ -163,14 +163,14 @@ class Worker:
             self._end(error)
 
     def start(self, life: str) -> None:
-        """Load the models and wait for videos; the driver has seen the probe file."""
+        """Load the models and wait for videos, once the driver has seen the probe file."""
         self._task.probe.unlink(missing_ok=True)
         if life == self.life and self._thread is None and self._error is None:
             self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
             self._thread.start()
 
     def give(self, life: str, videos: Sequence[FoundVideo]) -> None:
-        """Do these videos, after those given before; not those meant for an earlier life."""
+        """Process these videos, after earlier ones; ignored if meant for an earlier process."""
         if life != self.life:
             return
         there = self._half_done
@@ -181,22 +181,22 @@ class Worker:
         )
 
     def take_back(self, life: str, video_ids: Sequence[str]) -> None:
-        """Give up those of these videos that are not begun; ``returned`` tells which."""
+        """Return those of these videos that are not started; ``returned`` reports which."""
         if life == self.life:
             back = self._feed.take_back(lambda job: job.video_id in video_ids)
             self._relay.tell("returned", [job.video_id for job in back])
 
     def finish(self) -> None:
-        """No more videos come: commit and end."""
+        """There are no more videos: commit and end."""
         self._feed.close()
 
     def stop(self) -> None:
-        """Finish and commit what is in flight, and end."""
+        """Finish and commit what is in flight, then end."""
         self._stop.set()
         self._feed.close()
 
     def news(self, seconds: float) -> Report:
-        """What happened since the last call; waits up to ``seconds`` for something."""
+        """What happened since the last call; waits up to ``seconds`` if nothing has."""
         relay = self._relay
         with relay.changed:
             relay.changed.wait_for(lambda: relay.calls or self._state == "ended", seconds)
@@ -260,7 +260,7 @@ class Worker:
 
 
 def _arrive(task: Task) -> None:
-    """Show the driver where this worker is; raise ConfigError where that cannot do."""
+    """Write the probe file. Raises ConfigError if this machine cannot be used."""
     host = socket.gethostname()
     if task.version != __version__:
         raise ConfigError(
@@ -282,7 +282,7 @@ def _arrive(task: Task) -> None:
 
 
 def _half_done(store: StoreWriter, config: ExtractConfig) -> HalfDone:
-    """What the part that was just opened has of videos that are not complete."""
+    """The incomplete videos of a part that was just opened."""
     half_done = HalfDone()
     with FeatureStore(store.path) as there:
         incomplete = [name for name, complete in there.survey()[0].items() if not complete]
