@@ -33,7 +33,7 @@ def merge(
     with one_line_errors():
         from ..cluster.shards import missing_parts
         from ..config import in_bytes
-        from ..progress import counted
+        from ..progress import plural
         from ..store.in_child import look
         from ..store.merge import merge_parts
         from ..store.merge_linked import link_parts
@@ -50,8 +50,8 @@ def merge(
         for file in [*parts, *([out] if out.is_file() and not link else [])]:
             look("survey", file)  # HDF5 can crash on a damaged file: not in this process
         done = link_parts(out, parts) if link else merge_parts(out, parts, on_bytes=tell)
-        failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
-        typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")
+        failed = f", {plural(done.failures, 'video')} failed" if done.failures else ""
+        typer.echo(f"{out}: {plural(done.videos, 'video')}, {done.copied:,} of them new{failed}")
         missing = missing_parts(parts)
         for names, what in (
             (missing, "missing: run its command, then merge again"),

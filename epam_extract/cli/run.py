@@ -14,15 +14,16 @@ from ..cluster.shards import PlanDraft, ShardChoice, parse_shard, read_plan, wri
 from ..config import ExtractConfig
 from ..errors import ConfigError, EpamExtractError, MachineError
 from ..pipeline.installed import resolve
-from ..progress import counted
+from ..progress import plural
 from ..progress.displays import open_progress
-from ..progress.lines import Display
-from ..progress.logs import logging_to
-from ..progress.reports import failure_table, show, summary_json, summary_report
-from ..records import Summary
+from ..progress.logging_setup import logging_to
+from ..progress.plain import Display
+from ..progress.records import Summary
 from ..store.in_child import look
 from .signals import EXIT_STATUS as INTERRUPTED
 from .signals import Stopper
+from .summary_report import summary_json, summary_report
+from .tables import failure_table, show
 
 DONE, NOTHING_RAN, WRONG_USAGE, SOME_FAILED = 0, 1, 2, 3
 
@@ -106,12 +107,12 @@ def run_extraction(
             )
         if isinstance(only, ShardChoice) and only.unplanned:
             display.warning(
-                f"{counted(only.unplanned, 'video')} not in {plan}, so in no part of it; "
+                f"{plural(only.unplanned, 'video')} not in {plan}, so in no part of it; "
                 "--dry-run --plan writes a new plan"
             )
         if isinstance(only, PlanDraft) and plan is not None:
             write_plan(plan, only.sizes)
-            display.message(f"plan of {counted(len(only.sizes), 'video')}: {plan}")
+            display.message(f"plan of {plural(len(only.sizes), 'video')}: {plan}")
     status = DONE if dry_run else exit_status(summary)
     if dry_run:
         display.message(

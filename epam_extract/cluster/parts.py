@@ -11,8 +11,9 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ..config import in_bytes
 from ..errors import StoreError
-from ..progress import Progress, counted, in_bytes
+from ..progress import Progress, plural
 from ..records import VideoFailure
 from ..store import (
     FeatureStore,
@@ -149,7 +150,7 @@ def merge_away(
             progress.message(f"{part.name}: merged {in_bytes(done)} of about {in_bytes(total)}")
 
     if parts and not stop.is_set():
-        progress.message(f"merging {counted(len(parts), 'part')} into {out}")
+        progress.message(f"merging {plural(len(parts), 'part')} into {out}")
     for part in parts:
         if stop.is_set():
             return False

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..progress import Progress
-from ..records import StageLoad, VideoFailure
+from ..progress.records import StageLoad
+from ..records import VideoFailure
 from .handing_out import Ended, News, Returned, Started
 from .worker import Report, Task, Totals
 

@@ -25,7 +25,8 @@ from ..pipeline.plan import ids_to_match, require_open_files, sort_videos, with_
 from ..pipeline.run import Run
 from ..pipeline.video_worker import Job
 from ..progress import Progress
-from ..records import PoseTrack, StageLoad, VideoFailure
+from ..progress.records import StageLoad
+from ..records import PoseTrack, VideoFailure
 from ..store import FeatureStore, StoredFailure, StoredProgress, StoreHeader, StoreWriter
 from ..video import FoundVideo
 

@@ -26,8 +26,9 @@ from ..config import (
 )
 from ..errors import EpamExtractError, MachineError
 from ..exchange.segments import find_segments, read_segments
-from ..progress import Progress, counted
-from ..records import Plan, RemoteFile, Segment, VideoFailure
+from ..progress import Progress, plural
+from ..progress.records import Plan
+from ..records import RemoteFile, Segment, VideoFailure
 from ..store import StoredVideos, StoreWriter
 from ..video import FoundVideo, Header, find_videos, read_header
 from ..video.fetch import Fetcher, fetched_folder
@@ -122,7 +123,7 @@ class Planner:
             files = set(remote_files(list(self._awaited.values())).values())
             size = in_bytes(sum(file.size for file in files))
             self._progress.message(
-                f"{counted(len(files), 'video')} of {size} elsewhere: what they hold is known once "
+                f"{plural(len(files), 'video')} of {size} elsewhere: what they hold is known once "
                 "they are fetched"
             )
         self._thread.start()
@@ -324,7 +325,7 @@ def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
             ways.append("--compression blosc2 or lzf (about half)")
     ways += ["a larger --stride", "another disk for --out"]
     return MachineError(
-        f"{out}: {counted(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
+        f"{out}: {plural(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
         f"has {in_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
     )
 

@@ -26,7 +26,8 @@ from ..exchange.keypoints import Matches, open_keypoints
 from ..pose import open_pose_model
 from ..progress import SILENT, Progress
 from ..progress.displays import open_progress
-from ..records import FeatureBatch, StageLoad, Summary
+from ..progress.records import StageLoad, Summary
+from ..records import FeatureBatch
 from ..store import StoreWriter, require_no_links, stored_states
 from ..video import FoundVideo
 from ..video.fetch import FETCHES, clear_folder, fetched_folder

@@ -14,7 +14,7 @@ from typing import Any
 from ..config import as_fraction, in_bytes
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
-from ..progress import SILENT, Progress, counted, in_time
+from ..progress import SILENT, Progress, format_duration, plural
 from ..store import FeatureStore
 from ..store.in_child import look
 from ..video import find_videos
@@ -143,9 +143,9 @@ def _template() -> Any:
     )
     environment.filters.update(
         share=lambda value: "-" if value is None else f"{value:.0%}",
-        seconds=in_time,
+        seconds=format_duration,
         bytes=in_bytes,
-        counted=counted,
+        plural=plural,
         clock=clock,
     )
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -169,7 +169,7 @@ def _read_pictures(
     """Add frames to the details; what cannot be read is flagged and goes without."""
     there = [one for one in shown if one.source_id in paths]
     rates = {name: as_fraction(config.get(name)) for name in ("fps", "image_fps")}
-    progress.message(f"reading {counted(len(there), 'video')} for pictures")
+    progress.message(f"reading {plural(len(there), 'video')} for pictures")
 
     def read(one: VideoSummary) -> None:
         try:

@@ -13,6 +13,7 @@ import pytest
 from make_videos import number_of, remux, write_video
 from stand_ins import POOLED, StandInPose, StopAfter, assert_same
 
+from epam_extract.cli.info_table import info_report
 from epam_extract.cluster.shards import PlanDraft
 from epam_extract.config import WindowConfig
 from epam_extract.errors import ConfigError, ProbeError
@@ -21,7 +22,6 @@ from epam_extract.exchange.labels import stored_labels
 from epam_extract.exchange.segments import NamedSegment, find_segments, read_segments
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
-from epam_extract.progress.contents import info_report
 from epam_extract.records import Segment
 from epam_extract.report.details import add_pictures, describe_video
 from epam_extract.report.summary import summarise
