@@ -264,7 +264,7 @@ class ExtractConfig:
         }
 
 
-def to_bytes(option: str, text: str, *, like: str) -> int:
+def parse_bytes(option: str, text: str, *, like: str) -> int:
     """``8GB``, ``500 MB``, ``1.5g`` in bytes, in thousands; ``1GiB`` in 1024s.
 
     Raises ConfigError for anything else, and for nothing, which names ``option`` and an example.
@@ -278,7 +278,7 @@ def to_bytes(option: str, text: str, *, like: str) -> int:
     return int(size * unit)
 
 
-def in_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """``1.4 GB``: bytes as disks count them, in thousands."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(count) < 999.5:

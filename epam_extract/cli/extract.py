@@ -15,7 +15,7 @@ from ..config import (
     PoseConfig,
     WeightsConfig,
     WindowConfig,
-    to_bytes,
+    parse_bytes,
 )
 from ..errors import ConfigError
 from .common import (
@@ -251,9 +251,9 @@ def extract(
             batch_size=batch_size,
             workers=workers,
             max_memory=(
-                None if max_memory is None else to_bytes("--max-memory", max_memory, like="8GB")
+                None if max_memory is None else parse_bytes("--max-memory", max_memory, like="8GB")
             ),
-            fetch_ahead=to_bytes("--fetch-ahead", fetch_ahead, like="20GB"),
+            fetch_ahead=parse_bytes("--fetch-ahead", fetch_ahead, like="20GB"),
             compile=compile_network,
         )
         sources, list_file = where_videos_are(sources or [], list_file)

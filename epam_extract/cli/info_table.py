@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from ..config import in_bytes
+from ..config import format_bytes
 from ..progress import format_duration, plural
 from ..records import VideoFailure
 from .tables import failure_table, grid, table
@@ -52,7 +52,7 @@ def _overview(contents: Mapping[str, Any]) -> dict[str, str]:
     arrays = contents["arrays"].items()
     clipped = f"{plural(totals['clipped'], 'value')} beyond float16's range"
     rows = {
-        "file": f"{contents['path']}, {in_bytes(contents['bytes'])}",
+        "file": f"{contents['path']}, {format_bytes(contents['bytes'])}",
         "made by": f"{contents['tool']}, schema {contents['schema_version']}",
         "made": str(contents["created"]),
         "videos": ", ".join(videos),

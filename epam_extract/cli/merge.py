@@ -32,7 +32,7 @@ def merge(
     """
     with one_line_errors():
         from ..cluster.shards import missing_parts
-        from ..config import in_bytes
+        from ..config import format_bytes
         from ..progress import plural
         from ..store.in_child import look
         from ..store.merge import merge_parts
@@ -45,7 +45,7 @@ def merge(
             nonlocal told
             if time.monotonic() - told > TELL_SECONDS:
                 told = time.monotonic()
-                typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
+                typer.echo(f"merged {format_bytes(done)} of about {format_bytes(total)}", err=True)
 
         for file in [*parts, *([out] if out.is_file() and not link else [])]:
             look("survey", file)  # HDF5 can crash on a damaged file: not in this process

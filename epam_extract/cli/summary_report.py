@@ -14,7 +14,7 @@ from ..config import (
     RGB_CHANNELS,
     RGB_FRAMES,
     ExtractConfig,
-    in_bytes,
+    format_bytes,
 )
 from ..progress import escaped, format_duration, format_rate, plural
 from ..progress.records import Summary
@@ -51,7 +51,7 @@ def summary_report(
     )
     parts: list[RenderableType] = [
         Text("\n").append(headline, "bold green" if good else "bold yellow")
-        .append(escaped(str(summary.out)), "bold").append(f" ({in_bytes(summary.size)})"),
+        .append(escaped(str(summary.out)), "bold").append(f" ({format_bytes(summary.size)})"),
         grid(("dim", ""), _figures(summary)),
     ]  # fmt: skip
     if summary.failures:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, ExtractConfig, PoseConfig, WeightsConfig, in_bytes
+from ..config import POSE_MODES, ExtractConfig, PoseConfig, WeightsConfig, format_bytes
 from .common import (
     Demo,
     DetModel,
@@ -38,7 +38,7 @@ def weights(context: typer.Context) -> None:
         found = installed()
         if found:
             rows = [
-                (w.path.name, in_bytes(w.size), w.sha256[:12], "default" if w.default else "")
+                (w.path.name, format_bytes(w.size), w.sha256[:12], "default" if w.default else "")
                 for w in found
             ]
             columns = ("installed weights", "size", "sha256", "")

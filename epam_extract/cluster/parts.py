@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ..config import in_bytes
+from ..config import format_bytes
 from ..errors import StoreError
 from ..progress import Progress, plural
 from ..records import VideoFailure
@@ -147,7 +147,9 @@ def merge_away(
         nonlocal told
         if time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
-            progress.message(f"{part.name}: merged {in_bytes(done)} of about {in_bytes(total)}")
+            progress.message(
+                f"{part.name}: merged {format_bytes(done)} of about {format_bytes(total)}"
+            )
 
     if parts and not stop.is_set():
         progress.message(f"merging {plural(len(parts), 'part')} into {out}")

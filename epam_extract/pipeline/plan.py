@@ -22,7 +22,7 @@ from ..config import (
     RGB_CHANNELS,
     RGB_FRAMES,
     ExtractConfig,
-    in_bytes,
+    format_bytes,
 )
 from ..errors import EpamExtractError, MachineError
 from ..exchange.segments import find_segments, read_segments
@@ -121,7 +121,7 @@ class Planner:
         self._progress.plan(self.plan)
         if self._awaited:
             files = set(remote_files(list(self._awaited.values())).values())
-            size = in_bytes(sum(file.size for file in files))
+            size = format_bytes(sum(file.size for file in files))
             self._progress.message(
                 f"{plural(len(files), 'video')} of {size} elsewhere: what they hold is known once "
                 "they are fetched"
@@ -227,7 +227,7 @@ def fetcher_for(
     """What will fetch the videos that are elsewhere, announced if there are any."""
     files, folder = remote_files(jobs), fetched_folder(out)
     if files:
-        room = f"at most {in_bytes(config.fetch_ahead)} at a time"
+        room = f"at most {format_bytes(config.fetch_ahead)} at a time"
         progress.message(f"what is elsewhere is fetched into {folder}, {room}")
 
     def on_bytes(seconds: float, count: int) -> None:
@@ -325,8 +325,8 @@ def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
             ways.append("--compression blosc2 or lzf (about half)")
     ways += ["a larger --stride", "another disk for --out"]
     return MachineError(
-        f"{out}: {plural(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
-        f"has {in_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
+        f"{out}: {plural(plan.windows, 'window')} need about {format_bytes(plan.bytes)} and the "
+        f"disk has {format_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
     )
 
 

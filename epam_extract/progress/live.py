@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..config import in_bytes
+from ..config import format_bytes
 from .plain import Display
 from .units import escaped, format_duration, format_rate
 
@@ -52,7 +52,11 @@ class LiveDisplay(Display):
                 bar = ProgressBar(total, done)
                 parts.append(_line(NAME, "scanning videos", bar, f"{done:,} of {total:,}"))
             for name, (have, size) in self.downloads.items():
-                of = in_bytes(have) if size is None else f"{in_bytes(have)} of {in_bytes(size)}"
+                of = (
+                    format_bytes(have)
+                    if size is None
+                    else f"{format_bytes(have)} of {format_bytes(size)}"
+                )
                 bar = ProgressBar(size, have, pulse=size is None)
                 parts.append(_line(NAME, Text(f"downloading {name}"), bar, of))
             if self.planned is None and not parts:

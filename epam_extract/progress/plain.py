@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.text import Text
 
-from ..config import in_bytes
+from ..config import format_bytes
 from .tally import Event, Tally
 from .units import escaped, format_duration, format_rate, plural
 
@@ -60,11 +60,11 @@ class PlainLines(Display):
         with self.lock:
             match event:
                 case Event("download", {"name": name, "done": done, "total": total}):
-                    size = "" if total is None else f" of {in_bytes(total)}"
+                    size = "" if total is None else f" of {format_bytes(total)}"
                     if name not in self.downloads:  # it is complete
-                        self.line(f"downloaded {name}, {in_bytes(done)}")
+                        self.line(f"downloaded {name}, {format_bytes(done)}")
                     elif not done or self._due(0.0):
-                        self.line(f"downloading {name}: {in_bytes(done)}{size}")
+                        self.line(f"downloading {name}: {format_bytes(done)}{size}")
                 case Event("probed", {"done": done, "total": total}) if self._due(0.0):
                     self.line(f"scanning videos: {done:,} of {total:,}")
                 case Event("advance" | "stages") if self.planned and self._due(self.share):

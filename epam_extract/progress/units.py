@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..config import in_bytes
+from ..config import format_bytes
 from .records import Plan
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
@@ -50,6 +50,6 @@ def describe_plan(plan: Plan) -> str:
         return f"nothing to do for {plural(plan.videos, 'video')}{before}"
     return (
         f"{plural(plan.to_do, 'video')} to do{before}: {plural(plan.frames, 'frame')}, "
-        f"{plural(plan.windows, 'window')}, about {in_bytes(plan.bytes)} "
-        f"({in_bytes(plan.free_bytes)} free)"
+        f"{plural(plan.windows, 'window')}, about {format_bytes(plan.bytes)} "
+        f"({format_bytes(plan.free_bytes)} free)"
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import as_fraction, in_bytes
+from ..config import as_fraction, format_bytes
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
 from ..progress import SILENT, Progress, format_duration, plural
@@ -144,7 +144,7 @@ def _template() -> Any:
     environment.filters.update(
         share=lambda value: "-" if value is None else f"{value:.0%}",
         seconds=format_duration,
-        bytes=in_bytes,
+        bytes=format_bytes,
         plural=plural,
         clock=clock,
     )
@@ -202,7 +202,7 @@ def _cautions(contents: Mapping[str, Any]) -> list[str]:
 
 def _provenance(contents: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
-        ("file", f"{contents['path']}, {in_bytes(contents['bytes'])}"),
+        ("file", f"{contents['path']}, {format_bytes(contents['bytes'])}"),
         ("made", f"{contents['created']} by {contents['tool']}"),
     ]
     for name, key in (("weights", "weights"), ("pose", "pose_source"), ("options", "config")):

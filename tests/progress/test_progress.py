@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from epam_extract.config import in_bytes
+from epam_extract.config import format_bytes
 from epam_extract.errors import ConfigError
 from epam_extract.progress import (
     SILENT,
@@ -353,7 +353,7 @@ def test_json_carries_the_log_too() -> None:
 
 
 def test_numbers_describe_plan() -> None:
-    assert [in_bytes(n) for n in (0, 999, 1500, 3_400_000_000, 98_000_000_000, 2e15)] == [
+    assert [format_bytes(n) for n in (0, 999, 1500, 3_400_000_000, 98_000_000_000, 2e15)] == [
         "0 bytes",
         "999 bytes",
         "1.5 kB",

@@ -11,7 +11,7 @@ import pytest
 from make_videos import write_video
 from stand_ins import POOLED, StandInPose
 
-from epam_extract.config import in_bytes, to_bytes
+from epam_extract.config import format_bytes, parse_bytes
 from epam_extract.errors import ConfigError, DecodeError, ProbeError
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
@@ -39,8 +39,8 @@ def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
     (failure,) = summary.failures
     assert (failure.video_id, summary.done) == ("large", 1)
     needed = (40 + DECODER_FRAMES) * 640 * 960 * 3
-    assert f"960 x 640 need about {in_bytes(needed)} of memory at once" in failure.message
-    assert f"and {in_bytes(limit)} may be used (--max-memory)" in failure.message
+    assert f"960 x 640 need about {format_bytes(needed)} of memory at once" in failure.message
+    assert f"and {format_bytes(limit)} may be used (--max-memory)" in failure.message
     with FeatureStore(tmp_path / "f.h5") as store:
         assert set(store) == {"small"}
     again = replace(POOLED, max_memory=2 * needed)  # no option that numbers depend on
@@ -132,10 +132,10 @@ def test_what_is_available_is_the_least_of_all(monkeypatch: pytest.MonkeyPatch) 
     [("8GB", 8 * 10**9), ("1.5 g", 15 * 10**8), ("500mb", 5 * 10**8), ("2GiB", 2 << 30), ("7", 7)],
 )
 def test_sizes_are_read(text: str, size: int) -> None:
-    assert to_bytes("--max-memory", text, like="8GB") == size
+    assert parse_bytes("--max-memory", text, like="8GB") == size
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1GB", "many", "8 GBs", "1e9", "nan"])
 def test_other_sizes_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(ConfigError, match="such as 8GB"):
-        to_bytes("--max-memory", text, like="8GB")
+        parse_bytes("--max-memory", text, like="8GB")

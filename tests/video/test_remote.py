@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from epam_extract.cli import app
 from epam_extract.cluster.shards import PlanDraft
-from epam_extract.config import ExtractConfig, to_bytes
+from epam_extract.config import ExtractConfig, parse_bytes
 from epam_extract.errors import ConfigError, MachineError, StoreError
 from epam_extract.pipeline import run as pipeline
 from epam_extract.pipeline.run import extract_features
@@ -316,12 +316,12 @@ def test_what_a_killed_run_left_is_cleared_and_nothing_else(
     [("20GB", 20 * 10**9), ("1.5 tb", 15 * 10**11), ("500M", 5 * 10**8), ("7", 7), ("8kB", 8000)],
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert to_bytes("--fetch-ahead", text, like="20GB") == size
+    assert parse_bytes("--fetch-ahead", text, like="20GB") == size
 
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "1XB", "1e9", "1 G B", "nan"])
 def test_other_sizes_are_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="expected a size such as 20GB"):
-        to_bytes("--fetch-ahead", text, like="20GB")
+        parse_bytes("--fetch-ahead", text, like="20GB")
     with pytest.raises(ConfigError):
         ExtractConfig(fetch_ahead=0)
