@@ -1,11 +1,11 @@
-"""Which worker does which video, and when: decided here, whoever the workers are.
+"""Decides which worker does which video, and when.
 
 :func:`hand_out` drives Ray's workers and, in the tests, simulated ones in virtual time. Videos are
-handed out longest first, short ones a few ahead of what a worker is at, and are taken back from
-whoever has not begun them when others have nothing left to do.
+handed out longest first. A worker gets a few short videos in advance; those that it has not begun
+are taken back when other workers are idle.
 
-A worker that is lost may have been killed by a video. Those that it was at are tried again, each
-alone on its worker; one that its worker does not survive a second time is given up.
+A worker that is lost may have been killed by a video. The videos it was working on are tried again,
+each alone on a worker; if that one is lost too, the video is given up.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-AHEAD = 2  # videos that wait at a worker, so that it never waits for the next
-KILLS = 2  # of its worker, before a video is given up
+AHEAD = 2  # short videos that a worker gets in advance, so that it never waits for the next
+KILLS = 2  # workers that a video may kill before it is given up
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Joined:
 
     worker: int
     lanes: int
-    """Videos it does at the same time."""
+    """Videos it reads at a time."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Returned:
-    """A worker gave back videos that it had not begun."""
+    """A worker returned videos that it had not begun."""
 
     worker: int
     videos: Sequence[str]
@@ -58,11 +58,11 @@ class Lost:
 
     worker: int
     ended: frozenset[str] = frozenset()
-    """Videos that its part holds, complete or as failed, whatever it said of them before."""
+    """Videos that its part holds, complete or as failed, even if it has not reported them."""
     half_done: frozenset[str] = frozenset()
-    """Videos that its part holds some of: whoever opens that part goes on with them."""
+    """Videos that its part holds incompletely: the worker that opens that part resumes them."""
     blameless: bool = False
-    """It left by itself, so no video has killed it."""
+    """It was dismissed, so no video has killed it."""
 
 
 News = Joined | Started | Ended | Returned | Lost
@@ -72,24 +72,27 @@ class Crew(Protocol):
     """The workers, as :func:`hand_out` sees them."""
 
     def wait(self) -> Iterable[News]:
-        """What happened since the last call, in order; waits a moment for something to happen."""
+        """What has happened since the last call, in order; waits a moment if nothing has."""
         ...
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
-        """Hand videos to a worker, after those it has."""
+        """Hand videos to a worker, to be done after those it has."""
         ...
 
     def take_back(self, worker: int, videos: Sequence[str]) -> None:
-        """Ask for those that it has not begun; ``Returned`` follows, unless it is lost."""
+        """Ask a worker to return those of these videos that it has not begun.
+
+        ``Returned`` follows, unless the worker is lost.
+        """
         ...
 
     def given_up(self, video: str) -> None:
-        """A video killed its worker twice."""
+        """Note that a video has killed its worker twice."""
         ...
 
 
 def hand_out(ledger: Ledger, crew: Crew, *, stopped: Callable[[], bool]) -> None:
-    """Have ``crew`` do all videos of ``ledger``, or go on until ``stopped``."""
+    """Have ``crew`` do the videos of ``ledger``, until all are done or ``stopped`` returns true."""
     while ledger.left and not stopped():
         for news in crew.wait():
             ledger.take(news)
@@ -107,25 +110,97 @@ class _Hand:
 
     lanes: int
     videos: dict[str, bool] = field(default_factory=dict)
-    """In the order they were given; true for those it has begun."""
+    """In the order in which they were given; true for those it has begun."""
     recalled: set[str] = field(default_factory=set)
-    """Asked back, without an answer yet."""
+    """Those that it was asked to return and has not returned yet."""
 
     def waiting(self) -> list[str]:
-        """Those that it has not begun, as far as is known, and was not asked for."""
+        """Those that it has not begun, as far as is known, and was not asked to return."""
         return [name for name, begun in self.videos.items() if not (begun or name in self.recalled)]
 
     def perhaps_begun(self) -> list[str]:
-        """Those that it may be at: news of the last moment is lost with a worker."""
+        """Those that it may have begun: a worker's last news is lost with it."""
         begun = [name for name, known in self.videos.items() if known]
         unknown = [name for name, known in self.videos.items() if not known]
         return begun + unknown[: max(self.lanes - len(begun), 0)]
 
+    def surplus(self, costs: Mapping[str, float]) -> float:
+        """The cost of the videos that wait although all lanes are busy."""
+        waiting = self.waiting()
+        begun = len(self.videos) - len(waiting) - len(self.recalled)
+        spare = waiting[max(self.lanes - begun, 0) :]
+        return sum(max(costs[video], 1e-9) for video in spare)
+
+
+@dataclass
+class _Suspects:
+    """Videos that may have killed a worker."""
+
+    kills: dict[str, int] = field(default_factory=dict)
+    """How many workers each was lost with."""
+    waiting: list[str] = field(default_factory=list)
+    """Those to be tried again."""
+
+    def blame(self, video: str) -> bool:
+        """Count a lost worker; return whether the video is to be tried again."""
+        self.kills[video] = self.kills.get(video, 0) + 1
+        if self.kills[video] >= KILLS:
+            return False
+        self.waiting.append(video)
+        return True
+
+    def next_for(self, worker: int, homes: Mapping[str, int], *, strangers: bool) -> str | None:
+        """Take one that a worker's part holds some of, or that no part does.
+
+        With ``strangers``, otherwise one that another worker's part holds some of.
+        """
+        own = [video for video in self.waiting if homes.get(video) == worker]
+        homeless = [video for video in self.waiting if video not in homes]
+        video = next(iter([*own, *homeless, *(self.waiting if strangers else [])]), None)
+        if video is not None:
+            self.waiting.remove(video)
+        return video
+
+
+class _Queue:
+    """Videos that no worker has."""
+
+    def __init__(self, costs: Mapping[str, float], homes: Mapping[str, int]) -> None:
+        self._costs, self._homes = costs, homes
+        self._videos: set[str] = set()
+        self._longest: list[tuple[float, str]] = []  # may still hold videos that were removed
+
+    def __bool__(self) -> bool:
+        return bool(self._videos)
+
+    def add(self, video: str) -> None:
+        """Add a video."""
+        self._videos.add(video)
+        if video not in self._homes:
+            heapq.heappush(self._longest, (-self._costs[video], video))
+
+    def discard(self, video: str) -> None:
+        """Remove a video, if it is there."""
+        self._videos.discard(video)
+
+    def next_for(self, worker: int) -> str:
+        """The longest of the videos that this worker's part holds some of, or that no part does.
+
+        If there are none, the longest that another worker's part holds some of.
+        """
+        at_home = [v for v, home in self._homes.items() if home == worker and v in self._videos]
+        while not at_home and self._longest:
+            video = self._longest[0][1]
+            if video in self._videos and video not in self._homes:
+                return video
+            heapq.heappop(self._longest)
+        return max(at_home or self._videos, key=lambda name: (self._costs[name], name))
+
 
 class Ledger:
-    """Who has which video. ``costs`` are the videos' relative lengths.
+    """Which worker has which video. ``costs`` are the videos' relative lengths.
 
-    ``homes`` says which worker's part holds some of a video already.
+    ``homes`` says which worker's part already holds some of a video.
     """
 
     def __init__(self, costs: Mapping[str, float], homes: Mapping[str, int] | None = None) -> None:
@@ -133,25 +208,23 @@ class Ledger:
         self._short = sum(costs.values()) / max(len(costs), 1)
         self._homes = dict(homes or {})
         self._left = set(costs)
-        self._queue: list[tuple[float, str]] = []  # names that no longer wait may be in it
-        self._waiting: set[str] = set()
-        self._kills: dict[str, int] = {}
-        self._suspects: list[str] = []
+        self._waiting = _Queue(self._costs, self._homes)
+        self._suspects = _Suspects()
         self._cells: set[int] = set()
-        """Workers set apart for suspects, one at a time."""
+        """Workers reserved for suspects, one video at a time."""
         self._given_up: list[str] = []
         self._hands: dict[int, _Hand] = {}
         for video in costs:
-            self._wait(video)
+            self._waiting.add(video)
 
     @property
     def left(self) -> int:
-        """Videos that are neither done nor failed nor given up."""
+        """Number of videos that are neither done, nor failed, nor given up."""
         return len(self._left)
 
     @property
     def workers(self) -> int:
-        """Workers that are ready."""
+        """Number of workers that are ready."""
         return len(self._hands)
 
     def holds(self, worker: int) -> Sequence[str]:
@@ -161,7 +234,7 @@ class Ledger:
     # -- what happened ----------------------------------------------------------------------
 
     def take(self, news: News) -> None:
-        """Note what happened."""
+        """Record what has happened."""
         if isinstance(news, Joined):
             if news.worker in self._hands:
                 self._lose(Lost(news.worker))
@@ -192,44 +265,36 @@ class Ledger:
             return
         suspects = [] if lost.blameless else hand.perhaps_begun()
         for video in hand.videos:
-            if video in suspects:
-                self._suspect(video)
-            elif video in self._left:
-                self._wait(video)
-
-    def _suspect(self, video: str) -> None:
-        self._kills[video] = self._kills.get(video, 0) + 1
-        if self._kills[video] < KILLS:
-            self._suspects.append(video)
-        elif video in self._left:
-            self._left.discard(video)
-            self._given_up.append(video)
+            if video not in suspects:
+                if video in self._left:
+                    self._wait(video)
+            elif not self._suspects.blame(video) and video in self._left:
+                self._left.discard(video)
+                self._given_up.append(video)
 
     def _wait(self, video: str) -> None:
-        if video in self._kills:
-            self._suspects.append(video)
-            return
-        self._waiting.add(video)
-        if video not in self._homes:
-            heapq.heappush(self._queue, (-self._costs[video], video))
+        if video in self._suspects.kills:
+            self._suspects.waiting.append(video)
+        else:
+            self._waiting.add(video)
 
     def _end(self, video: str) -> None:
         self._left.discard(video)
         self._waiting.discard(video)
-        if video in self._suspects:
-            self._suspects.remove(video)
+        if video in self._suspects.waiting:
+            self._suspects.waiting.remove(video)
         for hand in self._hands.values():
             hand.videos.pop(video, None)
 
     # -- what to do -------------------------------------------------------------------------
 
     def give_up(self) -> list[str]:
-        """Videos that killed their worker twice, each told once."""
+        """Videos that have killed two workers; each is returned once."""
         given_up, self._given_up = self._given_up, []
         return given_up
 
     def orders(self) -> list[tuple[int, list[str]]]:
-        """What to give to whom now: one video each in turn, first to whoever has the fewest."""
+        """What to give to which worker now: one video at a time to the one with the fewest."""
         given: dict[int, list[str]] = {}
         self._order_suspects(given)
         hungry = [
@@ -240,7 +305,7 @@ class Ledger:
         heapq.heapify(hungry)
         while hungry and self._waiting:
             has, worker = heapq.heappop(hungry)
-            lanes, video = self._hands[worker].lanes, self._next(worker)
+            lanes, video = self._hands[worker].lanes, self._waiting.next_for(worker)
             ahead = self._costs[video] <= self._short and self._homes.get(video, worker) == worker
             if has < lanes or (has < lanes + AHEAD and ahead):
                 self._waiting.discard(video)
@@ -249,52 +314,31 @@ class Ledger:
         return list(given.items())
 
     def _order_suspects(self, given: dict[int, list[str]]) -> None:
-        """A suspect goes to a worker that has nothing else: one that has just come, or is idle.
+        """Give each suspect to a worker that has nothing else: a new one, or an idle one.
 
-        Where there is none, the one with the fewest gets no more until it has none.
+        If there is none, the one with the fewest videos gets no more until it has none.
         """
         empty = {name for name, hand in self._hands.items() if not hand.videos}
         self._cells -= empty
         for worker in sorted(empty):
-            video = self._suspect_for(worker)
+            video = self._suspects.next_for(worker, self._homes, strangers=not self._waiting)
             if video is not None:
-                self._suspects.remove(video)
                 self._cells.add(worker)
                 self._hand(worker, video, given)
         others = self._hands.keys() - self._cells
         draining = any(
-            v not in self._kills for name in self._cells for v in self._hands[name].videos
+            v not in self._suspects.kills for name in self._cells for v in self._hands[name].videos
         )
-        homeless = any(video not in self._homes for video in self._suspects)
+        homeless = any(video not in self._homes for video in self._suspects.waiting)
         if homeless and others and not draining:
             self._cells.add(min(others, key=lambda name: (len(self._hands[name].videos), name)))
-
-    def _suspect_for(self, worker: int) -> str | None:
-        """One of its own, or a homeless one; others' where nothing else is left to do."""
-        own = [video for video in self._suspects if self._homes.get(video) == worker]
-        homeless = [video for video in self._suspects if video not in self._homes]
-        anything = [] if self._waiting else self._suspects
-        return next(iter([*own, *homeless, *anything]), None)
 
     def _hand(self, worker: int, video: str, given: dict[int, list[str]]) -> None:
         self._hands[worker].videos[video] = False
         given.setdefault(worker, []).append(video)
 
-    def _next(self, worker: int) -> str:
-        """The longest of those that this worker's part holds some of, or that no other's does.
-
-        Those of another's where there is nothing else.
-        """
-        at_home = [v for v, home in self._homes.items() if home == worker and v in self._waiting]
-        while not at_home and self._queue:
-            video = self._queue[0][1]
-            if video in self._waiting and video not in self._homes:
-                return video
-            heapq.heappop(self._queue)
-        return max(at_home or self._waiting, key=lambda name: (self._costs[name], name))
-
     def recalls(self) -> list[tuple[int, list[str]]]:
-        """What to ask back from whom, since another worker has nothing to do."""
+        """Which worker is to return which videos, since another one has nothing to do."""
         if self._waiting:
             return []
         on_the_way = sum(len(hand.recalled) for hand in self._hands.values())
@@ -303,21 +347,19 @@ class Ledger:
             for worker, hand in self._hands.items()
             if worker not in self._cells
         )
-        asked: dict[int, list[str]] = {}
-        for _ in range(idle - on_the_way):
-            worker, hand = max(
-                self._hands.items(), key=lambda item: self._to_come(item[1]), default=(0, None)
-            )
-            if hand is None or self._to_come(hand) == 0:
-                break
-            video = hand.waiting()[-1]
-            hand.recalled.add(video)
-            asked.setdefault(worker, []).append(video)
-        return list(asked.items())
+        return _recall(idle - on_the_way, self._hands, self._costs)
 
-    def _to_come(self, hand: _Hand) -> float:
-        """How much waits at a worker beyond what its lanes take at once; 0 where nothing does."""
-        waiting = hand.waiting()
-        begun = len(hand.videos) - len(waiting) - len(hand.recalled)
-        spare = waiting[max(hand.lanes - begun, 0) :]
-        return sum(max(self._costs[video], 1e-9) for video in spare)
+
+def _recall(
+    count: int, hands: Mapping[int, _Hand], costs: Mapping[str, float]
+) -> list[tuple[int, list[str]]]:
+    """Ask for up to ``count`` videos, each from the worker with the largest surplus then."""
+    asked: dict[int, list[str]] = {}
+    for _ in range(count):
+        worker = max(hands, key=lambda name: hands[name].surplus(costs), default=None)
+        if worker is None or hands[worker].surplus(costs) == 0:
+            break
+        video = hands[worker].waiting()[-1]
+        hands[worker].recalled.add(video)
+        asked.setdefault(worker, []).append(video)
+    return list(asked.items())

@@ -1,6 +1,6 @@
-"""The part files of a run of many workers: named, looked through, merged and taken away.
+"""The part files of a run with many workers: naming, reading, merging and deleting them.
 
-They lie beside the output, one for each worker: ``feats.worker-00003.h5``.
+Each worker has one, next to the output: ``feats.worker-00003.h5``.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ def part_path(out: Path, number: int) -> Path:
 
 
 def probe_path(out: Path, token: str, number: int) -> Path:
-    """The file by which a worker shows that it sees the folder of the output."""
+    """The file that shows that a worker can write to the folder of the output."""
     return out.with_name(f".{out.stem}.{token}-{number}.probe")
 
 
 def remove_probes(out: Path) -> None:
-    """Remove those that were left by what was killed."""
+    """Remove the probe files that killed runs have left."""
     name = re.compile(re.escape(f".{out.stem}.") + r"[0-9a-f]{12}-\d+\.probe")
     for path in out.parent.iterdir():
         if name.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -97,19 +97,19 @@ class VideosInPart:
 
 
 class Together:
-    """What the output and the parts hold between them; ``StoredVideos`` for a plan."""
+    """What the output and the parts hold together, as ``StoredVideos``."""
 
     def __init__(self, out: Path | None, parts: Mapping[int, Path]) -> None:
         files = [*([out] if out is not None and out.exists() else []), *parts.values()]
         self._stores: list[StoredVideos] = [stored_states(file) for file in files]
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """Of the file where it is complete, or has the most."""
-        there = [state for store in self._stores if (state := store.progress(video_id))]
-        return max(there, key=lambda state: (state.complete, state.windows), default=None)
+        """The state in the file in which it is complete, or most of it is."""
+        states = [state for store in self._stores if (state := store.progress(video_id))]
+        return max(states, key=lambda state: (state.complete, state.windows), default=None)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """Videos that failed, less those that are complete in another file."""
+        """Videos that failed, in any of the files."""
         failures: dict[str, StoredFailure] = {}
         for store in self._stores:
             failures |= store.failures()
@@ -127,7 +127,7 @@ def half_done(parts: Mapping[int, Path]) -> dict[str, int]:
 
 
 def compiled_in(files: Iterable[Path]) -> str | None:
-    """How the features of the first file that is there were computed."""
+    """How the features in the first file that exists were compiled; None if there is none."""
     for file in files:
         if file.exists():
             with FeatureStore(file) as store:
@@ -136,7 +136,7 @@ def compiled_in(files: Iterable[Path]) -> str | None:
 
 
 def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
-    """Take out complete copies of videos that are to be done again, since their file changed."""
+    """Drop complete copies of videos that are to be done again because their file has changed."""
     wanted = set(video_ids)
     for file in files:
         if file.exists():
@@ -147,7 +147,7 @@ def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
 
 
 def remove(part: Path) -> None:
-    """Delete a part, and what a killed worker has left beside it."""
+    """Delete a part, and the journal and lock that a killed worker may have left."""
     for path in (part, journal_path(part), lock_path(part)):
         path.unlink(missing_ok=True)
 
@@ -160,10 +160,10 @@ def merge_away(
     progress: Progress,
     stop: threading.Event,
 ) -> bool:
-    """Copy the parts into ``out``, one after the other, and delete each that is in it.
+    """Copy the parts into ``out``, one after the other, and delete each that was copied.
 
     Returns:
-        Whether all are; else ``stop`` was set, and the next run goes on.
+        Whether all were merged; if not, ``stop`` was set, and the next run merges the rest.
 
     Raises:
         StoreError: a part is locked or damaged, or does not fit; nothing is lost.
@@ -181,7 +181,7 @@ def merge_away(
     for part in parts:
         if stop.is_set():
             return False
-        StoreWriter(part, header_of(part)).close()  # ends what a killed worker had begun
+        StoreWriter(part, header_of(part)).close()  # recovers from a killed worker's last commit
         merge_parts(out, [part], on_bytes=tell)
         remove(part)
     if failures:
@@ -193,8 +193,8 @@ def merge_away(
 
 
 def header_of(path: Path) -> StoreHeader:
-    """What a file says it was made with."""
+    """The header of a file of features."""
     if not path.exists():
-        raise StoreError(f"{path}: was there a moment ago; it was deleted or moved meanwhile")
+        raise StoreError(f"{path}: was deleted or moved during the run")
     with FeatureStore(path) as store:
         return StoreHeader(store.config, store.weights, store.pose_source)

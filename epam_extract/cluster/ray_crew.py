@@ -1,4 +1,4 @@
-"""Ray's workers as :func:`handing_out.hand_out` sees them. Ray starts, places and restarts them."""
+"""Ray's workers, for :func:`handing_out.hand_out`. Ray starts, places and restarts them."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from .worker import Report, Task, Worker
 
 log = logging.getLogger(__name__)
 
-NEWS_SECONDS = 1.0  # a worker's answer waits this long for something to tell
-WAIT_SECONDS = 0.5  # and the driver this long for an answer
-HIRE_SECONDS = 5.0  # between two looks for machines that have come
-SHARE_SECONDS = 10.0  # for a file that a worker wrote to be seen here
-PLACE_SECONDS = 60.0  # before it is said that workers have no place yet
+NEWS_SECONDS = 1.0  # how long a worker waits for news before it answers
+WAIT_SECONDS = 0.5  # how long the driver waits for an answer
+HIRE_SECONDS = 5.0  # between two looks for machines that were added
+SHARE_SECONDS = 10.0  # until a file that a worker wrote must be visible here
+PLACE_SECONDS = 60.0  # before the user is told that workers have no place yet
 START_TRIES = 3  # of a worker that dies before it is ready
-CALLS = 8  # of a worker that may be under way: one waits for news, the others are short
+CALLS = 8  # to a worker at a time: one waits for news, the others are short
 
 
 class Actors:
@@ -147,7 +147,7 @@ class RayCrew:
     # -- for hand_out -----------------------------------------------------------------------
 
     def wait(self) -> list[News]:
-        """What happened, see :class:`handing_out.Crew`."""
+        """What has happened, see :class:`handing_out.Crew`."""
         if not self._listener.ending:
             self._actors.hire(self.told.say)
         news: list[News] = []
@@ -158,13 +158,13 @@ class RayCrew:
         return news
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
-        """Hand videos out."""
+        """Hand videos to a worker."""
         hired = self._actors.hired[worker]
         hired.given.update(dict.fromkeys(videos))
         hired.actor.give.remote(hired.life, [self._videos[name] for name in videos])
 
     def take_back(self, worker: int, videos: Sequence[str]) -> None:
-        """Ask for what is not begun."""
+        """Ask a worker to return those of these videos that it has not begun."""
         hired = self._actors.hired[worker]
         hired.actor.take_back.remote(hired.life, list(videos))
 
@@ -174,8 +174,8 @@ class RayCrew:
             VideoFailure(
                 video,
                 "worker",
-                "its worker died twice while it was at this video (out of memory?), so it was not "
-                "tried again; --retry-failed does",
+                "its worker died twice during this video (out of memory?), so it was not tried "
+                "again; --retry-failed does that",
                 self._videos[video].path,
             )
         )
@@ -183,7 +183,7 @@ class RayCrew:
     # -- the end ----------------------------------------------------------------------------
 
     def end(self, *, stop: bool) -> None:
-        """Have all workers commit and end; with ``stop`` in the middle of their videos."""
+        """Have all workers commit and end, with ``stop`` even in the middle of their videos."""
         self._listener.ending = True
         for hired in list(self._actors.hired.values()):
             if hired.started:
@@ -194,12 +194,12 @@ class RayCrew:
             self.wait()
 
     def kill(self) -> None:
-        """End whoever is left at once; what is committed stays."""
+        """End all remaining workers at once; what was committed stays."""
         for hired in list(self._actors.hired.values()):
             self._actors.dismiss(hired)
 
     def totals(self) -> list[Totals]:
-        """What was done, by worker and life."""
+        """What was done, per worker and life."""
         workers = [*self._actors.gone, *self._actors.hired.values()]
         return [totals for hired in workers for totals in hired.totals.values()]
 
@@ -231,7 +231,7 @@ class Listener:
                 self._refuse(hired, MachineError(_reason(error)))
             return news
         except exceptions.RayError as error:
-            raise MachineError(f"{hired.name} cannot be asked: {_reason(error)}") from error
+            raise MachineError(f"{hired.name} cannot be reached: {_reason(error)}") from error
         return self._heard(hired, report)
 
     def _heard(self, hired: Hired, report: Report) -> list[News]:
@@ -308,9 +308,9 @@ class Listener:
         return Lost(hired.number, frozenset(ended), frozenset(part.half_done))
 
     def _refuse(self, hired: Hired, error: EpamExtractError) -> list[News]:
-        """Go on without a worker that cannot work; raise its error where there is no other."""
+        """Dismiss a worker that cannot work; raise its error if there is no other worker."""
         if isinstance(error, StoreLocked) and len(hired.totals) > 1:
-            # It was lost to us and still writes, or its machine's locks outlive it.
+            # We lost contact and it is still writing, or its machine's locks outlive it.
             self._actors.replace(hired)
             return []
         others = [other for other in self._actors.hired.values() if other is not hired]
@@ -319,7 +319,7 @@ class Listener:
             self._actors.dismiss(hired)
             raise error
         news = [Lost(hired.number, blameless=True)] if hired.ready else []
-        self._progress.warning(f"going on without {hired.name}: {error}")
+        self._progress.warning(f"continuing without {hired.name}: {error}")
         self._actors.dismiss(hired)
         return [*news]
 
@@ -345,25 +345,25 @@ class CommonHeader:
             for name, ours, theirs in self._header.differences(header.as_json())
         ]
         if lines:
-            return ConfigError(f"it would compute other numbers ({'; '.join(lines)})")
+            return ConfigError(f"its features would not match ({'; '.join(lines)})")
         return None
 
 
 def _not_shared(host: str, task: Task) -> ConfigError | None:
-    """Why a worker's folder is not ours: the file that it wrote is not seen."""
+    """An error if a worker's folder is not ours: the file that it wrote cannot be seen here."""
     until = time.monotonic() + SHARE_SECONDS
     while time.monotonic() < until:
-        list(task.probe.parent.iterdir())  # a network file system looks again
+        list(task.probe.parent.iterdir())  # makes a network file system look again
         if task.probe.exists():
             return None
         time.sleep(0.2)
     return ConfigError(
-        f"{task.probe.parent}: a file that a worker on {host} wrote there is not seen here within "
-        f"{SHARE_SECONDS:.0f} s: --out must be in a folder that all workers share"
+        f"{task.probe.parent}: a file that a worker on {host} wrote there was not visible here "
+        f"within {SHARE_SECONDS:.0f} s: --out must be in a folder that all workers share"
     )
 
 
 def _reason(error: Exception) -> str:
-    """The line of Ray's many that says what happened."""
+    """The one line of Ray's long message that says what happened."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__

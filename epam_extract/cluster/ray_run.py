@@ -1,4 +1,4 @@
-"""``--ray``: one collection over all GPUs and cores of a cluster, or of this machine."""
+"""``--ray``: one collection on all GPUs and cores of a cluster, or of this machine."""
 
 from __future__ import annotations
 
@@ -53,15 +53,15 @@ def extract_on_ray(
     progress: Progress,
     stop: threading.Event,
 ) -> Summary:
-    """What :func:`pipeline.extract_features` does, by many workers at once.
+    """Do what :func:`pipeline.extract_features` does, with many workers at the same time.
 
-    Each writes a part file beside ``out``, which must be in a folder that all of them share, as
-    the videos must be. At the end the parts are merged into ``out`` and deleted. After any other
-    end the next run uses what they hold.
+    Each worker writes a part file next to ``out``. All of them must share the folders of ``out``
+    and of the videos. At the end the parts are merged into ``out`` and deleted; if the run is
+    interrupted, the next one uses them.
 
     Raises:
         ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
-        EpamExtractError: as ``extract_features`` does; also where a part is still locked.
+        EpamExtractError: as in ``extract_features``; or a part is still locked.
     """
     if config.device.startswith("cuda:"):
         raise ConfigError(f"--ray chooses the GPUs: say --device cuda instead of {config.device}")
@@ -125,7 +125,7 @@ class _RayRun:
         gpus_per_worker: float | None,
         cpus_per_worker: int | None,
     ) -> None:
-        """Have the workers do the videos that are to do."""
+        """Have the workers do the videos."""
         windows = planner.first_estimate()
         files = [self._out, *self._parts.values()]
         compiled = None if overwrite else compiled_in(files)
@@ -166,7 +166,7 @@ class _RayRun:
                 self._found,
                 numbers=self._numbers(homes),
                 task=task,
-                on_header=self._begin_anew if overwrite else None,
+                on_header=self._empty_output if overwrite else None,
                 progress=self._progress,
             )
             ledger = Ledger({video.id: float(video.work) for video in self._found.values()}, homes)
@@ -182,16 +182,16 @@ class _RayRun:
                 crew.kill()
 
     def _numbers(self, homes: dict[str, int]) -> itertools.chain[int]:
-        """The parts that hold half-done videos first, then the other ones, then new ones."""
+        """Numbers of parts: those with half-done videos first, then other parts, then new ones."""
         before = sorted(self._parts, key=lambda number: (number not in homes.values(), number))
         return itertools.chain(before, (n for n in itertools.count() if n not in before))
 
-    def _begin_anew(self, header: StoreHeader) -> None:
-        """Empty the output, once a worker has loaded what is to be computed with."""
+    def _empty_output(self, header: StoreHeader) -> None:
+        """Empty the output, once a worker has loaded its models."""
         StoreWriter(self._out, header, overwrite=True).close()
 
     def finish(self) -> Summary:
-        """Merge, unless the run was stopped, and say how it went."""
+        """Merge the parts, unless the run was stopped, and return the summary."""
         failures = self._crew.told.failures if self._crew else {}
         done = self._crew.told.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
@@ -228,7 +228,7 @@ class _RayRun:
 
 
 def _with_whole_paths(config: ExtractConfig) -> ExtractConfig:
-    """The same files whatever folder a worker is in."""
+    """``config`` with absolute paths, since workers run in other folders."""
 
     def whole(path: Path | None) -> Path | None:
         return None if path is None else path.absolute()

@@ -1,4 +1,4 @@
-"""What many workers tell, as one run's progress and as news for the hand-out."""
+"""What workers report, turned into the progress of one run and into news for the hand-out."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from .handing_out import Ended, News, Returned, Started
 from .worker import Report, Task
 
 STAGE_SECONDS = 1.0
-SHOWN = 8  # workers in the display, each for itself
+SHOWN = 8  # workers at most that are displayed individually
 
 
 @dataclass(eq=False)
 class Hired:
-    """One worker, whichever process it is in now."""
+    """One worker, across restarts."""
 
     number: int
     actor: Any
@@ -31,13 +31,14 @@ class Hired:
     deaths: int = 0
     """In a row, before it was ready."""
     given: dict[str, None] = field(default_factory=dict)
-    """Videos it has."""
+    """The videos it has, in order."""
     loads: Mapping[str, StageLoad] = field(default_factory=dict)
     advanced: int = 0
-    """Frames of videos that are not at their end."""
+    """Frames reported as processed, of videos that have not ended."""
     frames: dict[str, int] = field(default_factory=dict)
+    """Frames of each video that it has begun."""
     totals: dict[str, Totals] = field(default_factory=dict)
-    """By life."""
+    """Per life."""
 
     @property
     def name(self) -> str:
@@ -45,18 +46,18 @@ class Hired:
 
 
 class Told:
-    """Listens to all workers; the first one speaks for all where they say the same."""
+    """Passes on what all workers report; what several say is passed on once."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._said: set[str] = set()
         self._showed = float("-inf")
         self.windows: dict[str, int] = {}
-        """Of each video that is done."""
+        """Windows of each video that is done."""
         self.failures: dict[str, VideoFailure] = {}
 
     def take(self, hired: Hired, report: Report) -> list[News]:
-        """Pass on what a worker tells."""
+        """Pass on what a worker reports."""
         hired.totals[report.life] = report.totals
         news: list[News] = []
         for name, values in report.told:
@@ -64,14 +65,14 @@ class Told:
         return news
 
     def forget(self, hired: Hired) -> None:
-        """A worker is gone: what it was at is to be done again."""
+        """A worker is gone: the videos it had begun are to be done again."""
         self._progress.corrected(max(hired.advanced, 0))
         hired.advanced, hired.loads = 0, {}
         hired.given.clear()
         hired.frames.clear()
 
     def _on_message(self, hired: Hired, text: str) -> list[News]:
-        if text not in self._said:  # the first worker speaks for all
+        if text not in self._said:
             self._said.add(text)
             self._progress.message(text)
         return []
@@ -128,19 +129,20 @@ class Told:
         hired.advanced -= hired.frames.pop(video, 0)
 
     def done(self, video: str, windows: int) -> None:
-        """A video is complete in a part."""
+        """Report a video that is complete in a part."""
         if video not in self.windows:
             self.windows[video] = windows
             self._progress.video_done(video, windows)
 
     def failed(self, failure: VideoFailure, frames_left: int = 0) -> None:
-        """A video failed."""
+        """Report a video that failed."""
         if failure.video_id not in self.failures:
             self.failures[failure.video_id] = failure
             self._progress.video_failed(failure, frames_left=frames_left)
 
     def show(self, workers: Iterable[Hired]) -> None:
-        """Tell the progress all workers' stages together, and the workers, once a second."""
+        """Once a second, report the load of each stage, of all workers together, and of each
+        worker."""
         now = time.monotonic()
         working = [hired for hired in workers if hired.ready and hired.loads]
         if now - self._showed < STAGE_SECONDS or not working:

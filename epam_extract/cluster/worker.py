@@ -1,8 +1,8 @@
-"""One of many workers on one collection: loads the models once and does the videos it is handed.
+"""One of many workers on one collection: loads the models once and does the videos it is given.
 
-It knows nothing of Ray. Its methods are called from any thread and answer at once, except
-:meth:`Worker.news`, which waits a moment for some. A worker writes a part file of its own; one that
-is started again goes on with what the part has.
+It knows nothing about Ray. Any thread may call its methods, which return at once, except
+:meth:`Worker.news`, which waits a moment. A worker writes a part file of its own; a worker that is
+restarted resumes that file.
 """
 
 from __future__ import annotations
@@ -42,54 +42,57 @@ class Task:
     """What a worker must know before its first video."""
 
     part: Path
-    """Its file."""
+    """The file that it writes."""
     out: Path | None
-    """What it is to be merged into, which refuses other options; None where that begins anew."""
+    """The file that the part is merged into later, which refuses other options; None if it is
+    overwritten."""
     config: ExtractConfig
     cores: int
     gpu: bool
-    """Whether a GPU was set apart for it."""
+    """Whether a GPU is reserved for it."""
     windows: int
-    """Of the whole collection, to decide whether compiling pays."""
+    """Windows of the whole collection, to decide whether compiling pays."""
     compiled: str | None
-    """How the features that are there were computed; None where there are none."""
+    """How existing features were compiled; None if there are none."""
     video_ids: tuple[tuple[str, str], ...]
-    """Of all videos, each with the one it is cut from, where keypoints come from a file."""
+    """Ids of all videos, each with that of the whole video; empty unless keypoints come from a
+    file."""
     probe: Path
     """A file to write, so that the driver sees that they share the folder."""
     sample: Path
-    """A video, which must be there."""
+    """A video that must exist on the worker's machine."""
     version: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker says when it is asked for news."""
+    """What a worker answers when it is polled for news."""
 
     life: str
-    """Another one after every start."""
+    """A token that changes whenever the worker is restarted."""
     host: str
     state: str
     """``arrived``, ``ready`` or ``ended``."""
     told: tuple[tuple[str, tuple], ...]
-    """Calls of a :class:`Progress`, and ``returned``, with what was not begun."""
+    """Calls of a :class:`Progress`; and ``returned``, with the videos that were not begun."""
     totals: Totals
     """Since the worker was started."""
     lanes: int = 0
+    """Videos that it reads at a time."""
     header: StoreHeader | None = None
     error: tuple[str, str] | None = None
-    """Class and message of what ended it."""
+    """Class and message of the error that ended it."""
 
 
 class Relay(Progress):
-    """Keeps what a run reports until the driver asks for it."""
+    """Collects what a run reports until the driver asks for it."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
         self.told: list[tuple[str, tuple]] = []
 
     def tell(self, name: str, *values: object) -> None:
-        """Note a call."""
+        """Record a call."""
         with self.changed:
             self.told.append((name, values))
             self.changed.notify_all()
@@ -127,22 +130,22 @@ class Relay(Progress):
 
 @dataclass
 class HalfDone:
-    """The videos of a part that are not complete in it; ``StoredVideos`` for a plan."""
+    """The videos that a part holds incompletely, as ``StoredVideos``."""
 
     states: dict[str, StoredProgress] = field(default_factory=dict)
     people: dict[str, PoseTrack | None] = field(default_factory=dict)
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the part has a video."""
+        """How much of a video the part holds."""
         return self.states.get(video_id)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """None: who hands a video out wants it done."""
+        """None: a video that is handed out is to be done, even if it has failed before."""
         return {}
 
 
 class Worker:
-    """A worker; nothing is loaded before :meth:`start`."""
+    """A worker. It loads nothing before :meth:`start`."""
 
     def __init__(self, task: Task) -> None:
         self.life = secrets.token_hex(8)
@@ -163,40 +166,40 @@ class Worker:
             self._end(error)
 
     def start(self, life: str) -> None:
-        """Load the models and wait for videos; the driver has seen the probe file."""
+        """Load the models and wait for videos, once the driver has seen the probe file."""
         self._task.probe.unlink(missing_ok=True)
         if life == self.life and self._thread is None and self._error is None:
             self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
             self._thread.start()
 
     def give(self, life: str, videos: Sequence[FoundVideo]) -> None:
-        """Do these videos, after those given before; not those meant for an earlier life."""
+        """Do these videos after those given before; ignored if meant for an earlier life."""
         if life != self.life:
             return
-        there = self._half_done
-        jobs = classify_videos(videos, there, retry_failed=False).jobs
+        part = self._half_done
+        jobs = classify_videos(videos, part, retry_failed=False).jobs
         self._feed.put(
-            replace(job, recalled=there.people.get(job.video_id)) if job.frames_done else job
+            replace(job, recalled=part.people.get(job.video_id)) if job.frames_done else job
             for job in jobs
         )
 
     def take_back(self, life: str, video_ids: Sequence[str]) -> None:
-        """Give up those of these videos that are not begun; ``returned`` tells which."""
+        """Return those of these videos that are not begun; ``returned`` tells which."""
         if life == self.life:
             back = self._feed.take_back(lambda job: job.video_id in video_ids)
             self._relay.tell("returned", [job.video_id for job in back])
 
     def finish(self) -> None:
-        """No more videos come: commit and end."""
+        """There are no more videos: do those that were given, commit and end."""
         self._feed.close()
 
     def stop(self) -> None:
-        """Finish and commit what is in flight, and end."""
+        """Finish and commit the clips in progress, and end."""
         self._stop.set()
         self._feed.close()
 
     def news(self, seconds: float) -> Report:
-        """What happened since the last call; waits up to ``seconds`` for something."""
+        """What happened since the last call; waits up to ``seconds`` for something to happen."""
         relay = self._relay
         with relay.changed:
             relay.changed.wait_for(lambda: relay.told or self._state == "ended", seconds)
@@ -227,12 +230,12 @@ class Worker:
         run = RunContext(config, task.part, self._relay, self._stop, cores=task.cores)
         if task.gpu and run.device.type != "cuda":
             raise MachineError(
-                f"Ray has set a GPU of {socket.gethostname()} apart for a worker and torch there "
-                "can use none: install a CUDA build of torch on it, or say --device cpu"
+                f"Ray has reserved a GPU of {socket.gethostname()} for a worker, but torch cannot "
+                "use it: install a CUDA build of torch there, or use --device cpu"
             )
         require_open_files(run.workers)
         models = load_models(run)
-        for file in (task.out, task.part):  # refused before a part is made
+        for file in (task.out, task.part):  # other options are refused before a part is created
             compiled = models.compiled_before(file) if file is not None else None
         compiled = task.compiled if compiled is None else compiled
         runner = make_runner(run, models, task.windows, compiled)
@@ -260,32 +263,36 @@ class Worker:
 
 
 def _arrive(task: Task) -> None:
-    """Show the driver where this worker is; raise ConfigError where that cannot do."""
+    """Write the probe file for the driver.
+
+    Raises:
+        ConfigError: this machine has another version, or does not share the folders.
+    """
     host = socket.gethostname()
     if task.version != __version__:
         raise ConfigError(
-            f"{host} has epam_extract {__version__} and this machine {task.version}: install the "
-            "same version on both"
+            f"{host} has epam_extract {__version__} and this machine has {task.version}: install "
+            "the same version on both"
         )
     if not task.sample.exists():
         raise ConfigError(
-            f"{task.sample} is not there on {host}: the videos must be in a folder that all "
-            "workers share, by the same path"
+            f"{task.sample} does not exist on {host}: the videos must be in a folder that all "
+            "workers share, under the same path"
         )
     try:
         task.probe.write_text(task.probe.name, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{task.probe.parent} cannot be written on {host} ({os.strerror(error.errno or 0)}): "
-            "--out must be in a folder that all workers share, by the same path"
+            "--out must be in a folder that all workers share, under the same path"
         ) from error
 
 
 def _half_done(store: StoreWriter, config: ExtractConfig) -> HalfDone:
-    """What the part that was just opened has of videos that are not complete."""
+    """The videos that the part holds incompletely."""
     half_done = HalfDone()
-    with FeatureStore(store.path) as there:
-        incomplete = [name for name, complete in there.survey()[0].items() if not complete]
+    with FeatureStore(store.path) as part:
+        incomplete = [name for name, complete in part.survey()[0].items() if not complete]
     for video_id in incomplete:
         state = store.progress(video_id)
         if state is not None:
