@@ -259,10 +259,7 @@ class FeatureBatch:
 
     rows: tuple[ClipRow, ...]
     arrays: dict[str, np.ndarray]
-    """Dataset name to rows: ``rgb_pooled`` (B, 432) f32, ``pose_pooled`` (B, 216) f32, ``rgb``
-    (B, 432, 16, 7, 7) and ``pose`` (B, 216, 48, 7, 7) in the stored dtype, ``rgb_tokens``
-    (B, 16, 432) and ``pose_tokens`` (B, 48, 216) f32, ``attention``
-    (B, 16, 7, 7) f16; only those that were asked for."""
+    """Name to B rows, of the shapes and dtypes that ``schema.feature_arrays`` gives."""
     clipped: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     """(B,) int64: values of each row that exceeded the stored dtype's range and were clipped to it;
     empty if no value can."""

@@ -1,6 +1,6 @@
-"""The part files of a run with many workers: naming, reading, merging and deleting them.
+"""The part files of a run with many workers: name, read, merge and delete them.
 
-Each worker has one, next to the output: ``feats.worker-00003.h5``.
+They are next to the output, one per worker: ``feats.worker-00003.h5``.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from ..store import (
     drop_videos,
     stored_states,
 )
-from ..store.disk import require_unwritten
 from ..store.in_child import look
 from ..store.journal import journal_path, lock_path
+from ..store.locks import require_unwritten
 from ..store.merge import merge_parts
 
 TELL_SECONDS = 5.0
@@ -39,12 +39,12 @@ def part_path(out: Path, number: int) -> Path:
 
 
 def probe_path(out: Path, token: str, number: int) -> Path:
-    """The file that shows that a worker can write to the folder of the output."""
+    """A file that a worker writes to show that it shares the output's folder."""
     return out.with_name(f".{out.stem}.{token}-{number}.probe")
 
 
 def remove_probes(out: Path) -> None:
-    """Remove the probe files that killed runs have left."""
+    """Remove those left by killed workers."""
     name = re.compile(re.escape(f".{out.stem}.") + r"[0-9a-f]{12}-\d+\.probe")
     for path in out.parent.iterdir():
         if name.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -52,7 +52,7 @@ def remove_probes(out: Path) -> None:
 
 
 def existing_parts(out: Path) -> dict[int, Path]:
-    """The parts that an earlier run has left, by number.
+    """The parts left by an earlier run, by number.
 
     Raises:
         StoreLocked: a run is still writing one.
@@ -97,19 +97,19 @@ class VideosInPart:
 
 
 class Together:
-    """What the output and the parts hold together, as ``StoredVideos``."""
+    """What the output and the parts hold together; ``StoredVideos`` for a plan."""
 
     def __init__(self, out: Path | None, parts: Mapping[int, Path]) -> None:
         files = [*([out] if out is not None and out.exists() else []), *parts.values()]
         self._stores: list[StoredVideos] = [stored_states(file) for file in files]
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """The state in the file in which it is complete, or most of it is."""
-        states = [state for store in self._stores if (state := store.progress(video_id))]
-        return max(states, key=lambda state: (state.complete, state.windows), default=None)
+        """In the file where it is complete, or furthest."""
+        there = [state for store in self._stores if (state := store.progress(video_id))]
+        return max(there, key=lambda state: (state.complete, state.windows), default=None)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """Videos that failed, in any of the files."""
+        """Videos that failed, by id."""
         failures: dict[str, StoredFailure] = {}
         for store in self._stores:
             failures |= store.failures()
@@ -117,7 +117,7 @@ class Together:
 
 
 def half_done(parts: Mapping[int, Path]) -> dict[str, int]:
-    """Videos that are not complete in a part, and the number of the part."""
+    """Incomplete videos, each with the number of the part it is in."""
     homes = {}
     for number, path in parts.items():
         with FeatureStore(path) as store:
@@ -127,7 +127,7 @@ def half_done(parts: Mapping[int, Path]) -> dict[str, int]:
 
 
 def compiled_in(files: Iterable[Path]) -> str | None:
-    """How the features in the first file that exists were compiled; None if there is none."""
+    """How the features of the first existing file were computed; None if there is none."""
     for file in files:
         if file.exists():
             with FeatureStore(file) as store:
@@ -136,7 +136,7 @@ def compiled_in(files: Iterable[Path]) -> str | None:
 
 
 def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
-    """Drop complete copies of videos that are to be done again because their file has changed."""
+    """Remove complete copies of videos to be processed again because their file changed."""
     wanted = set(video_ids)
     for file in files:
         if file.exists():
@@ -147,7 +147,7 @@ def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
 
 
 def remove(part: Path) -> None:
-    """Delete a part, and the journal and lock that a killed worker may have left."""
+    """Delete a part and its leftovers of a killed worker."""
     for path in (part, journal_path(part), lock_path(part)):
         path.unlink(missing_ok=True)
 
@@ -160,10 +160,10 @@ def merge_away(
     progress: Progress,
     stop: threading.Event,
 ) -> bool:
-    """Copy the parts into ``out``, one after the other, and delete each that was copied.
+    """Copy the parts into ``out`` one by one, deleting each once it is copied.
 
     Returns:
-        Whether all were merged; if not, ``stop`` was set, and the next run merges the rest.
+        Whether all were; if not, ``stop`` was set, and the next run resumes.
 
     Raises:
         StoreError: a part is locked or damaged, or does not fit; nothing is lost.
@@ -193,7 +193,7 @@ def merge_away(
 
 
 def header_of(path: Path) -> StoreHeader:
-    """The header of a file of features."""
+    """The header of a file."""
     if not path.exists():
         raise StoreError(f"{path}: was deleted or moved during the run")
     with FeatureStore(path) as store:

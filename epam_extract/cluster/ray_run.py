@@ -1,4 +1,4 @@
-"""``--ray``: one collection on all GPUs and cores of a cluster, or of this machine."""
+"""``--ray``: process a collection on all GPUs and cores of a cluster, or of this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from ..records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
 from .connecting import connected, machines, worker_size
-from .handing_out import Ledger, hand_out
 from .parts import (
     Together,
     compiled_in,
@@ -34,7 +33,8 @@ from .parts import (
     remove,
     remove_probes,
 )
-from .ray_crew import RayCrew
+from .ray_workers import RayWorkers
+from .scheduling import Ledger, hand_out
 from .worker import Task
 
 
@@ -53,11 +53,11 @@ def extract_on_ray(
     progress: Progress,
     stop: threading.Event,
 ) -> Summary:
-    """Do what :func:`pipeline.extract_features` does, with many workers at the same time.
+    """Like :func:`pipeline.extract_features`, with many workers.
 
-    Each worker writes a part file next to ``out``. All of them must share the folders of ``out``
-    and of the videos. At the end the parts are merged into ``out`` and deleted; if the run is
-    interrupted, the next one uses them.
+    Each writes a part file next to ``out``; all workers must share that folder and those of the
+    videos. At the end the parts are merged into ``out`` and deleted. If the run ends early, the
+    next one uses the parts.
 
     Raises:
         ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
@@ -114,7 +114,7 @@ class _RayRun:
         self._progress, self._stop = progress, stop
         self._token = secrets.token_hex(6)
         self._started = time.monotonic()
-        self._crew: RayCrew | None = None
+        self._crew: RayWorkers | None = None
 
     def extract(
         self,
@@ -160,7 +160,7 @@ class _RayRun:
                     version=__version__,
                 )
 
-            self._crew = crew = RayCrew(
+            self._crew = crew = RayWorkers(
                 ray,
                 size,
                 self._found,
@@ -182,18 +182,18 @@ class _RayRun:
                 crew.kill()
 
     def _numbers(self, homes: dict[str, int]) -> itertools.chain[int]:
-        """Numbers of parts: those with half-done videos first, then other parts, then new ones."""
+        """Numbers of parts with incomplete videos, then of the other parts, then new ones."""
         before = sorted(self._parts, key=lambda number: (number not in homes.values(), number))
         return itertools.chain(before, (n for n in itertools.count() if n not in before))
 
     def _empty_output(self, header: StoreHeader) -> None:
-        """Empty the output, once a worker has loaded its models."""
+        """Empty the output, once a worker has loaded the models."""
         StoreWriter(self._out, header, overwrite=True).close()
 
     def finish(self) -> Summary:
-        """Merge the parts, unless the run was stopped, and return the summary."""
-        failures = self._crew.told.failures if self._crew else {}
-        done = self._crew.told.windows if self._crew else {}
+        """Merge the parts, unless the run was stopped, and summarise it."""
+        failures = self._crew.reports.failures if self._crew else {}
+        done = self._crew.reports.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
         notes: list[str] = []
         remove_probes(self._out)
@@ -228,7 +228,7 @@ class _RayRun:
 
 
 def _with_whole_paths(config: ExtractConfig) -> ExtractConfig:
-    """``config`` with absolute paths, since workers run in other folders."""
+    """Make all paths absolute, since workers run in other folders."""
 
     def whole(path: Path | None) -> Path | None:
         return None if path is None else path.absolute()

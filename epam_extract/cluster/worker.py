@@ -1,8 +1,8 @@
-"""One of many workers on one collection: loads the models once and does the videos it is given.
+"""One of many workers: loads the models once and processes the videos it is given.
 
-It knows nothing about Ray. Any thread may call its methods, which return at once, except
-:meth:`Worker.news`, which waits a moment. A worker writes a part file of its own; a worker that is
-restarted resumes that file.
+It does not depend on Ray. Its methods may be called from any thread and return immediately, except
+:meth:`Worker.news`, which waits briefly. A worker writes its own part file; after a restart it
+resumes from that file.
 """
 
 from __future__ import annotations
@@ -39,13 +39,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker must know before its first video."""
+    """What a worker needs before its first video."""
 
     part: Path
-    """The file that it writes."""
+    """The file it writes."""
     out: Path | None
-    """The file that the part is merged into later, which refuses other options; None if it is
-    overwritten."""
+    """The file the part will be merged into, whose options must match; None if overwritten."""
     config: ExtractConfig
     cores: int
     gpu: bool
@@ -53,28 +52,27 @@ class Task:
     windows: int
     """Windows of the whole collection, to decide whether compiling pays."""
     compiled: str | None
-    """How existing features were compiled; None if there are none."""
+    """How existing features were computed; None if there are none."""
     video_ids: tuple[tuple[str, str], ...]
-    """Ids of all videos, each with that of the whole video; empty unless keypoints come from a
-    file."""
+    """Ids of all videos and of the videos they are cut from, if keypoints come from a file."""
     probe: Path
-    """A file to write, so that the driver sees that they share the folder."""
+    """A file to write, to show the driver that they share the folder."""
     sample: Path
-    """A video that must exist on the worker's machine."""
+    """A video that must exist."""
     version: str
 
 
 @dataclass(frozen=True)
 class Report:
-    """What a worker answers when it is polled for news."""
+    """A worker's answer when it is asked for news."""
 
     life: str
-    """A token that changes whenever the worker is restarted."""
+    """Different after every start."""
     host: str
     state: str
     """``arrived``, ``ready`` or ``ended``."""
-    told: tuple[tuple[str, tuple], ...]
-    """Calls of a :class:`Progress`; and ``returned``, with the videos that were not begun."""
+    calls: tuple[tuple[str, tuple], ...]
+    """Calls of a :class:`Progress`, and ``returned`` with videos that were not started."""
     totals: Totals
     """Since the worker was started."""
     lanes: int = 0
@@ -85,16 +83,16 @@ class Report:
 
 
 class Relay(Progress):
-    """Collects what a run reports until the driver asks for it."""
+    """Stores a run's progress until the driver asks for it."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.told: list[tuple[str, tuple]] = []
+        self.calls: list[tuple[str, tuple]] = []
 
     def tell(self, name: str, *values: object) -> None:
-        """Record a call."""
+        """Store a call."""
         with self.changed:
-            self.told.append((name, values))
+            self.calls.append((name, values))
             self.changed.notify_all()
 
     def message(self, text: str) -> None:
@@ -130,7 +128,7 @@ class Relay(Progress):
 
 @dataclass
 class HalfDone:
-    """The videos that a part holds incompletely, as ``StoredVideos``."""
+    """The incomplete videos of a part; ``StoredVideos`` for a plan."""
 
     states: dict[str, StoredProgress] = field(default_factory=dict)
     people: dict[str, PoseTrack | None] = field(default_factory=dict)
@@ -140,7 +138,7 @@ class HalfDone:
         return self.states.get(video_id)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """None: a video that is handed out is to be done, even if it has failed before."""
+        """Always empty: a video that was assigned is to be processed."""
         return {}
 
 
@@ -173,7 +171,7 @@ class Worker:
             self._thread.start()
 
     def give(self, life: str, videos: Sequence[FoundVideo]) -> None:
-        """Do these videos after those given before; ignored if meant for an earlier life."""
+        """Process these videos, after earlier ones; ignored if meant for an earlier process."""
         if life != self.life:
             return
         part = self._half_done
@@ -184,33 +182,33 @@ class Worker:
         )
 
     def take_back(self, life: str, video_ids: Sequence[str]) -> None:
-        """Return those of these videos that are not begun; ``returned`` tells which."""
+        """Return those of these videos that are not started; ``returned`` reports which."""
         if life == self.life:
             back = self._feed.take_back(lambda job: job.video_id in video_ids)
             self._relay.tell("returned", [job.video_id for job in back])
 
     def finish(self) -> None:
-        """There are no more videos: do those that were given, commit and end."""
+        """There are no more videos: commit and end."""
         self._feed.close()
 
     def stop(self) -> None:
-        """Finish and commit the clips in progress, and end."""
+        """Finish and commit what is in flight, then end."""
         self._stop.set()
         self._feed.close()
 
     def news(self, seconds: float) -> Report:
-        """What happened since the last call; waits up to ``seconds`` for something to happen."""
+        """What happened since the last call; waits up to ``seconds`` if nothing has."""
         relay = self._relay
         with relay.changed:
-            relay.changed.wait_for(lambda: relay.told or self._state == "ended", seconds)
-            told, relay.told = tuple(relay.told), []
+            relay.changed.wait_for(lambda: relay.calls or self._state == "ended", seconds)
+            calls, relay.calls = tuple(relay.calls), []
             state = self._state
         output = self._output
         totals = Totals()
         if output is not None:
             totals = replace(output.totals, notes=[*self._notes, *output.totals.notes])
         host, lanes, header = socket.gethostname(), self._lanes, self._header
-        return Report(self.life, host, state, told, totals, lanes, header, self._error)
+        return Report(self.life, host, state, calls, totals, lanes, header, self._error)
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -263,11 +261,7 @@ class Worker:
 
 
 def _arrive(task: Task) -> None:
-    """Write the probe file for the driver.
-
-    Raises:
-        ConfigError: this machine has another version, or does not share the folders.
-    """
+    """Write the probe file. Raises ConfigError if this machine cannot be used."""
     host = socket.gethostname()
     if task.version != __version__:
         raise ConfigError(
@@ -289,7 +283,7 @@ def _arrive(task: Task) -> None:
 
 
 def _half_done(store: StoreWriter, config: ExtractConfig) -> HalfDone:
-    """The videos that the part holds incompletely."""
+    """The incomplete videos of a part that was just opened."""
     half_done = HalfDone()
     with FeatureStore(store.path) as part:
         incomplete = [name for name, complete in part.survey()[0].items() if not complete]

@@ -9,14 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from ..config import ExtractConfig
+from ..config import BATCH_SIZE, WORKERS, ExtractConfig
 from ..progress import Progress
 from ..video.fetch import FETCHES
 from .concurrency import Meter, available_cores
 from .device import pick_device, pick_precision
 
-BATCH_SIZE = {"cpu": 1, "cuda": 64}  # on a CPU, calls with one clip each fill the cores
-WORKERS = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes
 
 

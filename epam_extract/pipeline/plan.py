@@ -14,19 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import (
-    GRID_SIZE,
-    NUM_KEYPOINTS,
-    POSE_CHANNELS,
-    POSE_FRAMES,
-    RGB_CHANNELS,
-    RGB_FRAMES,
-    ExtractConfig,
-    in_bytes,
-)
+from ..config import ExtractConfig, in_bytes
 from ..errors import EpamExtractError, MachineError
 from ..progress import Progress, counted
 from ..records import Plan, RemoteFile, Segment, VideoFailure
+from ..schema import FULL_MAPS, TRACKS, window_arrays
 from ..store import StoredVideos
 from ..video import FoundVideo, Header, read_header
 from ..video.memory import Room, available_memory
@@ -35,7 +27,7 @@ from .jobs import Job, VideoResult, VideoStarted
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
 COMPRESSED_SHARE = {"none": 1.0, "lzf": 0.55, "gzip": 0.47, "blosc2": 0.44}
-BYTES_PER_FRAME = NUM_KEYPOINTS * (2 * 4 + 2)  # keypoints and scores of one person
+BYTES_PER_FRAME = sum(array.item_bytes for array in TRACKS.values())  # of one person
 BYTES_PER_VIDEO = 32 << 10  # HDF5's own, measured
 TELL_SECONDS = 0.5  # between two estimates
 LEAVE_SECONDS = 2.0
@@ -98,6 +90,7 @@ class Planner:
         self, videos: ClassifiedVideos, config: ExtractConfig, out: Path, *, progress: Progress
     ) -> None:
         self._videos, self._config, self._out, self._progress = videos, config, out, progress
+        self._window_bytes = window_bytes(config)
         self._free = shutil.disk_usage(out.absolute().parent).free
         self._looked_at = self._frames = self._windows = self._bytes = 0
         self._awaited = {
@@ -197,7 +190,7 @@ class Planner:
                 left = max(rows - job.windows_done, 0)
                 self._frames += length * left // rows
                 self._windows += left
-                self._bytes += int(left * window_bytes(self._config)) + BYTES_PER_VIDEO
+                self._bytes += int(left * self._window_bytes) + BYTES_PER_VIDEO
                 self._bytes += BYTES_PER_FRAME * max(length - job.frames_done, 0)
             self._looked_at += 1
 
@@ -258,18 +251,12 @@ def count_windows(videos: Sequence[FoundVideo], config: ExtractConfig, *, enough
 
 
 def window_bytes(config: ExtractConfig) -> float:
-    """Bytes per window in the file, estimated for compressed maps."""
-    cells = GRID_SIZE * GRID_SIZE
-    rgb, pose = RGB_CHANNELS * RGB_FRAMES, POSE_CHANNELS * POSE_FRAMES
-    item = {"f16": 2, "f32": 4}[config.stored_dtype] * COMPRESSED_SHARE[config.compression]
-    sizes = {
-        "pooled": 4 * (RGB_CHANNELS + POSE_CHANNELS),
-        "tokens": 4 * (rgb + pose),
-        "full": item * cells * (rgb + pose),
-        "attention": 2 * RGB_FRAMES * cells,
-    }
-    rows = 4 * POSE_FRAMES + 3 * 8 + 4 + 4 + 4 * 4  # frames, times, valid, person, box
-    return rows + sum(sizes[name] for name in set(config.features))
+    """Bytes one window takes in the file, estimated for compressed maps."""
+    share = COMPRESSED_SHARE[config.compression]
+    return sum(
+        array.item_bytes * (share if name in FULL_MAPS else 1)
+        for name, array in window_arrays(config.identity()).items()
+    )
 
 
 def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
