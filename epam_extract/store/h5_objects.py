@@ -24,6 +24,12 @@ IN_MEMORY = {
     np.float64: h5t.NATIVE_DOUBLE,
     np.bool_: h5t.py_create(np.dtype(np.bool_), logical=True),
 }
+UNREAD = {
+    np.int64: np.full(8, -(1 << 62) - 1),
+    np.float64: np.full(8, -1.25e300),
+    np.bool_: np.ones(8, np.bool_),
+}
+"""Arrays with room for all that 8 bytes can hold, filled with what no attribute of ours is."""
 NUMBERS = {h5t.INTEGER: np.int64, h5t.FLOAT: np.float64, h5t.ENUM: np.bool_}
 
 
@@ -153,14 +159,19 @@ def is_second_name(h5: h5py.File, path: str) -> bool:
 def get_attribute(
     holder: h5py.Group | h5py.Dataset, name: str, dtype: type = np.int64
 ) -> np.generic:
-    """A number among the attributes; 7 times as fast as ``attrs``, which tells with 10000 videos.
+    """A number among the attributes; 4 times as fast as ``attrs``, which ``info`` needs.
 
     Raises KeyError if it is not there, ValueError or TypeError if it is no such number.
     """
-    attribute = _single(holder, name)
-    value: np.ndarray = np.empty((), dtype)
-    attribute.read(value, IN_MEMORY[dtype])
-    return value.reshape(1)[0]
+    attribute = h5a.open(holder.id, name.encode())
+    # HDF5 fills as many places as the attribute has values, whatever the length of the array, and
+    # asking for its shape takes as long as reading it. A value takes a byte or more.
+    values = UNREAD[dtype].copy()
+    if attribute.get_storage_size() <= len(values):
+        attribute.read(values, IN_MEMORY[dtype])
+        if values[1] == UNREAD[dtype][1]:
+            return values[0]
+    raise _not_single(name)
 
 
 def get_text(holder: h5py.Group | h5py.Dataset, name: str) -> str:
@@ -178,7 +189,7 @@ def get_attributes(holder: h5py.Group | h5py.Dataset) -> dict[str, object]:
     """All attributes as plain Python values; raises ValueError where one is no number or text."""
     values: dict[str, object] = {}
     for name in attribute_names(holder):
-        kind = h5a.open(holder.id, name.encode()).get_type().get_class()
+        kind = _single(holder, name).get_type().get_class()
         if kind in NUMBERS:
             values[name] = get_attribute(holder, name, NUMBERS[kind]).item()
         elif kind == h5t.STRING:
@@ -199,8 +210,12 @@ def _single(holder: h5py.Group | h5py.Dataset, name: str) -> h5a.AttrID:
     attribute = h5a.open(holder.id, name.encode())
     # An array has a shape, and what holds nothing no size: reading either would go past its end.
     if attribute.shape or not attribute.get_storage_size():
-        raise ValueError(f"the attribute {name} is no single value")
+        raise _not_single(name)
     return attribute
+
+
+def _not_single(name: str) -> ValueError:
+    return ValueError(f"the attribute {name} is no single value")
 
 
 def set_attribute(holder: h5py.Group | h5py.Dataset, name: str, value: object) -> None:
