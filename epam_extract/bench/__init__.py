@@ -29,7 +29,7 @@ from ..errors import ConfigError, VideoError
 from ..pipeline.concurrency import available_cores
 from ..pipeline.inference import load_backbone, pick_device, pick_precision
 from ..pose import PoseEstimator, gpu_provider_available, open_pose_model
-from ..pose.models import model_files
+from ..pose.model_files import model_files
 from ..records import BenchReport, BenchRow, Video
 from ..video import FoundVideo, find_videos, probe
 from .baseline import excerpt

@@ -63,7 +63,7 @@ def weights_add(
 def models_list() -> None:
     """List the pose models and whether they are on this machine."""
     with one_line_errors():
-        from ..pose.models import list_models
+        from ..pose.model_files import list_models
         from ..progress.reports import models_table, show
 
         rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
@@ -82,7 +82,7 @@ def models_download(
     To use them on a machine without a connection, copy the folder that is printed.
     """
     with one_line_errors():
-        from ..pose.models import download_models
+        from ..pose.model_files import download_models
         from ..progress.displays import open_progress
 
         with open_progress() as progress:

@@ -25,7 +25,7 @@ from urllib.parse import urlsplit
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int | None], None]
+OnDownload = Callable[[str, int, int | None], None]
 """Called with a file's name, its bytes so far, and its bytes in all (None when unknown)."""
 
 CONNECT_SECONDS = 8.0  # for the name, the connection and the first answer together
@@ -39,7 +39,7 @@ MODEL_IN_ZIP = "end2end.onnx"  # what mmdeploy calls every model; rtmlib looks f
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
-def download(url: str, target: Path, name: str, progress: Progress | None) -> str | None:
+def download(url: str, target: Path, name: str, progress: OnDownload | None) -> str | None:
     """Fetch ``url`` into ``target``; None, or in a few words why that failed."""
     until = time.monotonic() + TOTAL_SECONDS
     opened = _connect(url)

@@ -11,14 +11,14 @@ import pytest
 from make_onnx import Output, _bytes, _varint, write_network
 
 from epam_extract.errors import PoseModelError
-from epam_extract.pose.networks import DETECTORS, Network, open_network
 from epam_extract.pose.onnx_file import external_files
+from epam_extract.pose.onnx_network import DETECTORS, OnnxNetwork, open_network
 
 BOXES = np.arange(20, dtype=np.float32).reshape(4, 5)
 DETS = Output("dets", BOXES)
 
 
-def opened(path: Path) -> Network:
+def opened(path: Path) -> OnnxNetwork:
     return open_network(path, DETECTORS, option="--det-model")
 
 

@@ -1,9 +1,4 @@
-"""One ONNX network of a pose mode: which kind it is, and how pictures go in and people come out.
-
-rtmlib's classes say how (mean, thresholds, the affine crop, NMS, SimCC decoding); what is ours is
-the number of pictures per session run, and a preprocessing of the same numbers that is four times
-as fast: rtmlib computes ``(picture - mean) / std`` in float64, here a table of 256 float32
-values a channel holds the results.
+"""One ONNX network of a pose mode: which kind it is, and many pictures per session run.
 
 Known kinds, by what comes out of a trial run:
 
@@ -23,18 +18,18 @@ import functools
 import mmap
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..config import NUM_KEYPOINTS
 from ..errors import PoseModelError
 from .download import sha256
 from .onnx_file import external_files
+from .rtmlib_settings import RtmlibSettings
 
 KINDS = {
     "yolox": "a YOLOX detector",
@@ -43,23 +38,20 @@ KINDS = {
     "rtmo": "an RTMO network",
 }
 DETECTORS = ("yolox", "rtmdet")
-RTMDET_SIDE, OTHER_SIDE = (
-    320,
-    640,
-)  # where the model leaves its input size open: rtmdet_nano's, YOLOX's
+RTMDET_SIDE, OTHER_SIDE = 320, 640  # rtmdet_nano's and YOLOX's, where a model leaves its size open
 PAD_VALUE = 114
 STRIDES = (8, 16, 32)
 SMALL_INPUT, MEDIUM_INPUT = 128 * 192, 416 * 416  # pixels, see _batch
 GPU_PROVIDER = "CUDAExecutionProvider"
 
 # Since 1.29 onnxruntime keeps a database of what it ran, with an id of the machine, in the user's
-# cache, and sends it to its makers, unless this is set before its first session.
+# cache and sends it to its makers, unless this is set before its first session.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @dataclass(frozen=True)
-class Network:
-    """A loaded ONNX network of known kind; safe to run from many threads at once."""
+class OnnxNetwork:
+    """A loaded ONNX network of known kind; many threads may run it at once."""
 
     path: Path
     kind: str
@@ -68,38 +60,60 @@ class Network:
     height: int
     dtype: type
     batched: bool
-    """Whether many pictures may share a run."""
+    """Whether several pictures may share a run."""
     batch: int
     """Pictures per run, when batched."""
     fixed_shape: bool
-    """Whether the last run is filled up, so that a GPU plans one shape only."""
+    """Whether the last run is filled up, so that a GPU plans for one shape only."""
+    settings: RtmlibSettings
     tables: np.ndarray
-    """(3, 256) float32: what a byte of the B, G, R channel becomes."""
-    tool: Any
-    """rtmlib's object of this kind, without a session; never changed."""
+    """(3, 256) float32: what a byte of the B, G and R channel becomes."""
+    _idle: list[np.ndarray] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Input arrays of full size that no thread uses at the moment."""
 
-    def run(self, count: int, fill: Any) -> Iterator[tuple[slice, list[np.ndarray]]]:
-        """Run ``count`` pictures in as few runs as may be.
+    def run(
+        self, count: int, fill: Callable[[int, np.ndarray], object]
+    ) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Run ``count`` pictures in as few session runs as possible.
 
-        ``fill(index, out)`` writes picture ``index`` into ``out`` (3, H, W) float32. Yields which
-        pictures were run, and the outputs with these along the first axis.
+        Args:
+            count: how many pictures there are.
+            fill: ``fill(index, out)`` writes picture ``index`` into ``out`` (3, H, W) float32.
+
+        Yields:
+            Which pictures were run, and the outputs with those pictures along the first axis;
+            half-precision outputs as float32.
         """
         step = self.batch if self.batched else 1
         name = self.session.get_inputs()[0].name
         for start in range(0, count, step):
             where = slice(start, min(start + step, count))
             size = where.stop - where.start
-            shape = (step if self.fixed_shape else size, 3, self.height, self.width)
-            batch = np.zeros(shape, np.float32) if size < shape[0] else np.empty(shape, np.float32)
+            pictures = self._take(step)
             for row, index in enumerate(range(where.start, where.stop)):
-                fill(index, batch[row])
-            outputs = self.session.run(None, {name: batch.astype(self.dtype, copy=False)})
+                fill(index, pictures[row])
+            if self.fixed_shape:
+                pictures[size:] = 0
+            used = pictures if self.fixed_shape else pictures[:size]
+            outputs = self.session.run(None, {name: used.astype(self.dtype, copy=False)})
+            self._idle.append(pictures)
             yield where, [_as_float32(output[:size]) for output in outputs]
 
-    def describe(self) -> dict[str, object]:
-        """JSON-ready identity: name, SHA-256 of the file, kind, input width and height.
+    def _take(self, step: int) -> np.ndarray:
+        """An input array (step, 3, H, W) float32 that nobody else uses, with any content.
 
-        The digest goes on over the files that hold its numbers, where the model has such.
+        They are kept, since a new one costs a page fault per 4 KB whenever the allocator has to
+        ask the system for it. There are never more than threads that ran at the same time.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return np.empty((step, 3, self.height, self.width), np.float32)
+
+    def describe(self) -> dict[str, object]:
+        """JSON-ready identity: name, SHA-256, kind, and input width and height.
+
+        The digest covers the file and those beside it that hold some of its tensors.
         """
         return {
             "name": self.path.name,
@@ -113,34 +127,6 @@ def _as_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-# ---------------------------------------------------------------- pictures in
-
-
-def put_planes(rgb: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
-    """Write an RGB picture (h, w, 3) uint8 into B, G, R planes ``out`` (3, h, w) float32."""
-    for channel, plane in zip((2, 1, 0), cv2.split(rgb), strict=True):
-        cv2.LUT(plane, tables[channel], dst=out[channel])
-
-
-def letterbox_ratio(frames: np.ndarray, network: Network) -> float:
-    """What rtmlib scales pictures (.., h, w, 3) by to fit them into the network's input."""
-    height, width = frames.shape[-3:-1]
-    if (height, width) == (network.height, network.width):
-        return 1.0
-    return min(network.height / height, network.width / width)
-
-
-def put_letterbox(rgb: np.ndarray, ratio: float, tables: np.ndarray, out: np.ndarray) -> None:
-    """rtmlib's ``preprocess`` of YOLOX, RTMDet and RTMO: shrink, put top left, pad with 114."""
-    if ratio != 1.0:
-        size = (max(int(rgb.shape[1] * ratio), 1), max(int(rgb.shape[0] * ratio), 1))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-    height, width = rgb.shape[:2]
-    out[:, height:] = tables[:, PAD_VALUE, None, None]
-    out[:, :height, width:] = tables[:, PAD_VALUE, None, None]
-    put_planes(rgb, tables, out[:, :height, :width])
-
-
 # ---------------------------------------------------------------- opening
 
 
@@ -152,7 +138,7 @@ def open_network(
     input_size: tuple[int, int] | None = None,
     device: str = "cpu",
     threads: int = 1,
-) -> Network:
+) -> OnnxNetwork:
     """Load the network at ``path``, which must be one of the kinds ``wanted``.
 
     ``option`` names the command-line option for messages; ``input_size`` (width, height) counts
@@ -192,9 +178,9 @@ def open_network(
     kind, remark = _recognise(shapes, width, height, path)
     if kind not in wanted:
         raise PoseModelError(f"{wrong}, which is {remark}")
-    tool = rtmlib_tool(kind, path, width, height)
+    settings = RtmlibSettings.of(kind)
     gpu = device != "cpu"
-    return Network(
+    return OnnxNetwork(
         path=path,
         kind=kind,
         session=session,
@@ -204,8 +190,8 @@ def open_network(
         batched=batched,
         batch=_batch(width * height, gpu),
         fixed_shape=gpu and batched,
-        tables=_tables(tool),
-        tool=tool,
+        settings=settings,
+        tables=settings.level_tables(),
     )
 
 
@@ -345,13 +331,6 @@ def _batch(pixels: int, gpu: bool) -> int:
     return 16 if pixels <= SMALL_INPUT else 4 if pixels <= MEDIUM_INPUT else 2
 
 
-def _tables(tool: Any) -> np.ndarray:
-    levels = np.repeat(np.arange(256.0)[None], 3, axis=0)  # (3, 256)
-    if tool.mean is not None:
-        levels = (levels - np.array(tool.mean)[:, None]) / np.array(tool.std)[:, None]
-    return levels.astype(np.float32)
-
-
 @functools.cache
 def yolox_grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
     """Cell (A, 2) and stride (A, 1) of every anchor of an undecoded YOLOX, int64."""
@@ -361,37 +340,3 @@ def yolox_grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         cells.append(np.stack((x, y), 2).reshape(-1, 2))
         strides.append(np.full((x.size, 1), stride))
     return np.concatenate(cells), np.concatenate(strides)
-
-
-def rtmlib_tool(kind: str, path: Path, width: int, height: int) -> Any:
-    """rtmlib's object of this kind with its settings; it loads, prints and fetches nothing."""
-    import rtmlib
-    from rtmlib.tools.base import BaseTool
-
-    classes = {
-        "yolox": rtmlib.YOLOX,
-        "rtmdet": rtmlib.RTMDet,
-        "simcc": rtmlib.RTMPose,
-        "rtmo": rtmlib.RTMO,
-    }
-
-    class Settings(BaseTool):
-        """Stands in for the base class, whose constructor opens the session."""
-
-        def __init__(
-            self,
-            onnx_model: str,
-            model_input_size: tuple[int, int],
-            mean: tuple[float, ...] | None = None,
-            std: tuple[float, ...] | None = None,
-            backend: str = "onnxruntime",
-            device: str = "cpu",
-        ) -> None:
-            self.onnx_model = onnx_model
-            self.model_input_size = model_input_size
-            self.mean, self.std = mean, std
-            self.backend, self.device = backend, device
-
-    tool = type("Tool", (classes[kind], Settings), {})
-    size = (width, height) if kind == "simcc" else (height, width)  # rtmlib's two orders
-    return tool(str(path), model_input_size=size)

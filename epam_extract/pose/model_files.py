@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 
 from ..config import POSE_MODES
 from ..errors import ConfigError, PoseModelError
-from .download import Progress, download, left_over, locked, place, sha256, temporary
+from .download import OnDownload, download, left_over, locked, place, sha256, temporary
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +112,7 @@ def list_models() -> list[ModelFile]:
     return [file for mode in POSE_MODES for file in model_files(mode)]
 
 
-def download_models(modes: Sequence[str], *, progress: Progress | None = None) -> list[Path]:
+def download_models(modes: Sequence[str], *, progress: OnDownload | None = None) -> list[Path]:
     """Have every file of these modes in the cache, and say where they are.
 
     Raises:
@@ -123,7 +123,7 @@ def download_models(modes: Sequence[str], *, progress: Progress | None = None) -
     return [ensure(file, progress=progress) for file in files.values()]
 
 
-def ensure(file: ModelFile, *, progress: Progress | None = None) -> Path:
+def ensure(file: ModelFile, *, progress: OnDownload | None = None) -> Path:
     """The file's path, downloading it first where it is missing, and checking it in any case.
 
     Two processes that start together download once where the file system has locks, and twice
@@ -195,7 +195,7 @@ def _expected(file: ModelFile) -> str | None:
         return record.read(64)
 
 
-def _obtain(file: ModelFile, url: str, progress: Progress | None) -> None:
+def _obtain(file: ModelFile, url: str, progress: OnDownload | None) -> None:
     """Download, or take the archive somebody copied beside, and move the model into place."""
     folder, expected = file.path.parent, _expected(file)
     reasons = []
