@@ -102,8 +102,8 @@ class OnnxNetwork:
     def _take(self, step: int) -> np.ndarray:
         """An input array (step, 3, H, W) float32 that nobody else uses, with any content.
 
-        They are kept, since a new one costs a page fault per 4 KB whenever the allocator has to
-        ask the system for it. There are never more than threads that ran at the same time.
+        Arrays are kept, since a new one costs a page fault per 4 KB whenever the allocator gets it
+        from the system. There are as many as threads ever ran at the same time.
         """
         try:
             return self._idle.pop()
@@ -139,13 +139,19 @@ def open_network(
     device: str = "cpu",
     threads: int = 1,
 ) -> OnnxNetwork:
-    """Load the network at ``path``, which must be one of the kinds ``wanted``.
+    """Load the network at ``path``, which must be of one of the kinds ``wanted``.
 
-    ``option`` names the command-line option for messages; ``input_size`` (width, height) counts
-    only where the model itself leaves it open; ``device`` is ``cpu``, ``cuda`` or ``cuda:N``.
+    Args:
+        path: an ONNX file.
+        wanted: keys of ``KINDS``.
+        option: the command-line option that names the file, for messages.
+        input_size: width and height, used only if the model leaves them open.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: that onnxruntime uses for one run.
 
     Raises:
-        PoseModelError: no such file, not ONNX, another kind, or the device is not really used.
+        PoseModelError: the file is missing, not ONNX or of another kind, or the network does not
+            run on ``device``.
     """
     expected = " or ".join(KINDS[kind] for kind in wanted)
     if not path.is_file():
@@ -170,7 +176,7 @@ def open_network(
     width, height = _input_size(path, first.shape, input_size)
     batched = not isinstance(first.shape[0], int)
     shapes = _trial(session, (2 if batched else 1, 3, height, width), dtype)
-    if isinstance(shapes, str) and batched:  # something behind the open axis is fixed to one
+    if isinstance(shapes, str) and batched:  # the graph fixes the open axis to one further on
         batched = False
         shapes = _trial(session, (1, 3, height, width), dtype)
     if isinstance(shapes, str):
@@ -224,8 +230,8 @@ def _open_session(path: Path, option: str, expected: str, device: str, threads: 
     if device != "cpu" and GPU_PROVIDER not in session.get_providers():
         raise PoseModelError(
             f"{option} {path}: asked for {device}, but onnxruntime fell back to "
-            f"{', '.join(session.get_providers())}. Its CUDA or cuDNN libraries do not load here: "
-            "install the onnxruntime-gpu that fits this driver, or use --device cpu"
+            f"{', '.join(session.get_providers())}. Its CUDA or cuDNN libraries cannot be loaded: "
+            "install an onnxruntime-gpu that fits this driver, or use --device cpu"
         )
     return session
 
@@ -245,11 +251,11 @@ def _check_gpu(ort: Any, device: str) -> None:
             "(pip uninstall onnxruntime; pip install onnxruntime-gpu), or use --device cpu"
         )
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # takes the CUDA libraries that came with torch
+        ort.preload_dlls()  # loads the CUDA libraries that came with torch
 
 
 def _trial(session: Any, shape: tuple[int, ...], dtype: type) -> list[tuple[int, ...]] | str:
-    """The outputs' shapes for one grey batch, or what went wrong."""
+    """The shapes of the outputs for a grey batch, or what went wrong."""
     grey: np.ndarray = np.full(shape, PAD_VALUE, dtype)
     try:
         outputs = session.run(None, {session.get_inputs()[0].name: grey})
@@ -264,7 +270,7 @@ def _trial(session: Any, shape: tuple[int, ...], dtype: type) -> list[tuple[int,
 def _recognise(
     shapes: list[tuple[int, ...]], width: int, height: int, path: Path
 ) -> tuple[str, str]:
-    """The kind ("" for none of them) and what to call the network in a message."""
+    """The kind ("" if it is none of them) and what a message calls the network."""
     ranks = [len(shape) for shape in shapes]
     first, last = shapes[0], shapes[-1]
     keypoints = None
@@ -285,14 +291,14 @@ def _recognise(
 
 
 def _split(first: tuple[int, ...], last: tuple[int, ...], width: int, height: int) -> float:
-    """Bins per pixel of a SimCC pair, 0 when the two do not agree."""
+    """Bins per pixel of a SimCC pair; 0 if the two do not agree."""
     return first[2] / width if first[2] * height == last[2] * width else 0.0
 
 
 def _is_rtmdet(path: Path) -> bool:
-    """Whether a detector is an RTMDet, going by its head's tensor names or its file's name.
+    """Whether a detector is an RTMDet, judging by the names of its tensors or its file.
 
-    Exported with NMS it looks like a YOLOX from outside, but takes normalised pictures.
+    Exported with NMS it has the outputs of a YOLOX, but it takes normalised pictures.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(b"rtm_cls") >= 0 or "rtmdet" in path.name.lower()
@@ -301,7 +307,7 @@ def _is_rtmdet(path: Path) -> bool:
 def _input_size(
     path: Path, shape: Sequence[Any], input_size: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """Width and height: the model's, else the ones given, else what such models usually take."""
+    """Width and height: the model's, else the given ones, else the usual ones of such models."""
     height, width = shape[2:]
     if isinstance(height, int) and isinstance(width, int):
         return width, height
@@ -325,7 +331,7 @@ def _may_be(found: Any, wanted: int) -> bool:
 
 
 def _batch(pixels: int, gpu: bool) -> int:
-    """Pictures per run. A CPU gains little beyond a few, and memory grows with each."""
+    """Pictures per run. More than a few gain little on a CPU, and each costs memory."""
     if gpu:
         return 32
     return 16 if pixels <= SMALL_INPUT else 4 if pixels <= MEDIUM_INPUT else 2
