@@ -60,7 +60,7 @@ def models_list() -> None:
     """List the pose models and whether they are on this machine."""
     from rich.text import Text
 
-    from ..pose.models import list_models
+    from ..pose.model_files import list_models
     from .tables import show, table
 
     here, absent = Text("here", "green"), Text("not downloaded", "dim")
@@ -80,7 +80,7 @@ def models_download(
 
     To use them on a machine without a connection, copy the folder that is printed.
     """
-    from ..pose.models import download_models
+    from ..pose.model_files import download_models
     from ..progress.displays import open_progress
 
     with open_progress() as progress:

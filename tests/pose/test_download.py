@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from epam_extract.pose.model_files import cache_folder, download_models
 from model_site import NAMES, Site, left_in_cache, model_site, zipped
 
 from epam_extract.config import PoseConfig
 from epam_extract.errors import PoseModelError
 from epam_extract.pose import download, open_pose_model
+from epam_extract.pose.model_files import cache_folder, download_models
 
 
 @pytest.fixture
