@@ -64,12 +64,12 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> StandInPose:
     """Runs with stand-ins for the pose models and the network."""
     from stand_ins import StandInNetwork, StandInPose, no_backbone
 
-    from epam_extract.pipeline import run
+    from epam_extract.pipeline import models, run
 
     pose = StandInPose()
-    monkeypatch.setattr(run, "open_pose_model", lambda *_, **__: pose)
-    monkeypatch.setattr(run, "Network", StandInNetwork)
-    monkeypatch.setattr(run, "load_backbone", no_backbone)
+    monkeypatch.setattr(models, "open_pose_model", lambda *_, **__: pose)
+    monkeypatch.setattr(run, "BackboneRunner", StandInNetwork)
+    monkeypatch.setattr(models, "load_backbone", no_backbone)
     return pose
 
 

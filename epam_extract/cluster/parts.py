@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import StoreError
@@ -24,9 +25,9 @@ from ..store import (
     drop_videos,
     stored_states,
 )
-from ..store.disk import require_unwritten
 from ..store.in_child import look
 from ..store.journal import journal_path, lock_path
+from ..store.locks import require_unwritten
 from ..store.merge import merge_parts
 
 TELL_SECONDS = 5.0
@@ -66,6 +67,33 @@ def existing_parts(out: Path) -> dict[int, Path]:
             look("survey", path)  # HDF5 can crash on a damaged file: not in this process
             parts[int(match[1])] = path
     return parts
+
+
+@dataclass
+class VideosInPart:
+    """Which of a worker's videos its part holds."""
+
+    complete: dict[str, int] = field(default_factory=dict)
+    """Windows of each."""
+    failed: dict[str, StoredFailure] = field(default_factory=dict)
+    half_done: set[str] = field(default_factory=set)
+
+    def read(self, part: Path, videos: Iterable[str]) -> None:
+        """Look for ``videos`` in a part.
+
+        Raises:
+            StoreError: there is no such file, or it is damaged.
+        """
+        with FeatureStore(part) as store:
+            failures = store.failures
+            for video in videos:
+                state = store.progress(video)
+                if state is not None and state.complete:
+                    self.complete[video] = state.windows
+                elif state is not None:
+                    self.half_done.add(video)
+                elif video in failures:
+                    self.failed[video] = failures[video]
 
 
 class Together:

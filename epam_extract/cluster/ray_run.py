@@ -13,9 +13,9 @@ from pathlib import Path
 from .. import __version__
 from ..config import ExtractConfig
 from ..errors import ConfigError
-from ..pipeline.output import shortened
-from ..pipeline.plan import Planner, SortedVideos, find_all, sort_videos
-from ..pipeline.run import HEAD_START_SECONDS, UNKNOWN_WINDOWS
+from ..pipeline.plan import ClassifiedVideos, Planner, classify_videos
+from ..pipeline.run import find_all
+from ..pipeline.summary import Totals, summarize
 from ..progress import Progress, counted
 from ..records import Summary
 from ..store import StoreHeader, StoreWriter
@@ -78,7 +78,7 @@ def extract_on_ray(
             remove(part)
         parts = {}
     stored = Together(None if overwrite else out, parts)
-    videos = sort_videos(found, stored, retry_failed=retry_failed)
+    videos = classify_videos(found, stored, retry_failed=retry_failed)
     run = _RayRun(out, config, found, videos, parts, progress=progress, stop=stop)
     for video_id in videos.skipped:
         progress.video_skipped(video_id)
@@ -102,7 +102,7 @@ class _RayRun:
         out: Path,
         config: ExtractConfig,
         found: Sequence[FoundVideo],
-        videos: SortedVideos,
+        videos: ClassifiedVideos,
         parts: dict[int, Path],
         *,
         progress: Progress,
@@ -125,9 +125,8 @@ class _RayRun:
         gpus_per_worker: float | None,
         cpus_per_worker: int | None,
     ) -> None:
-        """Have the workers process the videos that are left."""
-        plan = planner.wait(HEAD_START_SECONDS)
-        planner.check_disk()
+        """Have the workers do the videos that are to do."""
+        windows = planner.first_estimate()
         files = [self._out, *self._parts.values()]
         compiled = None if overwrite else compiled_in(files)
         if not overwrite:
@@ -153,7 +152,7 @@ class _RayRun:
                     config=config,
                     cores=size.cpus,
                     gpu=size.gpus > 0,
-                    windows=plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS,
+                    windows=windows,
                     compiled=compiled,
                     video_ids=ids if config.keypoints is not None else (),
                     probe=probe_path(self._out, self._token, number),
@@ -206,25 +205,23 @@ class _RayRun:
                 f"what this run has done, {counted(len(done), 'video')} and parts of others, is in "
                 f"the {counted(len(parts), 'file')} beside it: the same command goes on with them"
             )
-        totals = self._crew.totals() if self._crew else []
-        clipped = sum(total.clipped for total in totals)
-        said = list(dict.fromkeys(note for total in totals for note in total.notes))
-        notes += shortened(said, clipped)
-        videos = self._videos
-        summary = Summary(
-            out=self._out,
-            videos=len(videos.jobs) + len(videos.skipped) + len(videos.failed_before),
-            done=len(videos.skipped) + len(done),
-            skipped=len(videos.skipped),
-            failures=(*videos.failed_before, *failures.values()),
+        each = self._crew.totals() if self._crew else []
+        totals = Totals(
             windows=sum(done.values()),
-            frames=sum(total.frames for total in totals),
-            frames_with_person=sum(total.frames_with_person for total in totals),
-            seconds=time.monotonic() - self._started,
-            size=self._out.stat().st_size if self._out.exists() else 0,
+            frames=sum(worker.frames for worker in each),
+            frames_with_person=sum(worker.frames_with_person for worker in each),
+            clipped=sum(worker.clipped for worker in each),
+            notes=list(dict.fromkeys(note for worker in each for note in worker.notes)),
+        )
+        summary = summarize(
+            self._out,
+            self._videos,
+            totals,
+            done=len(done),
+            failures=failures.values(),
+            notes=notes,
+            started=self._started,
             interrupted=self._stop.is_set(),
-            clipped=clipped,
-            notes=tuple(notes),
         )
         self._progress.finished(summary)
         return summary

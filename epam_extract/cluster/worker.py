@@ -19,11 +19,16 @@ from pathlib import Path
 from .. import __version__
 from ..config import ExtractConfig
 from ..errors import ConfigError, EpamExtractError, MachineError
-from ..pipeline.concurrency import Feed
-from ..pipeline.output import Output
-from ..pipeline.plan import ids_to_match, require_open_files, sort_videos, with_stored_people
-from ..pipeline.run import Run
-from ..pipeline.video_worker import Job
+from ..pipeline.concurrency import Feed, require_open_files
+from ..pipeline.context import RunContext
+from ..pipeline.jobs import Job, recall_people
+from ..pipeline.keypoint_sources import match_keypoints
+from ..pipeline.models import load_models
+from ..pipeline.output import OutputWriter
+from ..pipeline.plan import classify_videos
+from ..pipeline.run import make_runner
+from ..pipeline.stages import run_stages
+from ..pipeline.summary import Totals
 from ..progress import Progress
 from ..records import PoseTrack, StageLoad, VideoFailure
 from ..store import FeatureStore, StoredFailure, StoredProgress, StoreHeader, StoreWriter
@@ -58,17 +63,6 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What a worker has done since it started."""
-
-    windows: int = 0
-    frames: int = 0
-    frames_with_person: int = 0
-    clipped: int = 0
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Report:
     """A worker's answer when it is asked for news."""
 
@@ -80,6 +74,7 @@ class Report:
     calls: tuple[tuple[str, tuple], ...]
     """Calls of a :class:`Progress`, and ``returned`` with videos that were not started."""
     totals: Totals
+    """Since the worker was started."""
     lanes: int = 0
     header: StoreHeader | None = None
     error: tuple[str, str] | None = None
@@ -156,7 +151,7 @@ class Worker:
         self._feed: Feed[Job] = Feed()
         self._stop = threading.Event()
         self._half_done = HalfDone()
-        self._output: Output | None = None
+        self._output: OutputWriter | None = None
         self._notes: tuple[str, ...] = ()
         self._state, self._lanes = "arrived", 0
         self._header: StoreHeader | None = None
@@ -179,9 +174,9 @@ class Worker:
         if life != self.life:
             return
         there = self._half_done
-        jobs = sort_videos(videos, there, retry_failed=False).jobs
+        jobs = classify_videos(videos, there, retry_failed=False).jobs
         self._feed.put(
-            replace(job, stored=there.people.get(job.video_id)) if job.frames_done else job
+            replace(job, recalled=there.people.get(job.video_id)) if job.frames_done else job
             for job in jobs
         )
 
@@ -210,13 +205,7 @@ class Worker:
         output = self._output
         totals = Totals()
         if output is not None:
-            totals = Totals(
-                output.windows,
-                output.frames,
-                output.frames_with_person,
-                output.clipped,
-                (*self._notes, *output.notes),
-            )
+            totals = replace(output.totals, notes=[*self._notes, *output.totals.notes])
         host, lanes, header = socket.gethostname(), self._lanes, self._header
         return Report(self.life, host, state, calls, totals, lanes, header, self._error)
 
@@ -235,29 +224,29 @@ class Worker:
 
     def _extract(self) -> None:
         task, config = self._task, self._task.config
-        run = Run(config, task.part, self._relay, self._stop, cores=task.cores)
+        run = RunContext(config, task.part, self._relay, self._stop, cores=task.cores)
         if task.gpu and run.device.type != "cuda":
             raise MachineError(
                 f"Ray has set a GPU of {socket.gethostname()} apart for a worker and torch there "
                 "can use none: install a CUDA build of torch on it, or say --device cpu"
             )
-        require_open_files(run.lanes)
-        models = run.load()
-        for file in (task.out, task.part):  # a mismatch is refused before the part is created
+        require_open_files(run.workers)
+        models = load_models(run)
+        for file in (task.out, task.part):  # refused before a part is made
             compiled = models.compiled_before(file) if file is not None else None
-        network = run.network(models, task.windows, task.compiled if compiled is None else compiled)
-        matches = None
-        if models.keypoints is not None:
-            matches = models.keypoints.match(ids_to_match(task.video_ids, models.keypoints.names))
-            self._relay.message(matches.report())
-        header = models.header(network.compiled or "")
+        compiled = task.compiled if compiled is None else compiled
+        runner = make_runner(run, models, task.windows, compiled)
+        keypoints = match_keypoints(
+            models.pose, models.keypoints, task.video_ids, progress=self._relay
+        )
+        header = models.header(runner.compiled)
         with StoreWriter(task.part, header) as store:
             self._half_done = _half_done(store, config)
-            output = Output(store, config, progress=self._relay, meter=run.meter)
+            output = OutputWriter(store, config, progress=self._relay, meter=run.meter)
             self._notes, self._output = models.notes, output
-            self._lanes, self._header = run.lanes, header
+            self._lanes, self._header = run.workers, header
             self._become("ready")
-            run.extract(self._feed, models, network, output, matches=matches)
+            run_stages(run, self._feed, keypoints, runner, output)
 
     def _end(self, error: EpamExtractError | None) -> None:
         if error is not None:
@@ -300,7 +289,7 @@ def _half_done(store: StoreWriter, config: ExtractConfig) -> HalfDone:
     for video_id in incomplete:
         state = store.progress(video_id)
         if state is not None:
-            job = Job(video_id, Path(), windows_done=state.windows, frames_done=state.frames)
+            job = recall_people(Job(video_id, Path(), stored=state), store, config)
             half_done.states[video_id] = state
-            half_done.people[video_id] = with_stored_people(job, store, config).stored
+            half_done.people[video_id] = job.recalled
     return half_done

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..pipeline.summary import Totals
 from ..progress import Progress
 from ..records import StageLoad, VideoFailure
 from .scheduling import Ended, News, Returned, Started
-from .worker import Report, Task, Totals
+from .worker import Report, Task
 
 STAGE_SECONDS = 1.0
 SHOWN = 8  # workers at most that are displayed one by one

@@ -10,7 +10,7 @@ import json
 import math
 
 from ..errors import ConfigError
-from ..store.linked import write_linked
+from ..store.virtual_file import write_virtual_file
 from .export_target import Target
 from .timeline import Timeline
 
@@ -52,7 +52,7 @@ def actionformer(target: Target) -> None:
 def linked(target: Target) -> None:
     """The same with one HDF5 file, which ActionFormer's ActivityNet dataset reads."""
     with target.writing("hdf5") as path:
-        write_linked(path, target.store, target.names, target.features)
+        write_virtual_file(path, target.store, target.names, target.features)
     _actionformer(target, "anet", target.path("hdf5"), "''", "''")
 
 

@@ -34,12 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 def read_header(
-    path: Path, *, image_fps: Fraction | None = None, stall_seconds: float = STALL_SECONDS
+    path: Path,
+    *,
+    image_fps: Fraction | None = None,
+    stall_seconds: float = STALL_SECONDS,
+    room: Room | None = None,
 ) -> Header:
     """What a file says about itself, from its header or index alone.
 
     With ``image_fps`` a folder of pictures counts as a video. Raises :class:`ProbeError` if the
-    file is not a video.
+    file is not a video, or does not fit ``room`` (None: what the machine has).
     """
     if is_folder_of_pictures(path, image_fps) and image_fps is not None:
         try:
@@ -47,7 +51,11 @@ def read_header(
         except Unreadable as error:
             raise ProbeError(f"{path}: {error}") from error
     file_status(path)
-    return _ask(path, lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds))
+    limit = room or Room(available_memory())
+    return _ask(
+        path,
+        lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds, room=limit),
+    )
 
 
 def probe(

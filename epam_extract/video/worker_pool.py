@@ -110,9 +110,8 @@ class DecodeWorker:
                 "try `pip install --force-reinstall av`"
             ) from error
 
-    def header(self, path: Path, *, stall_seconds: float) -> Header:
-        """Read a file's header. Raises Unreadable or WorkerLost."""
-        room = Room(available_memory())
+    def header(self, path: Path, *, stall_seconds: float, room: Room) -> Header:
+        """What a file's header says; raises Unreadable or WorkerLost."""
         return self._ask(HeaderRequest(os.fspath(path), room), Header, stall_seconds)
 
     def probe(self, path: Path, image_fps: Fraction | None, *, stall_seconds: float) -> Measured:

@@ -140,7 +140,7 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     released: dict[StandInNetwork, threading.Event] = {}
 
     def kills(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
-        if batch.clips[0].video_id == "v5":
+        if batch.rows[0].video_id == "v5":
             if self not in released:  # which has one thread
                 released[self] = threading.Event()
                 at.put(released[self])
@@ -179,7 +179,7 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     call, told, stop = StandInNetwork.__call__, Told(), threading.Event()
 
     def waits(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
-        assert batch.clips[0].video_id != "v7" or stop.wait(30)
+        assert batch.rows[0].video_id != "v7" or stop.wait(30)
         return call(self, batch)
 
     monkeypatch.setattr(StandInNetwork, "__call__", waits)
@@ -288,7 +288,7 @@ def test_what_no_worker_can_do_ends_the_run_with_its_sentence(
     def broken(*_: object, **__: object) -> None:
         raise MachineError("the GPU is lost")
 
-    monkeypatch.setattr("epam_extract.pipeline.run.open_pose_model", broken)
+    monkeypatch.setattr("epam_extract.pipeline.models.open_pose_model", broken)
     with pytest.raises(MachineError, match="the GPU is lost"):
         on_ray(collection, tmp_path / "f.h5")
 

@@ -33,7 +33,7 @@ from epam_extract.cluster.shards import Shard
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import ConfigError, EpamExtractError, StoreError, StoreMismatch
 from epam_extract.exchange.export import export_features
-from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, links
+from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, linked_parts
 from epam_extract.store.describe import describe
 from epam_extract.store.merge import merge_parts
 from epam_extract.store.merge_linked import link_parts
@@ -164,7 +164,7 @@ def test_an_open_store_follows_a_merge_and_notices_a_change(tmp_path: Path) -> N
 
 
 def test_many_parts_are_not_all_kept_open(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "MOST_OPEN", 1)
+    monkeypatch.setattr(linked_parts, "MOST_OPEN", 1)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with FeatureStore(linked) as store:
         for _ in range(2):

@@ -108,7 +108,7 @@ def test_people_are_looked_for_once_in_each_frame_that_is_used(
     crop: str,
 ) -> None:
     pose = Counting()
-    monkeypatch.setattr("epam_extract.pipeline.run.open_pose_model", lambda *_, **__: pose)
+    monkeypatch.setattr("epam_extract.pipeline.models.open_pose_model", lambda *_, **__: pose)
     path = write_video(tmp_path / "v.mp4", frames=100)
     config = replace(at(fps), crop=crop)
     summary = extract_features(path, tmp_path / "f.h5", config)

@@ -15,7 +15,7 @@ import torch
 from ...config import ExtractConfig
 from ...errors import ConfigError, KeypointsFailed
 from ...exchange.keypoints import VideoKeypoints, open_keypoints
-from ...pipeline.inference import pick_device
+from ...pipeline.device import pick_device
 from ...pose import open_pose_model
 from ...progress import SILENT, Progress
 from ...records import Video
