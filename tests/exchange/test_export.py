@@ -19,7 +19,6 @@ from epam_extract.config import WindowConfig
 from epam_extract.errors import ConfigError, StoreError
 from epam_extract.exchange import FORMATS, export_features, open_keypoints, read_annotations
 from epam_extract.exchange.export_target import Target
-from epam_extract.exchange.timeline import Timeline
 from epam_extract.records import FramePiece
 from epam_extract.store import FeatureStore, StoredVideo
 
@@ -142,25 +141,6 @@ def test_one_file_links_to_the_features(tmp_path: Path, monkeypatch: pytest.Monk
     file = write_features(tmp_path / "f.h5", WindowConfig(), {"d": "ntsc"})
     with pytest.raises(ConfigError, match="was not made by epam-extract"):
         export_features(file, "actionformer", tmp_path / "mine.hdf5")
-
-
-@pytest.mark.parametrize(
-    ("said", "meant"),
-    [
-        (("train", "val", "test"), ("training", "validation", "testing")),
-        (("Training", "Test", "test"), ("training", "validation", "validation")),
-        (("Validation", "Test", "Test"), ("training", "validation", "validation")),  # THUMOS-14
-        (("validation", "validation", "valid"), ("validation", "validation", "validation")),
-    ],
-)
-def test_subsets_have_three_names(
-    tmp_path: Path, said: tuple[str, ...], meant: tuple[str, ...]
-) -> None:
-    path = tmp_path / "a.json"
-    entries = {str(n): {"subset": name, "annotations": []} for n, name in enumerate(said)}
-    path.write_text(json.dumps({"database": entries}))
-    videos = read_annotations(path).videos
-    assert tuple(video.subset for video in videos.values()) == meant
 
 
 def test_readers_see_the_annotated_videos_and_their_classes_alone(
@@ -312,21 +292,6 @@ def test_annotations_of_another_cut_are_refused(file: Path, tmp_path: Path) -> N
         export_features(file, "actionformer", tmp_path / "o", annotations=annotations)
 
 
-def test_the_samples_segments_are_complete() -> None:
-    path = Path(__file__).parents[2] / "sample_videos" / "segments.json"
-    annotations = read_annotations(path)
-    video = annotations.videos["untrimmed"]
-    assert video.stated == {"duration": 12.0, "fps": 25.0, "frame": 300.0}
-    assert annotations.labels == sorted(set(annotations.labels)) and len(video.events) > 3
-
-
 def test_every_format_is_named_in_the_help() -> None:
     words = run("export", "--help").stdout.replace("\n", " ")
     assert all(name in words for name in FORMATS)
-
-
-def test_row_coordinates_go_on_beyond_the_rows(file: Path) -> None:
-    with FeatureStore(file) as store:
-        timeline = Timeline.of(store["d"])
-    fps = 30000 / 1001
-    np.testing.assert_allclose(timeline.frames_at(np.array([0, 203 / fps])), [0, 203], atol=1e-6)
