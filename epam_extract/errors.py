@@ -15,7 +15,10 @@ EpamExtractError
 │   └── StoreMismatch  it was made with other options, weights or pose models
 └── MachineError       disk full, out of memory, GPU lost: the run stops, what is committed stays
 
-A message says what happened, what was expected, and what to do next.
+A message says what happened, what was expected, and what to do next. Checks
+of :mod:`config` name its fields. Elsewhere a message may name an option as it is typed, such as
+``--det-every``; in the library that is the config's field, ``det_every``, or a keyword of
+``extract_features``.
 """
 
 from __future__ import annotations
@@ -27,6 +30,11 @@ class EpamExtractError(Exception):
 
 class ConfigError(EpamExtractError):
     """The options contradict each other, or name what is not there; nothing was run."""
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(message)
+        self.fields = fields
+        """Config fields that the message names; the command replaces them by options."""
 
 
 class CheckpointError(EpamExtractError):

@@ -83,7 +83,8 @@ def run_ours(order: Order) -> Outcome:
 
 def run_script(order: Order) -> Outcome:
     """The script of :mod:`baseline`."""
-    from ..pipeline.inference import load_backbone, pick_device
+    from ..pipeline.device import pick_device
+    from ..pipeline.inference import load_backbone
     from .baseline import PlainPose, Script
 
     device = pick_device(order.config.device)

@@ -31,7 +31,7 @@ from ..heatmaps import render_heatmaps
 from ..model import EPAMBackbone, native
 from ..model.fast import FusedBackbone, fuse, supports
 from ..pipeline.concurrency import single_threaded_ops
-from ..pipeline.inference import DTYPES
+from ..pipeline.device import DTYPES
 from ..pose import PoseEstimator
 from ..progress.records import BenchRow
 from ..records import FramePiece, PoseTrack, Video

@@ -16,11 +16,11 @@ import numpy as np
 from ..config import NUM_KEYPOINTS, ExtractConfig
 from ..model.fast import supports
 from ..pipeline.concurrency import Pause, flat_map, map_ahead
-from ..pipeline.inference import DTYPES
+from ..pipeline.device import DTYPES
 from ..progress.records import BenchRow
 from ..records import PoseTrack, Video
+from ..schema import feature_arrays
 from ..store import StoreHeader, StoreWriter
-from ..store.layout import feature_specs
 from ..windows import grid_attributes, plan_windows, valid_share, window_times
 from .baseline import write_with_h5py
 from .child import Order, Outcome
@@ -63,9 +63,9 @@ def _arrays(config: ExtractConfig, *, seed: int) -> dict[str, np.ndarray]:
     """Made-up features of one video."""
     rng = np.random.default_rng(seed)
     arrays = {}
-    for name, (shape, dtype) in feature_specs(config.identity()).items():
-        values = rng.standard_normal((WRITTEN_WINDOWS, *shape), np.float32)
-        arrays[name] = values.astype(dtype)
+    for name, array in feature_arrays(config.identity()).items():
+        values = rng.standard_normal((WRITTEN_WINDOWS, *array.item), np.float32)
+        arrays[name] = values.astype(array.dtype)
     return arrays
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 from ..config import format_bytes
 from ..progress import format_duration, plural
 from ..records import VideoFailure
+from ..schema import AXES, shape_text
 from .tables import failure_table, grid, table
 
 COLUMNS = {"windows": 0, "frames": 60, "duration": 70, "picture": 90, "fps": 90, "person": 50}
@@ -133,10 +134,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _shape(shape: Sequence[object]) -> str:
-    letters = {"windows": "W", "people": "M", "frames": "T"}
-    inside = ", ".join(letters.get(str(length), str(length)) for length in shape)
-    return f"({inside},)" if len(shape) == 1 else f"({inside})"
+def _shape(shape: Sequence[str | int]) -> str:
+    letters = {name: letter for letter, name in AXES.items()}
+    return shape_text([letters.get(str(length), length) for length in shape])
 
 
 def _share(share: float | None) -> str:

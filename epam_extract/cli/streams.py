@@ -1,18 +1,23 @@
-"""stdin, stdout and stderr as a command may count on them, however it was started."""
+"""stdin, stdout and stderr that a command can rely on, however it was started."""
 
 from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import typer
+
+from .outcome import DONE, INTERRUPTED, NOTHING_RAN
 
 STDOUT, STDERR = 1, 2  # descriptors
 
 
 class LastingStderr:
-    """stderr that never ends a run: once it is full, closed or gone, what it is told is lost."""
+    """stderr that never ends a run: once it is full or closed, further messages are lost."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -35,9 +40,9 @@ class LastingStderr:
 
 
 def settle() -> None:
-    """Open what was closed by whoever called us, and let stderr and names of any bytes be.
+    """Open the streams that are closed, and accept lost messages and names of any bytes.
 
-    A closed descriptor would go to the next file that is opened, and messages into that file.
+    The next file to be opened would otherwise get a closed stream's descriptor, and its messages.
     """
     for descriptor in (0, STDOUT, STDERR):
         try:
@@ -53,6 +58,35 @@ def settle() -> None:
 
 
 def give_up(descriptor: int) -> None:
-    """Let what is written there go nowhere, even at the interpreter's end."""
+    """Discard what is written there, even when the interpreter exits."""
     with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), descriptor)
+
+
+@contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Run a command with settled streams, and exit with the right status if stdout is lost."""
+    settle()
+    target = os.fstat(STDOUT)
+    stdout = sys.stdout
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # as in `| head`
+        give_up(STDOUT)
+        sys.exit(DONE)
+    except OSError as error:
+        give_up(STDOUT)
+        typer.secho(f"error: the output: {error.strerror}", fg="red", err=True)
+        sys.exit(NOTHING_RAN)
+    except SystemExit as end:
+        # rich or typer met the broken pipe and replaced stdout
+        if end.code == NOTHING_RAN and (
+            sys.stdout is not stdout or not os.path.samestat(target, os.fstat(STDOUT))
+        ):
+            sys.exit(DONE)
+        raise

@@ -1,4 +1,4 @@
-"""What a machine has and can: installed weights, pose models, the benchmark."""
+"""What is on this machine and how fast it is: ``weights``, ``models`` and ``bench``."""
 
 from __future__ import annotations
 
@@ -8,77 +8,68 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, ExtractConfig, PoseConfig, WeightsConfig, format_bytes
-from .common import (
-    Demo,
-    DetModel,
-    Device,
-    Pose,
-    PoseModel,
-    Precision,
-    flag,
-    one_line_errors,
-    refuse_contradictions,
-    say,
-)
+from ..config import POSE_MODES, ExtractConfig, PoseConfig, format_bytes
+from .command import Only, command, flag
+from .messages import say
 
 weights_app = typer.Typer(help="List the installed weights, or install some.")
 models_app = typer.Typer(help="List the pose models, or download them.", no_args_is_help=True)
 
 
 @weights_app.callback(invoke_without_command=True)
+@command
 def weights(context: typer.Context) -> None:
     """List the installed weights, or install some."""
     if context.invoked_subcommand is not None:
         return
-    with one_line_errors():
-        from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
-        from .tables import show, table
+    from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
+    from .tables import show, table
 
-        found = installed()
-        if found:
-            rows = [
-                (w.path.name, format_bytes(w.size), w.sha256[:12], "default" if w.default else "")
-                for w in found
-            ]
-            columns = ("installed weights", "size", "sha256", "")
-            show(table(columns, rows, fixed=columns[1:], styles={"": "green"}))
-        else:
-            say(f"no weights are installed. {WHERE_FROM}.")
-            say("Install them with: epam-extract weights add FILE")
-        say(f"folder: {folder()}")
-        if os.environ.get(VARIABLE):
-            say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
+    found = installed()
+    if found:
+        rows = [
+            (w.path.name, format_bytes(w.size), w.sha256[:12], "default" if w.default else "")
+            for w in found
+        ]
+        columns = ("installed weights", "size", "sha256", "")
+        show(table(columns, rows, fixed=columns[1:], styles={"": "green"}))
+    else:
+        say(f"no weights are installed. {WHERE_FROM}.")
+        say("Install them with: epam-extract weights add FILE")
+    say(f"folder: {folder()}")
+    if os.environ.get(VARIABLE):
+        say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
 
 
 @weights_app.command("add")
+@command
 def weights_add(
     file: Annotated[Path, typer.Argument(show_default=False, help="EPAM-Net checkpoint.")],
 ) -> None:
     """Check a checkpoint, install it in your data folder and make it the default."""
-    with one_line_errors():
-        from ..model import EPAMBackbone, load_weights
-        from ..pipeline.installed import add
+    from ..model import EPAMBackbone, load_weights
+    from ..pipeline.installed import add
 
-        added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
-        say(f"installed as the default: {added.path}")
+    added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
+    say(f"installed as the default: {added.path}")
 
 
 @models_app.command("list")
+@command
 def models_list() -> None:
     """List the pose models and whether they are on this machine."""
-    with one_line_errors():
-        from rich.text import Text
+    from rich.text import Text
 
-        from ..pose.models import list_models
-        from .tables import show, table
+    from ..pose.models import list_models
+    from .tables import show, table
 
-        here, absent = Text("here", "green"), Text("not downloaded", "dim")
-        rows = [(m.mode, m.role, m.path.name, here if m.present else absent) for m in list_models()]
-        show(table(("mode", "role", "file", ""), rows, grouped=True))
+    here, absent = Text("here", "green"), Text("not downloaded", "dim")
+    rows = [(m.mode, m.role, m.path.name, here if m.present else absent) for m in list_models()]
+    show(table(("mode", "role", "file", ""), rows, grouped=True))
 
 
 @models_app.command("download")
+@command
 def models_download(
     modes: Annotated[
         list[str] | None,
@@ -89,55 +80,46 @@ def models_download(
 
     To use them on a machine without a connection, copy the folder that is printed.
     """
-    with one_line_errors():
-        from ..pose.models import download_models
-        from ..progress.displays import open_progress
+    from ..pose.models import download_models
+    from ..progress.displays import open_progress
 
-        with open_progress() as progress:
-            paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
-        for path in paths:
-            typer.echo(path)
+    with open_progress() as progress:
+        paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
+    for path in paths:
+        typer.echo(path)
 
 
+@command
 def bench(
-    context: typer.Context,
     *,
     videos: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="Videos to measure with. Default: the sample videos."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Approximate duration.")] = 60.0,
-    demo: Demo = False,
-    pose: Pose = "bundled",  # nothing to download
-    det_model: DetModel = None,
-    pose_model: PoseModel = None,
-    precision: Precision = ExtractConfig.precision,
-    device: Device = ExtractConfig.device,
+    config: Annotated[
+        ExtractConfig,
+        Only(
+            "demo pose det_model pose_model precision device",
+            defaults=(("pose", "bundled"),),  # nothing to download
+        ),
+    ],
     as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
     """Measure how fast this machine decodes, estimates poses, runs the network and writes.
 
     The results are compared with a plain script. No weights are needed.
     """
-    with one_line_errors():
-        refuse_contradictions(context)
-        mode = "bundled" if demo else pose
-        config = ExtractConfig(
-            pose=PoseConfig(mode=mode, det_model=det_model, pose_model=pose_model),
-            weights=WeightsConfig(demo=demo),
-            precision=precision,
-            device=device,
-        )
-        from ..bench import report_json, run_bench
-        from .tables import bench_report, show
+    from ..bench import report_json, run_bench
+    from .tables import bench_report, show
 
-        report = run_bench(
-            videos or [],
-            config,
-            seconds=seconds,
-            on_part=lambda part: say(f"measuring: {part}", err=True),
-        )
-        if as_json:
-            typer.echo(report_json(report))
-        else:
-            show(bench_report(report))
+    report = run_bench(
+        videos or [],
+        config,
+        seconds=seconds,
+        on_part=lambda part: say(f"measuring: {part}", err=True),
+    )
+    if as_json:
+        typer.echo(report_json(report))
+    else:
+        show(bench_report(report))

@@ -14,12 +14,12 @@ import pytest
 from fake_ray import FakeRay, when
 from faulty_disk import folder_in_memory
 from make_videos import write_video
-from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same
-from test_shard_runs import failures
+from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
-from epam_extract.cluster import connecting, ray_crew, ray_run
+from epam_extract.cli.extract import RunOptions
+from epam_extract.cluster import connecting, ray_run, ray_workers
 from epam_extract.cluster.connecting import Size, connected, worker_size
 from epam_extract.cluster.parts import existing_parts, part_path
 from epam_extract.cluster.ray_run import extract_on_ray
@@ -67,7 +67,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, stand_ins: StandInPose) -> FakeRay:
         yield fake
 
     monkeypatch.setattr(ray_run, "connected", connected)
-    monkeypatch.setattr(ray_crew, "NEWS_SECONDS", 0.05)
+    monkeypatch.setattr(ray_workers, "NEWS_SECONDS", 0.05)
     monkeypatch.setattr("epam_extract.pipeline.concurrency.PAUSE_SECONDS", 0.02)
     monkeypatch.setattr("epam_extract.pipeline.output.COMMIT_SECONDS", 0.0)
     return fake
@@ -122,6 +122,7 @@ def test_two_workers_equal_one_run_and_leave_nothing_but_the_output(
     assert len(ray.actors) == 2  # nobody was needed
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_path: Path) -> None:
     extract_features(collection, tmp_path / "whole.h5", POOLED)
     told = Told()
@@ -132,6 +133,7 @@ def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_pa
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +141,7 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     released: dict[StandInNetwork, threading.Event] = {}
 
     def kills(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
-        if batch.clips[0].video_id == "v5":
+        if batch.rows[0].video_id == "v5":
             if self not in released:  # which has one thread
                 released[self] = threading.Event()
                 at.put(released[self])
@@ -170,6 +172,7 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -177,7 +180,7 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     call, told, stop = StandInNetwork.__call__, Told(), threading.Event()
 
     def waits(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
-        assert batch.clips[0].video_id != "v7" or stop.wait(30)
+        assert batch.rows[0].video_id != "v7" or stop.wait(30)
         return call(self, batch)
 
     monkeypatch.setattr(StandInNetwork, "__call__", waits)
@@ -194,6 +197,7 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     assert not existing_parts(tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -212,16 +216,18 @@ def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_machine_that_comes_is_used(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "HIRE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_workers, "HIRE_SECONDS", 0.0)
     told = Told()
     when(lambda: len(told.done) >= 1, lambda: ray.machines.append({"CPU": 1.0}))
     assert on_ray(collection, tmp_path / "f.h5", progress=told).done == 8
     assert len(ray.actors) == 3
 
 
+@pytest.mark.slow
 def test_a_changed_video_is_done_again_and_overwrite_does_all_again(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -246,6 +252,7 @@ def test_a_changed_video_is_done_again_and_overwrite_does_all_again(
 # ---------------------------------------------------------------- what can be wrong
 
 
+@pytest.mark.slow
 def test_a_part_that_is_still_locked_is_one_sentence(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -264,7 +271,7 @@ def test_a_part_that_is_still_locked_is_one_sentence(
 def test_an_output_folder_that_is_not_shared_is_one_sentence(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(ray_workers, "SHARE_SECONDS", 0.05)
     write = Path.write_text
 
     def elsewhere(path: Path, text: str, **options: str) -> int:
@@ -282,7 +289,7 @@ def test_what_no_worker_can_do_ends_the_run_with_its_sentence(
     def broken(*_: object, **__: object) -> None:
         raise MachineError("the GPU is lost")
 
-    monkeypatch.setattr("epam_extract.pipeline.run.open_pose_model", broken)
+    monkeypatch.setattr("epam_extract.pipeline.models.open_pose_model", broken)
     with pytest.raises(MachineError, match="the GPU is lost"):
         on_ray(collection, tmp_path / "f.h5")
 
@@ -381,8 +388,8 @@ def test_an_address_may_follow(
 ) -> None:
     asked = []
 
-    def run_extraction(sources: list[str], out: Path, config: object, **options: object) -> int:
-        asked.append((sources, options["ray"]))
+    def run_extraction(run: RunOptions, config: object) -> int:
+        asked.append((run.sources, run.ray))
         return 0
 
     monkeypatch.setattr("epam_extract.cli.run.run_extraction", run_extraction)

@@ -9,16 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 from faulty_disk import folder_in_memory
 from make_videos import write_video
-from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same
+from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
 from epam_extract.cluster.shards import Shard, ShardChoice, missing_parts, read_plan
-from epam_extract.pipeline import run as pipeline
+from epam_extract.pipeline import run
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
 from epam_extract.store.merge import merge_parts
@@ -57,11 +56,6 @@ def attributes(path: Path) -> dict[str, object]:
     with h5py.File(path) as h5:
         moment = ("created", "attributes_checksum")  # which is over the other, too
         return {name: value for name, value in h5.attrs.items() if name not in moment}
-
-
-def failures(path: Path) -> np.ndarray:
-    with h5py.File(path) as h5:
-        return h5["failures"][()]
 
 
 @pytest.mark.slow
@@ -148,7 +142,7 @@ def test_all_parts_decide_alike_whether_to_compile(
         asked.append(windows)
         return False
 
-    monkeypatch.setattr(pipeline, "worth_compiling", worth_compiling)
+    monkeypatch.setattr(run, "worth_compiling", worth_compiling)
     for index in range(COUNT):
         run_part(collection, tmp_path / "f.h5", index)
     assert len(set(asked)) == 1
