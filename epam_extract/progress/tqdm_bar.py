@@ -16,8 +16,8 @@ class TqdmBar(Display):
 
     def show(self, event: Event) -> None:
         with self.lock:
-            if event.name == "plan" and self._bar is None and self.planned and self.planned.to_do:
-                self._bar = tqdm(total=self.planned.frames, unit="frame", file=self.console.file)
+            if event.name == "plan" and self._bar is None and self.frames_total:
+                self._bar = tqdm(total=self.frames_total, unit="frame", file=self.console.file)
             if self._bar is not None and self.planned is not None:
                 self._bar.total = self.frames_total
                 counts = {"videos": f"{self.done}/{self.planned.to_do}", "failed": self.failed}
