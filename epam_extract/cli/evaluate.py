@@ -61,12 +61,12 @@ def classify(
     from ..errors import ConfigError
     from ..exchange.classify import Classifier, read_names
     from ..exchange.labels import read_labels
-    from ..pipeline.installed import resolve
+    from ..pipeline.installed_weights import resolve_weights
     from ..store import FeatureStore
 
     if output not in FORMATS:
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output!r}")
-    checkpoint = weights or resolve(WeightsConfig())[0].file
+    checkpoint = weights or resolve_weights(WeightsConfig())[0].file
     if checkpoint is None:
         raise ConfigError("classify needs a checkpoint with heads: pass --weights FILE")
     with FeatureStore(file) as store:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..cluster.shards import PlanDraft, ShardChoice, parse_shard, read_plan, write_plan
 from ..config import ExtractConfig
-from ..pipeline.installed import resolve
+from ..pipeline.installed_weights import resolve_weights
 from ..progress import plural
 from ..progress.displays import open_progress
 from ..progress.logging_setup import logging_to
@@ -37,7 +37,7 @@ def run_extraction(run: RunOptions, config: ExtractConfig) -> int:
     with Stopper() as stopper, logged, display:
         out, only = _part_of(run, display)
         if not run.dry_run:  # a plan needs no weights; shown before torch loads
-            weights, said_by = resolve(config.weights)
+            weights, said_by = resolve_weights(config.weights)
             config = replace(config, weights=weights)
             if weights.file is not None:
                 display.message(f"weights: {weights.file} ({said_by})")

@@ -22,10 +22,10 @@ def weights(context: typer.Context) -> None:
     """List the installed weights, or install some."""
     if context.invoked_subcommand is not None:
         return
-    from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
+    from ..pipeline.installed_weights import VARIABLE, WHERE_FROM, list_installed, weights_folder
     from .tables import show, table
 
-    found = installed()
+    found = list_installed()
     if found:
         rows = [
             (w.path.name, format_bytes(w.size), w.sha256[:12], "default" if w.default else "")
@@ -36,7 +36,7 @@ def weights(context: typer.Context) -> None:
     else:
         say(f"no weights are installed. {WHERE_FROM}.")
         say("Install them with: epam-extract weights add FILE")
-    say(f"folder: {folder()}")
+    say(f"folder: {weights_folder()}")
     if os.environ.get(VARIABLE):
         say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
 
@@ -48,9 +48,9 @@ def weights_add(
 ) -> None:
     """Check a checkpoint, install it in your data folder and make it the default."""
     from ..model import EPAMBackbone, load_weights
-    from ..pipeline.installed import add
+    from ..pipeline.installed_weights import add_weights
 
-    added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
+    added = add_weights(file, check=lambda path: load_weights(EPAMBackbone(), path))
     say(f"installed as the default: {added.path}")
 
 

@@ -184,9 +184,7 @@ def merge_away(
     for part in parts:
         if stop.is_set():
             return False
-        StoreWriter(
-            part, header_of(part)
-        ).close()  # completes what a killed worker had begun to write
+        StoreWriter(part, header_of(part)).close()  # recovers from a killed worker's last commit
         merge_parts(out, [part], on_bytes=tell)
         remove(part)
     if failures:
@@ -200,6 +198,6 @@ def merge_away(
 def header_of(path: Path) -> StoreHeader:
     """The header of a file."""
     if not path.exists():
-        raise StoreError(f"{path}: was there a moment ago; it was deleted or moved meanwhile")
+        raise StoreError(f"{path}: was deleted or moved during the run")
     with FeatureStore(path) as store:
         return StoreHeader(store.config, store.weights, store.pose_source)

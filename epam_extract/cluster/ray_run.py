@@ -61,7 +61,7 @@ def extract_on_ray(
 
     Raises:
         ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
-        EpamExtractError: as ``extract_features`` does; also where a part is still locked.
+        EpamExtractError: as in ``extract_features``; or a part is still locked.
     """
     if config.device.startswith("cuda:"):
         raise ConfigError(f"--ray chooses the GPUs: say --device cuda instead of {config.device}")
@@ -125,7 +125,7 @@ class _RayRun:
         gpus_per_worker: float | None,
         cpus_per_worker: int | None,
     ) -> None:
-        """Have the workers do the videos that are to do."""
+        """Have the workers do the videos."""
         windows = planner.first_estimate()
         files = [self._out, *self._parts.values()]
         compiled = None if overwrite else compiled_in(files)

@@ -10,13 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epam_extract.pose.model_files import model_files
 from make_onnx import Output, write_network
 
 from epam_extract.config import PoseConfig
 from epam_extract.errors import ConfigError, PoseModelError
 from epam_extract.pose import PoseEstimator, open_pose_model
 from epam_extract.pose.boxes import Boxes, fill_between, fill_where_needed, match
-from epam_extract.pose.models import model_files
 from epam_extract.records import FramePiece
 
 SIDE = 64  # of the made networks' input, and of most pictures here

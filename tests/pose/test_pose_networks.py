@@ -10,10 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_onnx import Output, write_network
-
-from epam_extract.errors import PoseModelError
-from epam_extract.pose.networks import (
+from epam_extract.pose.onnx_network import (
     DETECTORS,
     KINDS,
     letterbox_ratio,
@@ -22,6 +19,9 @@ from epam_extract.pose.networks import (
     put_planes,
     rtmlib_tool,
 )
+from make_onnx import Output, write_network
+
+from epam_extract.errors import PoseModelError
 
 ANYTHING = tuple(KINDS)
 DETS = Output("dets", np.zeros((4, 5)))
@@ -241,7 +241,7 @@ def test_onnxruntime_keeps_no_record_of_what_it_ran(tmp_path) -> None:
     path = write_network(tmp_path / "a.onnx", [DETS])
     code = (
         "import sys; from pathlib import Path\n"
-        "from epam_extract.pose.networks import open_network\n"
+        "from epam_extract.pose.onnx_network import open_network\n"
         "open_network(Path(sys.argv[1]), ('yolox',), option='--det-model')"
     )
     home = tmp_path / "home"

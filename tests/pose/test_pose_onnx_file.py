@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from epam_extract.pose.onnx_network import DETECTORS, Network, open_network
 from make_onnx import Output, _bytes, _varint, write_network
 
 from epam_extract.errors import PoseModelError
 from epam_extract.pose import onnx_file
-from epam_extract.pose.networks import DETECTORS, Network, open_network
 from epam_extract.pose.onnx_file import external_files
 
 BOXES = np.arange(20, dtype=np.float32).reshape(4, 5)
