@@ -18,8 +18,8 @@ from .plain import Display
 from .units import escaped, format_duration, format_rate
 
 BARS_WIDTH = 72  # of a terminal; a narrower one shows only names and numbers
-NAME = {"ratio": 2}  # how the first cell of a line
-MARGIN = {"width": 6, "justify": "right"}
+NAME = {"ratio": 2}  # the first cell of a line about one file,
+MARGIN = {"width": 6, "justify": "right"}  # and of one about the run
 
 
 class LiveDisplay(Display):
@@ -52,11 +52,7 @@ class LiveDisplay(Display):
                 bar = ProgressBar(total, done)
                 parts.append(_line(NAME, "scanning videos", bar, f"{done:,} of {total:,}"))
             for name, (have, size) in self.downloads.items():
-                of = (
-                    format_bytes(have)
-                    if size is None
-                    else f"{format_bytes(have)} of {format_bytes(size)}"
-                )
+                of = " of ".join(format_bytes(n) for n in (have, size) if n is not None)
                 bar = ProgressBar(size, have, pulse=size is None)
                 parts.append(_line(NAME, Text(f"downloading {name}"), bar, of))
             if self.planned is None and not parts:
