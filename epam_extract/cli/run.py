@@ -10,15 +10,16 @@ from typing import TYPE_CHECKING, Any
 from ..cluster.shards import PlanDraft, ShardChoice, parse_shard, read_plan, write_plan
 from ..config import ExtractConfig
 from ..pipeline.installed_weights import resolve_weights
-from ..progress import counted
+from ..progress import plural
 from ..progress.displays import open_progress
-from ..progress.lines import Display
-from ..progress.logs import logging_to
-from ..progress.reports import failure_table, show, summary_json, summary_report
-from ..records import Summary
+from ..progress.logging_setup import logging_to
+from ..progress.plain import Display
+from ..progress.records import Summary
 from ..store.in_child import look
 from .outcome import DONE, INTERRUPTED, SOME_FAILED, check_writable, write_json
 from .signals import Stopper
+from .summary_report import summary_json, summary_report
+from .tables import failure_table, show
 
 if TYPE_CHECKING:
     from .extract import RunOptions
@@ -103,12 +104,12 @@ def _tell_of_part(run: RunOptions, only: ShardChoice | PlanDraft | None, display
     """Write the plan of a dry run, or warn of videos that a shard's plan lacks."""
     if isinstance(only, ShardChoice) and only.unplanned:
         display.warning(
-            f"{counted(only.unplanned, 'video')} not in {run.plan}, so in no shard; "
+            f"{plural(only.unplanned, 'video')} not in {run.plan}, so in no shard; "
             "--dry-run --plan writes a new plan"
         )
     if isinstance(only, PlanDraft) and run.plan is not None:
         write_plan(run.plan, only.sizes)
-        display.message(f"plan of {counted(len(only.sizes), 'video')}: {run.plan}")
+        display.message(f"plan of {plural(len(only.sizes), 'video')}: {run.plan}")
 
 
 def exit_status(summary: Summary) -> int:

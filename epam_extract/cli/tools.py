@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, ExtractConfig, PoseConfig
+from ..config import POSE_MODES, ExtractConfig, PoseConfig, format_bytes
 from .command import Only, command, flag
 from .messages import say
 
@@ -28,11 +28,16 @@ def weights(context: typer.Context) -> None:
         list_installed,
         weights_folder,
     )
-    from ..progress.reports import show, weights_table
+    from .tables import show, table
 
     found = list_installed()
     if found:
-        show(weights_table([(w.path, w.size, w.sha256, w.default) for w in found]))
+        rows = [
+            (w.path.name, format_bytes(w.size), w.sha256[:12], "default" if w.default else "")
+            for w in found
+        ]
+        columns = ("installed weights", "size", "sha256", "")
+        show(table(columns, rows, fixed=columns[1:], styles={"": "green"}))
     else:
         say(f"no weights are installed. {WHERE_FROM}.")
         say("Install them with: epam-extract weights add FILE")
@@ -58,11 +63,14 @@ def weights_add(
 @command
 def models_list() -> None:
     """List the pose models and whether they are on this machine."""
-    from ..pose.models import list_models
-    from ..progress.reports import models_table, show
+    from rich.text import Text
 
-    rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
-    show(models_table(rows))
+    from ..pose.models import list_models
+    from .tables import show, table
+
+    here, absent = Text("here", "green"), Text("not downloaded", "dim")
+    rows = [(m.mode, m.role, m.path.name, here if m.present else absent) for m in list_models()]
+    show(table(("mode", "role", "file", ""), rows, grouped=True))
 
 
 @models_app.command("download")
@@ -108,7 +116,7 @@ def bench(
     The results are compared with a plain script. No weights are needed.
     """
     from ..bench import report_json, run_bench
-    from ..progress.reports import bench_report, show
+    from .tables import bench_report, show
 
     report = run_bench(
         videos or [],

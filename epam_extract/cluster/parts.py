@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config import format_bytes
 from ..errors import StoreError
-from ..progress import Progress, counted, in_bytes
+from ..progress import Progress, plural
 from ..records import VideoFailure
 from ..store import (
     FeatureStore,
@@ -174,10 +175,12 @@ def merge_away(
         nonlocal told
         if time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
-            progress.message(f"{part.name}: merged {in_bytes(done)} of about {in_bytes(total)}")
+            progress.message(
+                f"{part.name}: merged {format_bytes(done)} of about {format_bytes(total)}"
+            )
 
     if parts and not stop.is_set():
-        progress.message(f"merging {counted(len(parts), 'part')} into {out}")
+        progress.message(f"merging {plural(len(parts), 'part')} into {out}")
     for part in parts:
         if stop.is_set():
             return False

@@ -16,8 +16,8 @@ from ..errors import ConfigError
 from ..pipeline.plan import ClassifiedVideos, Planner, classify_videos
 from ..pipeline.run import find_all
 from ..pipeline.summary import Totals, summarize
-from ..progress import Progress, counted
-from ..records import Summary
+from ..progress import Progress, plural
+from ..progress.records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
 from .connecting import connected, machines, worker_size
@@ -202,8 +202,8 @@ class _RayRun:
         )
         if not merged:
             notes.append(
-                f"what this run has done, {counted(len(done), 'video')} and parts of others, is in "
-                f"the {counted(len(parts), 'file')} beside it: the same command goes on with them"
+                f"what this run has done, {plural(len(done), 'video')} and parts of others, is in "
+                f"the {plural(len(parts), 'file')} beside it: the same command goes on with them"
             )
         each = self._crew.totals() if self._crew else []
         totals = Totals(

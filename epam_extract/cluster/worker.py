@@ -30,7 +30,8 @@ from ..pipeline.run import make_runner
 from ..pipeline.stages import run_stages
 from ..pipeline.summary import Totals
 from ..progress import Progress
-from ..records import PoseTrack, StageLoad, VideoFailure
+from ..progress.records import StageLoad
+from ..records import PoseTrack, VideoFailure
 from ..store import FeatureStore, StoredFailure, StoredProgress, StoreHeader, StoreWriter
 from ..video import FoundVideo
 

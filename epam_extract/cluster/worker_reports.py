@@ -9,7 +9,8 @@ from typing import Any
 
 from ..pipeline.summary import Totals
 from ..progress import Progress
-from ..records import StageLoad, VideoFailure
+from ..progress.records import StageLoad
+from ..records import VideoFailure
 from .scheduling import Ended, News, Returned, Started
 from .worker import Report, Task
 

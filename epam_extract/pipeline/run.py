@@ -17,7 +17,7 @@ from ..errors import StoreMismatch
 from ..exchange.segments import find_segments, read_segments
 from ..progress import SILENT, Progress
 from ..progress.displays import open_progress
-from ..records import Summary
+from ..progress.records import Summary
 from ..store import StoreWriter, require_no_links, stored_states
 from ..video import FoundVideo, find_videos
 from ..video.fetch import clear_folder, fetched_folder

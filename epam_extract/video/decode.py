@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import in_bytes
+from ..config import format_bytes
 from .container import (
     Unreadable,
     announced,
@@ -115,7 +115,7 @@ class PyavDecoder:
         first = next(self._decoded, None)
         if first is None:
             within = (
-                "" if codec.height else f" in {in_bytes(memory.limit)} of memory (--max-memory)"
+                "" if codec.height else f" in {format_bytes(memory.limit)} of memory (--max-memory)"
             )
             raise Unreadable(f"not one frame of it can be decoded{within}")
         self._first = first

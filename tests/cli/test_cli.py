@@ -23,12 +23,13 @@ from command_line import StandInRun as Pipeline
 import epam_extract
 from epam_extract.cli import app
 from epam_extract.cli.signals import Stopper
+from epam_extract.cli.summary_report import datasets
 from epam_extract.config import FEATURES, ExtractConfig
 from epam_extract.errors import CheckpointError, ConfigError, MachineError, StoreError
 from epam_extract.pipeline import installed_weights
 from epam_extract.progress import Progress
-from epam_extract.progress.reports import datasets
-from epam_extract.records import BenchReport, BenchRow, VideoFailure
+from epam_extract.progress.records import BenchReport, BenchRow
+from epam_extract.records import VideoFailure
 from epam_extract.schema import TRACKS, window_arrays
 from epam_extract.store import in_child
 from epam_extract.store import verify as verify_module
@@ -551,8 +552,8 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 WAITING = """
 import sys, types, time
 from pathlib import Path
-from epam_extract.progress.reports import datasets
-from epam_extract.records import BenchReport, BenchRow, Plan, Summary
+from epam_extract.cli.summary_report import datasets
+from epam_extract.progress.records import BenchReport, BenchRow, Plan, Summary
 def extract_features(videos, out, config, *, progress, stop, list_file, segments, overwrite,
                      retry_failed, dry_run, only):
     progress.plan(Plan(1, 1, 0, 0, 10, 1, 1, 10))

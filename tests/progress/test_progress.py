@@ -12,23 +12,28 @@ from pathlib import Path
 
 import pytest
 
-from epam_extract import progress
+from epam_extract.config import format_bytes
 from epam_extract.errors import ConfigError
 from epam_extract.progress import (
     SILENT,
     Progress,
-    Tally,
+    describe_plan,
     displays,
-    in_bytes,
-    in_rate,
-    in_time,
-    in_words,
-    lines,
+    format_duration,
+    format_rate,
+    plain,
+)
+from epam_extract.progress import (
+    tally as tallying,
 )
 from epam_extract.progress.displays import KINDS, open_progress
-from epam_extract.progress.lines import Display, JsonLines, PlainLines, TqdmBar
-from epam_extract.progress.logs import logging_to
-from epam_extract.records import Plan, StageLoad, Summary, VideoFailure
+from epam_extract.progress.json_lines import JsonLines
+from epam_extract.progress.logging_setup import logging_to
+from epam_extract.progress.plain import Display, PlainLines
+from epam_extract.progress.records import Plan, StageLoad, Summary
+from epam_extract.progress.tally import Tally
+from epam_extract.progress.tqdm_bar import TqdmBar
+from epam_extract.records import VideoFailure
 
 PLAN = Plan(
     videos=5,
@@ -62,7 +67,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
     clock = Clock()
-    monkeypatch.setattr(progress.time, "monotonic", clock)
+    monkeypatch.setattr(tallying.time, "monotonic", clock)
     yield clock
 
 
@@ -347,8 +352,8 @@ def test_json_carries_the_log_too() -> None:
     assert json.loads(stream.getvalue())["text"] == "a detail"
 
 
-def test_numbers_in_words() -> None:
-    assert [in_bytes(n) for n in (0, 999, 1500, 3_400_000_000, 98_000_000_000, 2e15)] == [
+def test_numbers_describe_plan() -> None:
+    assert [format_bytes(n) for n in (0, 999, 1500, 3_400_000_000, 98_000_000_000, 2e15)] == [
         "0 bytes",
         "999 bytes",
         "1.5 kB",
@@ -356,7 +361,7 @@ def test_numbers_in_words() -> None:
         "98 GB",
         "2000.0 TB",
     ]
-    assert [in_time(s) for s in (0.84, 9.96, 59.7, 150, 3900, 86400 * 3)] == [
+    assert [format_duration(s) for s in (0.84, 9.96, 59.7, 150, 3900, 86400 * 3)] == [
         "0.8 s",
         "10 s",
         "1 min 00 s",
@@ -364,20 +369,20 @@ def test_numbers_in_words() -> None:
         "1 h 05 min",
         "3 d 0 h",
     ]
-    assert [in_rate(r, "frames") for r in (0.25, 5.44, 1234.5)] == [
+    assert [format_rate(r, "frames") for r in (0.25, 5.44, 1234.5)] == [
         "0.2 frames/s",
         "5.4 frames/s",
         "1,234 frames/s",
     ]
-    assert in_words(PLAN) == (
+    assert describe_plan(PLAN) == (
         "3 videos to do (1 done before; 1 failed before, see --retry-failed): 1,000 frames, "
         "64 windows, about 3.4 GB (98 GB free)"
     )
     nothing = Plan(4, 0, 4, 0, 0, 0, 0, 10)
-    assert in_words(nothing) == "nothing to do for 4 videos (4 done before)"
+    assert describe_plan(nothing) == "nothing to do for 4 videos (4 done before)"
 
 
 def test_lines_never_end_early_in_a_narrow_log() -> None:
     stream = io.StringIO()
-    lines.Display(open_progress("none", stream=stream).console).warning("long " * 60)
+    plain.Display(open_progress("none", stream=stream).console).warning("long " * 60)
     assert len(stream.getvalue().splitlines()) == 1
