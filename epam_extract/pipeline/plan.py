@@ -22,7 +22,7 @@ from ..records import RemoteFile, Segment, VideoFailure
 from ..schema import FULL_MAPS, TRACKS, window_arrays
 from ..store import StoredVideos
 from ..video import FoundVideo, Header, read_header
-from ..video.memory import Room, available_memory
+from ..video.memory import MemoryLimit, available_memory
 from ..windows import window_starts
 from .jobs import Job, VideoResult, VideoStarted
 
@@ -212,7 +212,7 @@ class HeaderLengths:
 
     def __init__(self, config: ExtractConfig) -> None:
         self._config = config
-        self._room = Room(available_memory())
+        self._memory = MemoryLimit(available_memory())
         self._last: tuple[Path, Header | None] | None = None  # segments of a video are neighbours
 
     def of(self, path: Path, segment: Segment | None) -> int:
@@ -231,7 +231,7 @@ class HeaderLengths:
         if self._last is None or self._last[0] != path:
             header = None
             with contextlib.suppress(EpamExtractError):
-                header = read_header(path, image_fps=self._config.image_rate, room=self._room)
+                header = read_header(path, image_fps=self._config.image_rate, memory=self._memory)
             self._last = path, header
         return self._last[1]
 

@@ -18,7 +18,7 @@ CGROUP_FILES = (  # limit, use, and the key of memory in use that can be reclaim
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryLimit:
     """Memory for the pictures of one video while it is read."""
 
     limit: int
