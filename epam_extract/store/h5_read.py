@@ -199,7 +199,7 @@ def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
     return failures
 
 
-def checksum(array: h5py.Dataset) -> int:
+def array_checksum(array: h5py.Dataset) -> int:
     """crc32 of an array's bytes in C order, read in blocks."""
     value = 0
     for span in block_slices(array):

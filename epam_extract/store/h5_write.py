@@ -26,7 +26,7 @@ from ..schema import (
 from .checks import attributes_checksum
 from .draft import Draft
 from .h5_objects import child, find, find_array, get_attributes, is_second_name, set_attribute
-from .h5_read import BROKEN, checksum, load_blosc2, video_group, videos_group
+from .h5_read import BROKEN, array_checksum, load_blosc2, video_group, videos_group
 from .header import StoreHeader
 from .video_states import StoredFailure
 
@@ -187,7 +187,7 @@ def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
             array[:people, at : at + length] = getattr(track, name)
             at += length
         if draft.finished:
-            set_attribute(array, "checksum", np.uint32(checksum(array)))
+            set_attribute(array, "checksum", np.uint32(array_checksum(array)))
 
 
 def remove_video(h5: h5py.File, video_id: str) -> None:

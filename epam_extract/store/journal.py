@@ -38,7 +38,7 @@ class CommittedView:
     """
 
     def __init__(
-        self, descriptor: int, size: int, *, pages: Mapping[int, bytes] | None = None
+        self, descriptor: int = -1, size: int = 0, *, pages: Mapping[int, bytes] | None = None
     ) -> None:
         self.descriptor = descriptor
         self.committed_size = self.size = size

@@ -96,7 +96,7 @@ class JournaledFile(CommittedView):
         operations: Operations | None = None,
         patience: float = 600.0,
     ) -> None:
-        super().__init__(-1, 0)
+        super().__init__()
         if fcntl is None:
             raise StoreError(f"{path}: writing needs POSIX file locks; on Windows use WSL")
         self.path = path.resolve()
