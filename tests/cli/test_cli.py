@@ -382,6 +382,7 @@ def test_weights_add_refuses_what_does_not_fit(pipeline: Pipeline, tmp_path: Pat
     assert installed.installed() == []
 
 
+@pytest.mark.slow
 def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None:
     import torch
 

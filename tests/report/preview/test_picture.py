@@ -18,6 +18,7 @@ def test_windows_are_spread_and_show_people() -> None:
     assert chosen_windows(early) == [3, 10, 18, 25]  # row 11 sees them leave
 
 
+@pytest.mark.slow
 def test_sheet(video: Video) -> None:
     scene = scene_of(video, Walker(absent=range(20, 40)))
     sheet = draw_sheet(scene)
