@@ -30,8 +30,9 @@ from ..pipeline.concurrency import available_cores
 from ..pipeline.device import pick_device, pick_precision
 from ..pipeline.inference import load_backbone
 from ..pose import PoseEstimator, gpu_provider_available, open_pose_model
-from ..pose.models import model_files
-from ..records import BenchReport, BenchRow, Video
+from ..pose.model_files import model_files
+from ..progress.records import BenchReport, BenchRow
+from ..records import Video
 from ..video import FoundVideo, find_videos, probe
 from .baseline import excerpt
 from .measuring import Deadline

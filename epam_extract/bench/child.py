@@ -15,7 +15,7 @@ from statistics import mean
 
 from ..config import ExtractConfig
 from ..progress import Progress
-from ..records import Plan, StageLoad, Summary
+from ..progress.records import Plan, StageLoad, Summary
 from .measuring import Usage, serve
 
 log = logging.getLogger(__name__)

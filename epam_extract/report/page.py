@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import as_fraction, in_bytes
+from ..config import as_fraction, format_bytes
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
-from ..progress import SILENT, Progress, counted, in_time
+from ..progress import SILENT, Progress, format_duration, plural
 from ..schema import meaning
 from ..store import FeatureStore
 from ..store.in_child import look
@@ -144,9 +144,9 @@ def _template() -> Any:
     )
     environment.filters.update(
         share=lambda value: "-" if value is None else f"{value:.0%}",
-        seconds=in_time,
-        bytes=in_bytes,
-        counted=counted,
+        seconds=format_duration,
+        bytes=format_bytes,
+        plural=plural,
         clock=clock,
     )
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -171,7 +171,7 @@ def _read_pictures(
     """Add pictures to the details; a video that cannot be read is flagged instead."""
     there = [one for one in shown if one.source_id in paths]
     rates = {name: as_fraction(config.get(name)) for name in ("fps", "image_fps")}
-    progress.message(f"reading {counted(len(there), 'video')} for pictures")
+    progress.message(f"reading {plural(len(there), 'video')} for pictures")
 
     def read(one: VideoSummary) -> None:
         try:
@@ -204,7 +204,7 @@ def _cautions(contents: Mapping[str, Any]) -> list[str]:
 
 def _provenance(contents: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
-        ("file", f"{contents['path']}, {in_bytes(contents['bytes'])}"),
+        ("file", f"{contents['path']}, {format_bytes(contents['bytes'])}"),
         ("made", f"{contents['created']} by {contents['tool']}"),
     ]
     for name, key in (("weights", "weights"), ("pose", "pose_source"), ("options", "config")):

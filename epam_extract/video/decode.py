@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import in_bytes
+from ..config import format_bytes
 from .container import (
     Unreadable,
     announced,
@@ -114,7 +114,9 @@ class PyavDecoder:
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
-            within = "" if codec.height else f" in {in_bytes(room.limit)} of memory (--max-memory)"
+            within = (
+                "" if codec.height else f" in {format_bytes(room.limit)} of memory (--max-memory)"
+            )
             raise Unreadable(f"not one frame of it can be decoded{within}")
         self._first = first
         self._announced = announced(self._container, self._stream)

@@ -10,7 +10,7 @@ import pytest
 from make_videos import write_video
 from stand_ins import POOLED, StandInPose
 
-from epam_extract.config import in_bytes
+from epam_extract.config import format_bytes
 from epam_extract.errors import DecodeError, ProbeError
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
@@ -33,8 +33,8 @@ def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
     (failure,) = summary.failures
     assert (failure.video_id, summary.done) == ("large", 1)
     needed = (40 + DECODER_FRAMES) * 640 * 960 * 3
-    assert f"960 x 640 need about {in_bytes(needed)} of memory at once" in failure.message
-    assert f"and {in_bytes(limit)} may be used (--max-memory)" in failure.message
+    assert f"960 x 640 need about {format_bytes(needed)} of memory at once" in failure.message
+    assert f"and {format_bytes(limit)} may be used (--max-memory)" in failure.message
     with FeatureStore(tmp_path / "f.h5") as store:
         assert set(store) == {"small"}
     again = replace(POOLED, max_memory=2 * needed)  # no option that numbers depend on
