@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from walker import Walker, imaginary, scene_of
 
 from epam_extract.records import Video
