@@ -13,7 +13,8 @@ from epam_extract.pipeline.context import STAGES, RunContext, Threads
 from epam_extract.pipeline.inference import group_clips
 from epam_extract.pipeline.stages import report_loads
 from epam_extract.progress import Progress
-from epam_extract.records import Clip, StageLoad, VideoFailure
+from epam_extract.progress.records import StageLoad
+from epam_extract.records import Clip, VideoFailure
 
 
 def clip(video_id: str, window: int) -> Clip:
