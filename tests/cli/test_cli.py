@@ -387,6 +387,7 @@ def test_weights_add_refuses_what_does_not_fit(pipeline: Pipeline, tmp_path: Pat
     assert installed_weights.list_installed() == []
 
 
+@pytest.mark.slow
 def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None:
     import torch
 

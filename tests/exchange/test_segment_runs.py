@@ -38,6 +38,7 @@ def segments_file(folder: Path, *rows: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["window", "video"])
 def test_a_segment_is_what_the_trimmed_video_would_be(
     clips: Path, stand_ins: StandInPose, tmp_path: Path, crop: str

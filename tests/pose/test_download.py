@@ -32,6 +32,7 @@ def test_what_a_killed_download_left_is_swept(site, when) -> None:
     assert not list(cache_folder().glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_begun_again(site, tmp_path) -> None:
     site.last_block.clear()
     process = start(site)

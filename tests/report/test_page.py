@@ -134,6 +134,7 @@ def test_segments_that_overlap_lie_in_two_lanes(page: str) -> None:
     assert (left, width) == pytest.approx((0.5 / 3.84 * 100, 1.5 / 3.84 * 100), abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_sample_videos_are_shown_and_one_that_is_gone_is_flagged(tmp_path: Path) -> None:
     samples = Path(__file__).parents[2] / "sample_videos"
     shutil.copy(samples / "workout.mp4", tmp_path)

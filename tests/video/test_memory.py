@@ -56,6 +56,7 @@ def test_a_header_that_promises_fewer_frames_does_not_get_past_the_limit(tmp_pat
                 pass
 
 
+@pytest.mark.slow
 def test_pictures_that_grow_in_mid_video_are_not_decoded_past_the_limit(tmp_path: Path) -> None:
     small = write_video(tmp_path / "a.ts", format="mpegts", frames=20)
     large = write_video(tmp_path / "b.ts", format="mpegts", frames=20, height=640, width=960)

@@ -55,6 +55,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [True, False])
 @pytest.mark.parametrize("how", CONFIGS)
 def test_they_are_those_of_files(
