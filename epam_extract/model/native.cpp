@@ -101,7 +101,7 @@ template <class E>
 static void narrow(const Block &q, const Plan &p, const E *x, int t, int y0, int count,
                    const E *inner, E *out) {
     Product<E> product{static_cast<const E *>(q.w3), q.b3, q.out, q.widened ? 2 : 1,
-                       {q.inner, q.in}, {q.inner, static_cast<long>(q.stride) * q.in}, true};
+                       {q.inner, q.in}, {q.inner, static_cast<long>(q.stride) * q.in}};
     Row<E, E> rows[MAX_ROWS];
     for (int r = 0; r < count; r++) {
         const E *from = x + (static_cast<long>(t) * q.h + (y0 + r) * q.stride) * q.w * q.in;
@@ -150,7 +150,7 @@ template <class E> static void block(const Block &q, const E *x, E *out, char *s
     const long out_row = static_cast<long>(p.wo) * q.inner;
     const Product<E> widen{static_cast<const E *>(q.w1), q.b1, q.inner, 3,
                            {even<E>(q.fold), even<E>(q.fold), q.in - 2 * q.fold},
-                           {q.in, q.in, q.in}, true};
+                           {q.in, q.in, q.in}};
 
     for (int t = 0; t < q.t; t++) {
         int next = 0;  // the first row of this frame that conv1 has not done
@@ -197,7 +197,7 @@ template <class E> static void stem(const Stem &q, const void *frames, E *out, E
     const long lda = static_cast<long>(q.stride) * q.in;
     E *zeros = scratch + 3 * n;
     const Product<E> product{static_cast<const E *>(q.weight), q.bias, q.out, 3, {k, k, k},
-                             {lda, lda, lda}, true};
+                             {lda, lda, lda}};
     for (long i = 0; i < 4 * n + 8; i++) set(scratch + i, 0);
     for (int t = 0; t < q.t; t++) {
         int next = 0;
@@ -226,7 +226,7 @@ template <class E> static void stem(const Stem &q, const void *frames, E *out, E
 // 1x1 convolution and ReLU of `pixels` pixels.
 template <class E>
 static void head(const E *x, const E *w, const float *bias, long pixels, int in, int out, E *y) {
-    const Product<E> product{w, bias, out, 1, {in}, {in}, true};
+    const Product<E> product{w, bias, out, 1, {in}, {in}};
     for (long i = 0; i < pixels; i += 48) {
         Row<E, E> row{{x + i * in}, nullptr, y + i * out};
         multiply(product, &row, 1, std::min<long>(48, pixels - i));

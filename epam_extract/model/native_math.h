@@ -11,6 +11,8 @@
 #define EPAM_BF16 1
 #endif
 
+#define UNROLL _Pragma("GCC unroll 16")
+
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
 
@@ -132,37 +134,41 @@ template <class E> struct Product {
     int n, parts;
     int k[PARTS];       // of each part, a multiple of Step<E>
     long lda[PARTS];    // values from pixel to pixel in each part of A; in add and C it is n
-    bool relu;
 };
 
 template <int NV, int MR, class E, class O>
 static inline void tile(const Product<E> &p, const Row<E, O> &row, long i, const E *b, int col) {
     constexpr int S = Step<E>::size;
     v8 acc[MR][NV];
-    for (int n = 0; n < NV; n++)
-        for (int m = 0; m < MR; m++) acc[m][n] = load(p.bias + col + 8 * n);
+    UNROLL for (int n = 0; n < NV; n++) {
+        const v8 bias = load(p.bias + col + 8 * n);
+        UNROLL for (int m = 0; m < MR; m++) acc[m][n] = bias;
+    }
     for (int part = 0; part < p.parts; part++) {
         const long lda = p.lda[part];
         const E *a = row.a[part] + i * lda;
         for (int k = 0; k < p.k[part]; k += S, b += 8 * S * NV) {
             v8 bv[NV];
-            for (int n = 0; n < NV; n++) {
+            UNROLL for (int n = 0; n < NV; n++) {
                 std::memcpy(&bv[n], b + 8 * S * n, sizeof bv[n]);
                 bv[n] = in_register(bv[n]);
             }
-            for (int m = 0; m < MR; m++) {
-                v8 av = values(a + m * lda + k);
-                for (int n = 0; n < NV; n++) acc[m][n] = accumulate<E>(acc[m][n], av, bv[n]);
+            UNROLL for (int m = 0; m < MR; m++) {
+                const v8 av = values(a + m * lda + k);
+                UNROLL for (int n = 0; n < NV; n++) acc[m][n] = accumulate<E>(acc[m][n], av, bv[n]);
             }
         }
     }
-    for (int m = 0; m < MR; m++)
-        for (int n = 0; n < NV; n++) {
-            long at = (i + m) * p.n + col + 8 * n;
-            v8 v = acc[m][n];
-            if (row.add) v += load(row.add + at);
-            store(row.c + at, p.relu ? relu(v) : v);
-        }
+    const long stride = p.n;
+    const E *add = row.add;
+    O *c = row.c + i * stride + col;
+    if (add) {
+        add += i * stride + col;
+        UNROLL for (int m = 0; m < MR; m++)
+            UNROLL for (int n = 0; n < NV; n++) acc[m][n] += load(add + m * stride + 8 * n);
+    }
+    UNROLL for (int m = 0; m < MR; m++)
+        UNROLL for (int n = 0; n < NV; n++) store(c + m * stride + 8 * n, relu(acc[m][n]));
 }
 
 template <int NV, int MR, class E, class O>
@@ -191,7 +197,7 @@ static const int ROWS_OF_3 = 8, ROWS_OF_2 = 12, ROWS_OF_1 = 14;  // 32 registers
 static const int ROWS_OF_3 = 4, ROWS_OF_2 = 6, ROWS_OF_1 = 8;  // 16
 #endif
 
-// C = act(A B + bias + add) for `count` rows of m pixels.
+// C = relu(A B + bias + add) for `count` rows of m pixels.
 template <class E, class O>
 static void multiply(const Product<E> &p, const Row<E, O> *rows, int count, long m) {
     long k = 0;
