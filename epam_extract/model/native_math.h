@@ -11,7 +11,7 @@
 #define EPAM_BF16 1
 #endif
 
-#define UNROLL _Pragma("GCC unroll 16")
+#define UNROLL _Pragma("GCC unroll 32")
 
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
@@ -84,144 +84,197 @@ static inline v8 in_register(v8 v) {
     return v;
 }
 
-// x * sigmoid(x): 2^f on [-1/2, 1/2] is a polynomial, 1e-7 relative, and 1e-4 for bfloat16.
-template <class E> static inline v8 silu(v8 x) {
+// x * sigmoid(x) of N vectors, side by side to hide what one operation waits for the last: 2^f on
+// [-1/2, 1/2] is a polynomial, 1e-7 relative, and 1e-4 for bfloat16.
+template <class E, int N> static inline void silu(v8 (&x)[N]) {
     constexpr bool exact = Step<E>::size == 1;
-    v8 y = x * splat(-1.44269504f);
-#if defined(__AVX512VL__) && defined(__AVX512DQ__)
-    y = _mm256_range_ps(y, splat(126), 2);  // the smaller magnitude, y's sign
-    v8 n = _mm256_roundscale_ps(y, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    v8 y[N], n[N], p[N];
+    UNROLL for (int i = 0; i < N; i++) y[i] = least(splat(126), x[i] * splat(-1.44269504f));
+#if defined(__AVX512VL__)
+    UNROLL for (int i = 0; i < N; i++)
+        n[i] = _mm256_roundscale_ps(y[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 #else
-    y = most(splat(-126), least(splat(126), y));
     const v8 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    v8 n = (y + magic) - magic;
-#endif
-    v8 f = y - n;
-    v8 p = splat(exact ? 1.326472690e-3f : 5.500892859e-2f);
-    if constexpr (exact) {
-        p = p * f + splat(9.671512661e-3f);
-        p = p * f + splat(5.550733744e-2f);
+    UNROLL for (int i = 0; i < N; i++) {
+        y[i] = most(splat(-126), y[i]);
+        n[i] = (y[i] + magic) - magic;
     }
-    p = p * f + splat(exact ? 2.402224208e-1f : 2.422109601e-1f);
-    p = p * f + splat(exact ? 6.931469776e-1f : 6.932829276e-1f);
-    p = p * f + splat(1);
-#if defined(__AVX512VL__) && defined(__AVX512DQ__)
-    p = splat(1) + v8(_mm256_scalef_ps(p, n));
-    if constexpr (!exact) return x * v8(_mm256_rcp14_ps(p));
-#else
-    v8i bits = (__builtin_convertvector(n, v8i) + 127) << 23;
-    v8 power;
-    std::memcpy(&power, &bits, sizeof power);
-    p = splat(1) + p * power;
 #endif
-    return x / p;
+    UNROLL for (int i = 0; i < N; i++) y[i] -= n[i];
+    if constexpr (exact) {
+        UNROLL for (int i = 0; i < N; i++) p[i] = splat(1.326472690e-3f) * y[i] + splat(9.671512661e-3f);
+        UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(5.550733744e-2f);
+    } else {
+        UNROLL for (int i = 0; i < N; i++) p[i] = splat(5.500892859e-2f);
+    }
+    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(exact ? 2.402224208e-1f : 2.422109601e-1f);
+    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(exact ? 6.931469776e-1f : 6.932829276e-1f);
+    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(1);
+#if defined(__AVX512VL__)
+    UNROLL for (int i = 0; i < N; i++) p[i] = splat(1) + v8(_mm256_scalef_ps(p[i], n[i]));
+    if constexpr (!exact) {
+        UNROLL for (int i = 0; i < N; i++) x[i] *= v8(_mm256_rcp14_ps(p[i]));
+        return;
+    }
+#else
+    UNROLL for (int i = 0; i < N; i++) {
+        v8i bits = (__builtin_convertvector(n[i], v8i) + 127) << 23;
+        v8 power;
+        std::memcpy(&power, &bits, sizeof power);
+        p[i] = splat(1) + p[i] * power;
+    }
+#endif
+    UNROLL for (int i = 0; i < N; i++) x[i] /= p[i];
 }
 
 // ---------------------------------------------------------------- matrix product
 
-static const int PARTS = 3;
-
-// One image row of a product: the parts of A side by side, what to add, where to write.
-template <class E, class O> struct Row {
-    const E *a[PARTS];
-    const E *add;  // null: nothing
-    O *c;
+// Some columns of A: step k of pixel i at a[i * lda + at[k]], its rows of B from `row` on.
+template <class E> struct Part {
+    const E *a;
+    long lda;
+    const int32_t *at;
+    int steps, row;
 };
 
-template <class E> struct Product {
-    const E *b;         // packed by pack()
-    const float *bias;
-    int n, parts;
-    int k[PARTS];       // of each part, a multiple of Step<E>
-    long lda[PARTS];    // values from pixel to pixel in each part of A; in add and C it is n
-};
-
+// MR pixels of relu(A B + bias + add), NV vectors wide. B, bias, add and C start at its corner.
 template <int NV, int MR, class E, class O>
-static inline void tile(const Product<E> &p, const Row<E, O> &row, long i, const E *b, int col) {
+static inline void tile(const Part<E> *parts, int count, long i, const E *b, const float *bias,
+                        const O *add, O *c, long ldc) {
     constexpr int S = Step<E>::size;
     v8 acc[MR][NV];
     UNROLL for (int n = 0; n < NV; n++) {
-        const v8 bias = load(p.bias + col + 8 * n);
-        UNROLL for (int m = 0; m < MR; m++) acc[m][n] = bias;
+        const v8 first = load(bias + 8 * n);
+        UNROLL for (int m = 0; m < MR; m++) acc[m][n] = first;
     }
-    for (int part = 0; part < p.parts; part++) {
-        const long lda = p.lda[part];
-        const E *a = row.a[part] + i * lda;
-        for (int k = 0; k < p.k[part]; k += S, b += 8 * S * NV) {
+    for (const Part<E> *part = parts; part < parts + count; part++) {
+        const long lda = part->lda;
+        const E *a = part->a + i * lda, *bk = b + static_cast<long>(part->row) * 8 * S * NV;
+        const int32_t *at = part->at, *end = at + part->steps;
+        for (; at < end; at++, bk += 8 * S * NV) {
+            const E *from = a + *at;
             v8 bv[NV];
             UNROLL for (int n = 0; n < NV; n++) {
-                std::memcpy(&bv[n], b + 8 * S * n, sizeof bv[n]);
+                std::memcpy(&bv[n], bk + 8 * S * n, sizeof bv[n]);
                 bv[n] = in_register(bv[n]);
             }
             UNROLL for (int m = 0; m < MR; m++) {
-                const v8 av = values(a + m * lda + k);
+                const v8 av = values(from + m * lda);
                 UNROLL for (int n = 0; n < NV; n++) acc[m][n] = accumulate<E>(acc[m][n], av, bv[n]);
             }
         }
     }
-    const long stride = p.n;
-    const E *add = row.add;
-    O *c = row.c + i * stride + col;
     if (add) {
-        add += i * stride + col;
         UNROLL for (int m = 0; m < MR; m++)
-            UNROLL for (int n = 0; n < NV; n++) acc[m][n] += load(add + m * stride + 8 * n);
+            UNROLL for (int n = 0; n < NV; n++) acc[m][n] += load(add + m * ldc + 8 * n);
     }
     UNROLL for (int m = 0; m < MR; m++)
-        UNROLL for (int n = 0; n < NV; n++) store(c + m * stride + 8 * n, relu(acc[m][n]));
+        UNROLL for (int n = 0; n < NV; n++) store(c + m * ldc + 8 * n, relu(acc[m][n]));
 }
 
-template <int NV, int MR, class E, class O>
-static inline void rest(const Product<E> &p, const Row<E, O> &row, long i, long left, const E *b, int col) {
-    if constexpr (MR > 0) {
-        if (left == MR) tile<NV, MR>(p, row, i, b, col);
-        else rest<NV, MR - 1>(p, row, i, left, b, col);
-    }
-}
+template <int N> struct Width { static const int value = N; };
 
-template <int NV, int MR, class E, class O>
-static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m, const E *b, int col) {
-    for (int r = 0; r < count; r++) {
-        long i = 0;
-        for (; i + MR <= m; i += MR) tile<NV, MR>(p, rows[r], i, b, col);
-        rest<NV, MR - 1>(p, rows[r], i, m - i, b, col);
+// f(Width<size>), for a size that is known only now.
+template <int MOST, class F> static inline void with_width(long size, F f) {
+    if constexpr (MOST > 0) {
+        if (size == MOST) f(Width<MOST>{});
+        else with_width<MOST - 1>(size, f);
     }
 }
 
 // Vectors in the next panel of `left` ones: 3 where that leaves no single one behind.
 static inline int panel_width(int left) { return left == 1 ? 1 : left == 2 || left == 4 ? 2 : 3; }
 
-#if defined(__AVX512VL__)
-static const int ROWS_OF_3 = 8, ROWS_OF_2 = 12, ROWS_OF_1 = 14;  // 32 registers
-#else
-static const int ROWS_OF_3 = 4, ROWS_OF_2 = 6, ROWS_OF_1 = 8;  // 16
-#endif
-
-// C = relu(A B + bias + add) for `count` rows of m pixels.
-template <class E, class O>
-static void multiply(const Product<E> &p, const Row<E, O> *rows, int count, long m) {
-    long k = 0;
-    for (int part = 0; part < p.parts; part++) k += p.k[part];
-    const E *b = p.b;
-    for (int left = p.n / 8; left > 0;) {
-        int width = panel_width(left), col = p.n - 8 * left;
-        if (width == 3) panel<3, ROWS_OF_3>(p, rows, count, m, b, col);
-        else if (width == 2) panel<2, ROWS_OF_2>(p, rows, count, m, b, col);
-        else panel<1, ROWS_OF_1>(p, rows, count, m, b, col);
-        b += k * 8 * width;
+// f(Width, first column) of each panel of n columns.
+template <class F> static inline void panels(int n, F f) {
+    for (int left = n / 8; left > 0;) {
+        const int width = panel_width(left);
+        with_width<3>(width, [&](auto nv) { f(nv, n - 8 * left); });
         left -= width;
     }
 }
 
-// Lay B (k, n) out as multiply() reads it: panels of columns, each (k / step, 8 * width, step).
+#if defined(__AVX512VL__)
+constexpr int tile_rows(int nv) { return nv == 3 ? 8 : nv == 2 ? 12 : 14; }  // 32 registers
+#else
+constexpr int tile_rows(int nv) { return nv == 3 ? 4 : nv == 2 ? 6 : 8; }  // 16
+#endif
+
+// One image row of a product: parts of A, what to add, where to write.
+template <class E, class O> struct Row {
+    Part<E> parts[2];
+    const O *add;  // null: nothing
+    O *c;
+};
+
+template <class E> struct Product {
+    const E *b;  // packed by pack()
+    const float *bias;
+    int n, parts, steps;  // columns of B; parts of A; rows of B, in steps
+};
+
+// What is fetched into the cache a little at a time, while a product runs.
+class Ahead {
+  public:
+    void add(const void *from, long bytes) {
+        if (bytes <= 0) return;
+        ranges[count++] = {static_cast<const char *>(from), static_cast<const char *>(from) + bytes};
+        total += bytes / 64 + 1;
+    }
+    void spread(long steps) { quota = total / std::max(1L, steps) + 1; }
+    void step() {
+        long left = quota;
+        for (; first < count; first++)
+            for (Range &r = ranges[first]; r.at < r.end; r.at += 64) {
+                if (left-- == 0) return;
+                __builtin_prefetch(r.at);
+            }
+    }
+
+  private:
+    struct Range { const char *at, *end; } ranges[4];
+    int first = 0, count = 0;
+    long total = 0, quota = 0;
+};
+
+// Columns col.. of a product, for `count` rows of m pixels; they are `shift` values from a row's
+// `add` and C on, which have ldc values a pixel.
+template <int NV, class E, class O>
+static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m, int col, long ldc, long shift, Ahead &ahead) {
+    constexpr int MOST = tile_rows(NV);
+    const E *b = p.b + static_cast<long>(p.steps) * Step<E>::size * col;
+    const long tiles = (m + MOST - 1) / MOST;
+    with_width<MOST>((m + tiles - 1) / tiles, [&](auto mr) {  // all of one size, but for the last
+        constexpr int MR = decltype(mr)::value;
+        for (const Row<E, O> *r = rows; r < rows + count; r++) {
+            const O *add = r->add ? r->add + shift : nullptr;
+            O *c = r->c + shift;
+            long i = 0;
+            for (; i + MR <= m; i += MR, c += MR * ldc, add += add ? MR * ldc : 0) {
+                ahead.step();
+                tile<NV, MR>(r->parts, p.parts, i, b, p.bias + col, add, c, ldc);
+            }
+            with_width<MR - 1>(m - i, [&](auto left) {
+                tile<NV, decltype(left)::value>(r->parts, p.parts, i, b, p.bias + col, add, c, ldc);
+            });
+        }
+    });
+}
+
+// C = relu(A B + bias + add) for `count` rows of m pixels.
+template <class E, class O>
+static void multiply(const Product<E> &p, const Row<E, O> *rows, int count, long m, Ahead &ahead) {
+    panels(p.n, [&](auto nv, int col) {
+        panel<decltype(nv)::value>(p, rows, count, m, col, p.n, col, ahead);
+    });
+}
+
+// Lay B (k, n) out as products read it: panels of columns, each (k / step, 8 * width, step).
 template <class E> static void pack(const float *b, int k, int n, E *packed) {
     constexpr int S = Step<E>::size;
-    for (int left = n / 8; left > 0;) {
-        int width = panel_width(left), col = n - 8 * left;
+    panels(n, [&](auto nv, int col) {
         for (int i = 0; i < k; i += S)
-            for (int j = 0; j < 8 * width; j++)
-                for (int s = 0; s < S; s++)
-                    set(packed++, b[static_cast<long>(i + s) * n + col + j]);
-        left -= width;
-    }
+            for (int j = 0; j < 8 * decltype(nv)::value; j++)
+                for (int s = 0; s < S; s++) set(packed++, b[static_cast<long>(i + s) * n + col + j]);
+    });
 }
