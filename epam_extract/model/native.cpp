@@ -11,17 +11,17 @@
 
 // ---------------------------------------------------------------- depthwise 3x3
 
-// X outputs, side by side, of eight channels: from three padded input rows of `pixel` values a
-// pixel, with SiLU where `active`. Returns the sum of what they were before that.
-template <int X, int STRIDE, bool active, class E>
-static inline v8 outputs(const float *const rows[3], long at, long pixel, const v8 (&tap)[9],
-                         v8 bias, E *to, long c) {
-    v8 y[X], sum = splat(0);
+// X outputs, side by side, of one vector of channels: from three padded input rows of `pixel`
+// values a pixel, with SiLU where `active`. Returns the sum of what they were before that.
+template <class V, int X, int STRIDE, bool active, class E>
+static inline V outputs(const float *const rows[3], long at, long pixel, const V (&tap)[9], V bias,
+                        E *to, long c) {
+    V y[X], sum = all<V>(0);
     UNROLL for (int x = 0; x < X; x++) y[x] = bias;
     UNROLL for (int ky = 0; ky < 3; ky++) {
         constexpr int N = (X - 1) * STRIDE + 3;
-        v8 in[N];
-        UNROLL for (int i = 0; i < N; i++) in[i] = in_register(load(rows[ky] + at + i * pixel));
+        V in[N];
+        UNROLL for (int i = 0; i < N; i++) in[i] = in_register(load_as<V>(rows[ky] + at + i * pixel));
         UNROLL for (int kx = 0; kx < 3; kx++)
             UNROLL for (int x = 0; x < X; x++) y[x] += tap[3 * ky + kx] * in[x * STRIDE + kx];
     }
@@ -31,39 +31,47 @@ static inline v8 outputs(const float *const rows[3], long at, long pixel, const 
     return sum;
 }
 
-// Some output rows of eight channels; `to` has c values a pixel.
-template <int X, int STRIDE, bool active, class E>
-static inline v8 depthwise(const float *const (*rows)[3], int count, int width, int stride,
-                           long pixel, const float *taps, v8 bias, E *to, long c) {
-    v8 sum = splat(0), tap[9];
-    for (int i = 0; i < 9; i++) tap[i] = in_register(load(taps + i * c));
+// Some output rows of one vector of channels; weights and `to` have c values a pixel. What they
+// are before SiLU is added to `sums` where it is not `active`.
+template <class V, int X, int STRIDE, bool active, class E>
+static void depthwise(const float *const (*rows)[3], int count, int width, int stride, long pixel,
+                      const float *taps, const float *biases, E *to, long c, float *sums) {
+    V sum = all<V>(0), tap[9];
+    const V bias = load_as<V>(biases);
+    for (int i = 0; i < 9; i++) tap[i] = in_register(load_as<V>(taps + i * c));
     for (int r = 0; r < count; r++) {
         int x = 0;
         for (; x + X <= width; x += X, to += X * c)
-            sum += outputs<X, STRIDE, active>(rows[r], x * stride * pixel, pixel, tap, bias, to, c);
-        with_width<X - 1>(width - x, [&](auto left) {
-            constexpr int L = decltype(left)::value;
-            sum += outputs<L, STRIDE, active>(rows[r], x * stride * pixel, pixel, tap, bias, to, c);
-            to += L * c;
-        });
+            sum += outputs<V, X, STRIDE, active>(rows[r], x * stride * pixel, pixel, tap, bias, to, c);
+        for (; x < width; x++, to += c)
+            sum += outputs<V, 1, STRIDE, active>(rows[r], x * stride * pixel, pixel, tap, bias, to, c);
     }
-    return sum;
+    if (!active) store(sums, load_as<V>(sums) + sum);
+}
+
+// silu(from * factors) of `count` vectors of channels.
+template <class V, class E>
+static inline void excite(const E *from, const float *factors, int count, E *to) {
+    constexpr int N = 4, SIZE = sizeof(V) / sizeof(float);
+    for (; count > 0; count -= N, from += N * SIZE, factors += N * SIZE, to += N * SIZE)
+        with_width<N>(std::min(N, count), [&](auto vectors) {
+            constexpr int M = decltype(vectors)::value;
+            V y[M];
+            UNROLL for (int i = 0; i < M; i++)
+                y[i] = load_as<V>(from + i * SIZE) * load_as<V>(factors + i * SIZE);
+            silu<E>(y);
+            UNROLL for (int i = 0; i < M; i++) store(to + i * SIZE, y[i]);
+        });
 }
 
 // silu(from * factors) of `pixels` pixels.
 template <class E>
-static void excite(const E *from, const float *factors, long pixels, int c, E *to) {
-    constexpr int N = 4;
-    for (long i = 0; i < pixels; i++, from += c, to += c)
-        for (int ch = 0; ch < c; ch += 8 * N)
-            with_width<N>(std::min(N, (c - ch) / 8), [&](auto vectors) {
-                constexpr int V = decltype(vectors)::value;
-                v8 y[V];
-                UNROLL for (int v = 0; v < V; v++)
-                    y[v] = load(from + ch + 8 * v) * load(factors + ch + 8 * v);
-                silu<E>(y);
-                UNROLL for (int v = 0; v < V; v++) store(to + ch + 8 * v, y[v]);
-            });
+static void excite_all(const E *from, const float *factors, long pixels, int c, E *to) {
+    const int first = c / (8 * WIDE) * 8 * WIDE;
+    for (long i = 0; i < pixels; i++, from += c, to += c) {
+        excite<wide>(from, factors, first / (8 * WIDE), to);
+        excite<v8>(from + first, factors + first, (c - first) / 8, to + first);
+    }
 }
 
 // ---------------------------------------------------------------- what Python fills in
@@ -87,8 +95,8 @@ struct Stem {
 
 // ---------------------------------------------------------------- a block
 
-static const long BAND = 32 * 1024;  // floats of a core's cache that a block's rows may fill
-static const int MAX_ROWS = 64;
+static const long BAND = 64 * 1024;  // floats of a core's cache that a block's rows may fill
+static const int MAX_ROWS = 64;  // of a band
 
 template <class E> static int steps(int k) { return (k + Step<E>::size - 1) / Step<E>::size; }
 static inline long lines(long bytes) { return (bytes + 127) / 64 * 64; }  // with room to read past
@@ -176,18 +184,14 @@ static void narrow(const Running<E> &run, const E *x, int t, int y0, int count, 
     }
     Ahead ahead;
     const int then = std::min(count, p.ho - y0 - count);
-    if (then > 0 || t + 1 < q.t) {
-        const int rows_then = then > 0 ? then : count;
-        const E* from = x + (static_cast<long>(t) * q.h + (y0 + count) * q.stride) * q.w * q.in;
-        ahead.add(out + (static_cast<long>(t) * p.ho + y0 + count) * p.wo * q.out, rows_then * p.wo * q.out * sizeof(E));
-        if (q.fc1) {
-            ahead.add(run.kept + (static_cast<long>(t) * p.ho + y0 + count) * p.wo * q.inner, rows_then * p.wo * q.inner * sizeof(E));
-            ahead.add(from, rows_then * q.stride * q.w * q.in * sizeof(E));
-        }
+    const long at = static_cast<long>(t) * p.ho + y0 + count;
+    ahead.add(out + at * p.wo * q.out, then * p.wo * q.out * sizeof(E));
+    if (q.fc1) {
+        ahead.add(run.kept + at * p.wo * q.inner, then * p.wo * q.inner * sizeof(E));
+        ahead.add(rows[0].parts[1].a + count * q.stride * q.w * q.in, then * q.stride * q.w * q.in * sizeof(E));
     }
-    const long width = tile_rows(3), panels3 = (q.out + 23) / 24;
-    if (q.stride == 1) ahead.spread((count * p.wo + width - 1) / width * panels3), multiply(product, rows, 1, static_cast<long>(count) * p.wo, ahead);
-    else ahead.spread((p.wo + width - 1) / width * count * panels3), multiply(product, rows, count, p.wo, ahead);
+    if (q.stride == 1) multiply(product, rows, 1, static_cast<long>(count) * p.wo, ahead);
+    else multiply(product, rows, count, p.wo, ahead);
 }
 
 static void factors_of(const Block &q, float share, const float *sums, float *hidden, float *factors) {
@@ -215,18 +219,12 @@ static int widen(const Running<E> &run, const E *x, int t, int y0, int count, in
     Row<E, float> rows[MAX_ROWS];
     for (int y = next; y < end; y++) rows[y - next] = run.shifted(x, t, y);
     Ahead ahead;
-    const int then = std::min(count * q.stride, q.h - end);  // rows of the next band
-    const E *here = x + (static_cast<long>(t) * q.h + end) * q.w * q.in;
-    if (then > 0) {
-        ahead.add(here, then * q.w * q.in * sizeof(E));
-        if (t + 1 < q.t) ahead.add(here + q.h * q.w * q.in, then * q.w * q.in * sizeof(E));
-    } else if (t + 1 < q.t) {
-        ahead.add(here, (count * q.stride + 1) * q.w * q.in * sizeof(E));
-        if (t + 2 < q.t) ahead.add(here + q.h * q.w * q.in, (count * q.stride + 1) * q.w * q.in * sizeof(E));
-    }
-    if (q.fc1) ahead.add(to + count * p.wo * q.inner, count * p.wo * q.inner * sizeof(E));
-    const int width = tile_rows(3);
-    ahead.spread((end - next) * ((q.w + width - 1) / width) * ((q.inner + 23) / 24));
+    const long band = static_cast<long>(count) * q.stride * q.w * q.in;
+    const E *then = x + (static_cast<long>(t) * q.h + end) * q.w * q.in;
+    if (end < q.h || t + 1 < q.t) ahead.add(then, band * sizeof(E));
+    if (t + 1 < q.t) ahead.add(then + static_cast<long>(q.h) * q.w * q.in, band * sizeof(E));
+    if (q.fc1) ahead.add(to + static_cast<long>(count) * p.wo * q.inner, count * p.wo * q.inner * sizeof(E));
+    ahead.spread((end - next) * tiles_of(q.w, q.inner));
     panels(q.inner, [&](auto nv, int col) {
         constexpr int NV = decltype(nv)::value;
         const long row = static_cast<long>(q.w + 2) * 8 * NV;
@@ -234,30 +232,26 @@ static int widen(const Running<E> &run, const E *x, int t, int y0, int count, in
         for (int y = next; y < end; y++) rows[y - next].c = ring + (y % p.ring) * row + 8 * NV;
         panel<NV>(product, rows, end - next, q.w, col, 8 * NV, 0, ahead);
         const float *in[MAX_ROWS][3];
-        for (int v = 0; v < NV; v++) {
+        for (int v = 0; v < NV;) {
             const int c = col + 8 * v;
             for (int r = 0; r < count; r++)
                 for (int k = 0; k < 3; k++) {
                     const int y = (y0 + r) * q.stride + k - 1;
                     in[r][k] = (y < 0 || y >= q.h ? run.zeros : ring + (y % p.ring) * row) + 8 * v;
                 }
-            v8 sum;
-            const v8 bias = load(q.b2 + c);
-            const long pixel = 8 * NV;
-            auto run_rows = [&](auto x, auto stride, auto active) {
-                return depthwise<decltype(x)::value, decltype(stride)::value, decltype(active)::value != 0>(
-                    in, count, p.wo, q.stride, pixel, q.w2 + c, bias, to + c, q.inner);
+            auto filter = [&](auto vector, auto stride) {
+                typedef decltype(vector) V;
+                constexpr int STRIDE = decltype(stride)::value, X = STRIDE ? 7 : 1;
+                if (q.fc1) depthwise<V, X, STRIDE, false>(in, count, p.wo, q.stride, 8 * NV, q.w2 + c, q.b2 + c, to + c, q.inner, run.sums + c);
+                else depthwise<V, X, STRIDE, true>(in, count, p.wo, q.stride, 8 * NV, q.w2 + c, q.b2 + c, to + c, q.inner, nullptr);
             };
-            if (q.fc1) {
-                if (q.stride == 1) sum = run_rows(Width<7>{}, Width<1>{}, Width<0>{});
-                else if (q.stride == 2) sum = run_rows(Width<7>{}, Width<2>{}, Width<0>{});
-                else sum = run_rows(Width<1>{}, Width<1>{}, Width<0>{});
-                store(run.sums + c, load(run.sums + c) + sum);
-            } else {
-                if (q.stride == 1) run_rows(Width<7>{}, Width<1>{}, Width<1>{});
-                else if (q.stride == 2) run_rows(Width<7>{}, Width<2>{}, Width<1>{});
-                else run_rows(Width<1>{}, Width<1>{}, Width<1>{});
-            }
+            auto filter_any = [&](auto vector) {
+                if (q.stride == 1) filter(vector, Width<1>{});
+                else if (q.stride == 2) filter(vector, Width<2>{});
+                else filter(vector, Width<0>{});
+            };
+            if (v + WIDE <= NV) filter_any(wide{}), v += WIDE;
+            else filter_any(v8{}), v++;
         }
     });
     return end;
@@ -282,7 +276,7 @@ template <class E> static void block(const Block &q, const E *x, E *out, char *s
         for (int y0 = 0; y0 < p.ho; y0 += p.rows) {
             const int count = std::min(p.rows, p.ho - y0);
             const E *from = run.kept + (static_cast<long>(t) * p.ho + y0) * out_row;
-            excite(from, run.factors, static_cast<long>(count) * p.wo, q.inner, run.band);
+            excite_all(from, run.factors, static_cast<long>(count) * p.wo, q.inner, run.band);
             narrow(run, x, t, y0, count, run.band, out);
         }
 }

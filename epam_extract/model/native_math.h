@@ -26,11 +26,29 @@ static inline v8 most(v8 bound, v8 x) { return bound > x ? bound : x; }
 #endif
 static inline v8 relu(v8 x) { return most(splat(0), x); }
 
+#if defined(__AVX512VL__) && defined(__AVX512DQ__)
+#define EPAM_AVX512 1
+typedef float wide __attribute__((vector_size(64)));  // where more than v8 are side by side
+#else
+typedef v8 wide;
+#endif
+const int WIDE = sizeof(wide) / sizeof(v8);
+
+template <class V> static inline V all(float a);
+template <> inline v8 all<v8>(float a) { return splat(a); }
+template <class V, class E> static inline V load_as(const E *p);
+
 // ---------------------------------------------------------------- stored types
 
 static inline v8 load(const float *p) { v8 v; std::memcpy(&v, p, sizeof v); return v; }
 static inline void store(float *p, v8 v) { std::memcpy(p, &v, sizeof v); }
 static inline void set(float *p, float a) { *p = a; }
+template <> inline v8 load_as<v8>(const float *p) { return load(p); }
+#if defined(EPAM_AVX512)
+template <> inline wide all<wide>(float a) { return _mm512_set1_ps(a); }
+template <> inline wide load_as<wide>(const float *p) { return _mm512_loadu_ps(p); }
+static inline void store(float *p, wide v) { _mm512_storeu_ps(p, v); }
+#endif
 
 // A product takes STEP values of a pixel at a time, with as many rows of B side by side.
 template <class E> struct Step { static const int size = 1; };
@@ -52,6 +70,18 @@ static inline void store(bf16 *p, v8 v) {
     __m128bh packed = _mm256_cvtneps_pbh(v);
     std::memcpy(p, &packed, sizeof packed);
 }
+template <> inline v8 load_as<v8>(const bf16 *p) { return load(p); }
+#if defined(EPAM_AVX512)
+template <> inline wide load_as<wide>(const bf16 *p) {
+    __m256i packed;
+    std::memcpy(&packed, p, sizeof packed);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(packed), 16));
+}
+static inline void store(bf16 *p, wide v) {
+    __m256bh packed = _mm512_cvtneps_pbh(v);
+    std::memcpy(p, &packed, sizeof packed);
+}
+#endif
 static inline void set(bf16 *p, float a) {
     __m128bh packed = _mm_cvtneps_pbh(_mm_set_ss(a));
     std::memcpy(p, &packed, sizeof *p);
@@ -75,7 +105,7 @@ template <class E> static inline v8 accumulate(v8 acc, v8 a, v8 b) {
 
 // Keeps a loaded vector in its register: compilers would rather load it again at every use, and
 // the two loads a cycle are what a product waits for.
-static inline v8 in_register(v8 v) {
+template <class V> static inline V in_register(V v) {
 #if defined(__AVX512VL__)
     asm("" : "+v"(v));
 #elif defined(__x86_64__) && defined(__AVX__)
@@ -84,47 +114,54 @@ static inline v8 in_register(v8 v) {
     return v;
 }
 
+// The parts of SiLU that processors differ in: y's integer, 2^n times p, and 1 / p, roughly.
+#if defined(EPAM_AVX512)
+static inline v8 least_126(v8 y) { return _mm256_min_ps(splat(126), y); }
+static inline v8 nearest(v8 y) { return _mm256_roundscale_ps(y, 8); }
+static inline v8 scaled(v8 p, v8 n) { return _mm256_scalef_ps(p, n); }
+static inline v8 rough_inverse(v8 p) { return _mm256_rcp14_ps(p); }
+static inline wide least_126(wide y) { return _mm512_min_ps(all<wide>(126), y); }
+static inline wide nearest(wide y) { return _mm512_roundscale_ps(y, 8); }
+static inline wide scaled(wide p, wide n) { return _mm512_scalef_ps(p, n); }
+static inline wide rough_inverse(wide p) { return _mm512_rcp14_ps(p); }
+#else
+static inline v8 least_126(v8 y) { return most(splat(-126), least(splat(126), y)); }
+static inline v8 nearest(v8 y) {
+    const v8 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+    return (y + magic) - magic;
+}
+static inline v8 scaled(v8 p, v8 n) {
+    v8i bits = (__builtin_convertvector(n, v8i) + 127) << 23;
+    v8 power;
+    std::memcpy(&power, &bits, sizeof power);
+    return p * power;
+}
+static inline v8 rough_inverse(v8 p) { return splat(1) / p; }
+#endif
+
 // x * sigmoid(x) of N vectors, side by side to hide what one operation waits for the last: 2^f on
 // [-1/2, 1/2] is a polynomial, 1e-7 relative, and 1e-4 for bfloat16.
-template <class E, int N> static inline void silu(v8 (&x)[N]) {
+template <class E, class V, int N> static inline void silu(V (&x)[N]) {
     constexpr bool exact = Step<E>::size == 1;
-    v8 y[N], n[N], p[N];
-    UNROLL for (int i = 0; i < N; i++) y[i] = least(splat(126), x[i] * splat(-1.44269504f));
-#if defined(__AVX512VL__)
-    UNROLL for (int i = 0; i < N; i++)
-        n[i] = _mm256_roundscale_ps(y[i], _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-#else
-    const v8 magic = splat(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
-    UNROLL for (int i = 0; i < N; i++) {
-        y[i] = most(splat(-126), y[i]);
-        n[i] = (y[i] + magic) - magic;
-    }
-#endif
+    V y[N], n[N], p[N];
+    UNROLL for (int i = 0; i < N; i++) y[i] = least_126(x[i] * all<V>(-1.44269504f));
+    UNROLL for (int i = 0; i < N; i++) n[i] = nearest(y[i]);
     UNROLL for (int i = 0; i < N; i++) y[i] -= n[i];
     if constexpr (exact) {
-        UNROLL for (int i = 0; i < N; i++) p[i] = splat(1.326472690e-3f) * y[i] + splat(9.671512661e-3f);
-        UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(5.550733744e-2f);
+        UNROLL for (int i = 0; i < N; i++) p[i] = all<V>(1.326472690e-3f) * y[i] + all<V>(9.671512661e-3f);
+        UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + all<V>(5.550733744e-2f);
     } else {
-        UNROLL for (int i = 0; i < N; i++) p[i] = splat(5.500892859e-2f);
+        UNROLL for (int i = 0; i < N; i++) p[i] = all<V>(5.500892859e-2f);
     }
-    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(exact ? 2.402224208e-1f : 2.422109601e-1f);
-    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(exact ? 6.931469776e-1f : 6.932829276e-1f);
-    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + splat(1);
-#if defined(__AVX512VL__)
-    UNROLL for (int i = 0; i < N; i++) p[i] = splat(1) + v8(_mm256_scalef_ps(p[i], n[i]));
-    if constexpr (!exact) {
-        UNROLL for (int i = 0; i < N; i++) x[i] *= v8(_mm256_rcp14_ps(p[i]));
-        return;
+    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + all<V>(exact ? 2.402224208e-1f : 2.422109601e-1f);
+    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + all<V>(exact ? 6.931469776e-1f : 6.932829276e-1f);
+    UNROLL for (int i = 0; i < N; i++) p[i] = p[i] * y[i] + all<V>(1);
+    UNROLL for (int i = 0; i < N; i++) p[i] = all<V>(1) + scaled(p[i], n[i]);
+    if constexpr (exact) {
+        UNROLL for (int i = 0; i < N; i++) x[i] /= p[i];
+    } else {
+        UNROLL for (int i = 0; i < N; i++) x[i] *= rough_inverse(p[i]);
     }
-#else
-    UNROLL for (int i = 0; i < N; i++) {
-        v8i bits = (__builtin_convertvector(n[i], v8i) + 127) << 23;
-        v8 power;
-        std::memcpy(&power, &bits, sizeof power);
-        p[i] = splat(1) + p[i] * power;
-    }
-#endif
-    UNROLL for (int i = 0; i < N; i++) x[i] /= p[i];
 }
 
 // ---------------------------------------------------------------- matrix product
@@ -172,6 +209,13 @@ static inline void tile(const Part<E> *parts, int count, long i, const E *b, con
         UNROLL for (int n = 0; n < NV; n++) store(c + m * ldc + 8 * n, relu(acc[m][n]));
 }
 
+// The tile that is left at a row's end: compiled apart, since it has as many sizes as the others.
+template <int NV, int MR, class E, class O>
+__attribute__((noinline)) static void last_tile(const Part<E> *parts, int count, long i, const E *b,
+                                                const float *bias, const O *add, O *c, long ldc) {
+    tile<NV, MR>(parts, count, i, b, bias, add, c, ldc);
+}
+
 template <int N> struct Width { static const int value = N; };
 
 // f(Width<size>), for a size that is known only now.
@@ -195,10 +239,13 @@ template <class F> static inline void panels(int n, F f) {
 }
 
 #if defined(__AVX512VL__)
-constexpr int tile_rows(int nv) { return nv == 3 ? 8 : nv == 2 ? 12 : 14; }  // 32 registers
+constexpr int tile_rows(int nv) { return nv == 2 ? 12 : 8; }  // 32 registers
 #else
-constexpr int tile_rows(int nv) { return nv == 3 ? 4 : nv == 2 ? 6 : 8; }  // 16
+constexpr int tile_rows(int nv) { return nv == 2 ? 6 : 4; }  // 16
 #endif
+
+// How many tiles m pixels of n columns have, about.
+static inline long tiles_of(long m, int n) { return (m + tile_rows(3) - 1) / tile_rows(3) * ((n + 23) / 24); }
 
 // One image row of a product: parts of A, what to add, where to write.
 template <class E, class O> struct Row {
@@ -212,6 +259,8 @@ template <class E> struct Product {
     const float *bias;
     int n, parts, steps;  // columns of B; parts of A; rows of B, in steps
 };
+
+
 
 // What is fetched into the cache a little at a time, while a product runs.
 class Ahead {
@@ -255,7 +304,7 @@ static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m,
                 tile<NV, MR>(r->parts, p.parts, i, b, p.bias + col, add, c, ldc);
             }
             with_width<MR - 1>(m - i, [&](auto left) {
-                tile<NV, decltype(left)::value>(r->parts, p.parts, i, b, p.bias + col, add, c, ldc);
+                last_tile<NV, decltype(left)::value>(r->parts, p.parts, i, b, p.bias + col, add, c, ldc);
             });
         }
     });
@@ -264,6 +313,7 @@ static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m,
 // C = relu(A B + bias + add) for `count` rows of m pixels.
 template <class E, class O>
 static void multiply(const Product<E> &p, const Row<E, O> *rows, int count, long m, Ahead &ahead) {
+    ahead.spread(count * tiles_of(m, p.n));
     panels(p.n, [&](auto nv, int col) {
         panel<decltype(nv)::value>(p, rows, count, m, col, p.n, col, ahead);
     });
