@@ -96,7 +96,7 @@ class NativeStream:
         h, w = -(-h // self._stem_stride), -(-w // self._stem_stride)
         largest = t * h * w * self._stem_out
         blocks = []
-        need = self._functions.stem_scratch(ctypes.byref(stem))
+        need = 0  # of scratch
         for block in self._blocks:
             here = _Block.from_buffer_copy(block)
             here.t, here.h, here.w = t, h, w
@@ -107,7 +107,7 @@ class NativeStream:
         largest = (largest + VECTOR) * self._dtype.itemsize  # products may read a pair too much
         buffers = self._buffers(largest, need)
         x, y, scratch = (ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers)
-        self._functions.stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x, scratch)
+        self._functions.stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x)
         for block in blocks:
             self._functions.block(ctypes.byref(block), x, y, scratch)
             x, y = y, x
@@ -187,10 +187,10 @@ def _matrix(conv: FusedConv) -> Tensor:
 def _functions(dtype: torch.dtype) -> SimpleNamespace:
     """The library's functions for arrays of ``dtype``."""
     loaded, suffix = library(), str(dtype).removeprefix("torch.")
-    names = ("pack", "stem_scratch", "block_scratch", "stem", "block", "head")
+    names = ("pack", "block_scratch", "stem", "block", "head")
     try:
         found = {name: getattr(loaded, f"epam_{name}_{suffix}") for name in names}
     except AttributeError:
         raise NativeUnavailable(f"this processor has no arithmetic in {suffix}") from None
-    found["stem_scratch"].restype = found["block_scratch"].restype = ctypes.c_int64
+    found["block_scratch"].restype = ctypes.c_int64
     return SimpleNamespace(**found)
