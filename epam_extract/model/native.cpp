@@ -163,11 +163,10 @@ template <class E> class Run {
                                2 * steps<E>(q.fold) + steps<E>(q.in - 2 * q.fold)};
         Row<E, float> rows[MAX_ROWS];
         for (int i = next; i < end; i++) rows[i - next] = {{shifted(t, i)}, nullptr, nullptr};
-        Ahead ahead;  // the next band's rows, in two frames
-        const long size = static_cast<long>(count) * q.stride * q.w * q.in, frame = static_cast<long>(q.h) * q.w * q.in;
-        const E *then = x + t * frame + static_cast<long>(end) * q.w * q.in;
-        if (end < q.h || t + 1 < q.t) ahead.add(then, size * sizeof(E));
-        if (t + 1 < q.t) ahead.add(then + frame, size * sizeof(E));
+        Ahead ahead;  // the next band's rows in the frame after, which no frame has read yet
+        const long size = static_cast<long>(count) * q.stride * q.w * q.in;
+        const E *then = x + (static_cast<long>(t + 1) * q.h + end) * q.w * q.in;
+        if (t + 1 < q.t) ahead.add(then, size * sizeof(E));
         const long out_size = static_cast<long>(count) * p.wo * q.inner;
         if (q.fc1) ahead.add(to + out_size, out_size * sizeof(E));
         ahead.spread(static_cast<long>(end - next) * q.w, q.inner);

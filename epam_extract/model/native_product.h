@@ -46,10 +46,10 @@ static inline void tile(const Part<E> *parts, int count, long i, const E *b, con
         UNROLL for (int n = 0; n < NV; n++) store(c + m * ldc + 8 * n, relu(sum[m][n]));
 }
 
-// The tile that is left at a row's end; a function, as it is compiled in all sizes for all sizes.
+// The same as a function: quicker to compile, where it is not most of the work.
 template <int NV, int MR, class E, class O>
-__attribute__((noinline)) static void last_tile(const Part<E> *parts, int count, long i, const E *b,
-                                                const float *bias, const O *add, O *c, long ldc) {
+__attribute__((noinline)) static void one_tile(const Part<E> *parts, int count, long i, const E *b,
+                                               const float *bias, const O *add, O *c, long ldc) {
     tile<NV, MR>(parts, count, i, b, bias, add, c, ldc);
 }
 
@@ -77,14 +77,15 @@ template <class F> static inline void panels(int n, F f) {
 
 // Rows of the largest tile, so that its sums stay in registers: 32 of them, or 16.
 #if defined(__AVX512VL__)
-constexpr int tile_rows(int nv) { return nv == 2 ? 12 : 8; }
+constexpr int tile_rows(int nv) { return nv == 3 ? 8 : nv == 2 ? 12 : 4; }
 #else
 constexpr int tile_rows(int nv) { return nv == 2 ? 6 : 4; }
 #endif
 
 // ---------------------------------------------------------------- product
 
-// Memory that is fetched into the cache a little at a time, while a product runs.
+// Memory that is fetched into the second cache a little at a time, while a product runs: the first
+// one is full.
 class Ahead {
   public:
     void add(const void *from, long bytes) {
@@ -103,7 +104,7 @@ class Ahead {
         for (; first < count; first++)
             for (Range &r = ranges[first]; r.at < r.end; r.at += LINE) {
                 if (left-- == 0) return;
-                __builtin_prefetch(r.at);
+                __builtin_prefetch(r.at, 0, 2);
             }
     }
 
@@ -147,7 +148,7 @@ static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m,
                 tile<NV, MR>(r->parts, p.parts, i, b, bias, add, c, ldc);
             }
             with_size<MR - 1>(m - i, [&](auto left) {
-                last_tile<NV, decltype(left)::value>(r->parts, p.parts, i, b, bias, add, c, ldc);
+                one_tile<NV, decltype(left)::value>(r->parts, p.parts, i, b, bias, add, c, ldc);
             });
         }
     });

@@ -88,7 +88,7 @@ class Window {
 
     void read_plane(const float *from, int channel, int place) {
         float *to = &values[channel * plane + place * row];
-        for (int i = 0; i < q.w; i += 16) __builtin_prefetch(from + 3 * q.sh + i);
+        for (int i = 0; i < q.w; i += 16) __builtin_prefetch(from + 3 * q.sh + i, 0, 2);
         if (q.sw == 1) std::memcpy(to + 1, from, q.w * sizeof *to);
         else for (int i = 0; i < q.w; i++) to[i + 1] = from[i * q.sw];
         uint64_t found = 0, pairs[SPAN / 2];
@@ -122,10 +122,10 @@ template <class E> static void stem(const Stem &q, const void *frames, E *out) {
                 const int width = std::min(size, wo - x), count = window.parts_at(x, width);
                 E *to = out + ((static_cast<long>(t) * ho + y) * wo + x) * q.out;
                 for (int i = 0; i < width * q.out; i += 64 / sizeof(E))
-                    __builtin_prefetch(to + static_cast<long>(wo) * q.out + i);  // the next row's
+                    __builtin_prefetch(to + static_cast<long>(wo) * q.out + i, 0, 2);  // the next row's
                 panels(q.out, [&](auto nv, int col) {
                     with_size<MOST>(width, [&](auto rows) {
-                        tile<decltype(nv)::value, decltype(rows)::value>(
+                        one_tile<decltype(nv)::value, decltype(rows)::value>(
                             window.begin(), count, x, q.weight + 9L * q.in * col, q.bias + col,
                             static_cast<const E *>(nullptr), to + col, q.out);
                     });
