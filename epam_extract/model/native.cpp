@@ -40,10 +40,11 @@ static void depthwise(const float *const (*rows)[3], int count, int width, int s
     for (int i = 0; i < 9; i++) tap[i] = in_register(load<V>(weights + i * c));
     for (int r = 0; r < count; r++) {
         int x = 0;
+        const long next = stride * pixel;
         for (; x + X <= width; x += X, to += X * c)
-            sum += outputs<V, X, STRIDE, active>(rows[r], x * stride * pixel, pixel, tap, bias, to, c);
+            sum += outputs<V, X, STRIDE, active>(rows[r], x * next, pixel, tap, bias, to, c);
         for (; x < width; x++, to += c)
-            sum += outputs<V, 1, STRIDE, active>(rows[r], x * stride * pixel, pixel, tap, bias, to, c);
+            sum += outputs<V, 1, STRIDE, active>(rows[r], x * next, pixel, tap, bias, to, c);
     }
     if (!active) store(sums, load<V>(sums) + sum);
 }
@@ -111,7 +112,8 @@ template <class E> static Plan plan_of(const Block &q) {
 // One call of a block.
 template <class E> class Run {
   public:
-    Run(const Block &q, const E *x, E *out, char *scratch) : q(q), p(plan_of<E>(q)), x(x), out(out) {
+    Run(const Block &q, const E *x, E *out, char *scratch)
+        : q(q), p(plan_of<E>(q)), x(x), out(out) {
         std::memset(scratch, 0, p.band);  // the ring's pads stay zero: only pixels are written
         sums = reinterpret_cast<float *>(scratch);
         factors = reinterpret_cast<float *>(scratch + p.factors);
@@ -136,27 +138,29 @@ template <class E> class Run {
         for (int t = 0; t < q.t; t++)
             for (int y = 0, next = 0; y < p.ho; y += p.rows) {
                 const int count = std::min(p.rows, p.ho - y);
-                next = widen(t, y, count, next, q.fc1 ? kept + (static_cast<long>(t) * p.ho + y) * out_row : band);
+                E *to = q.fc1 ? kept + (static_cast<long>(t) * p.ho + y) * out_row : band;
+                next = widen(t, y, count, next, to);
                 if (!q.fc1) narrow(t, y, count);
             }
         if (!q.fc1) return;
         squeeze();
         const int filled = q.inner / (8 * WIDE), rest = filled * 8 * WIDE;
+        const int left = (q.inner - rest) / 8;
         for (int t = 0; t < q.t; t++)
             for (int y = 0; y < p.ho; y += p.rows) {
                 const int count = std::min(p.rows, p.ho - y);
                 const E *from = kept + (static_cast<long>(t) * p.ho + y) * out_row;
                 for (long i = 0; i < count * out_row; i += q.inner) {
                     excite<wide>(from + i, factors, filled, band + i);
-                    excite<v8>(from + i + rest, factors + rest, (q.inner - rest) / 8, band + i + rest);
+                    excite<v8>(from + i + rest, factors + rest, left, band + i + rest);
                 }
                 narrow(t, y, count);
             }
     }
 
   private:
-    // conv1 and depthwise of `count` output rows from y on of frame t, into `to`. conv1 has done all
-    // input rows before `next`; returns what that is now.
+    // conv1 and depthwise of `count` output rows from y on of frame t, into `to`. conv1 has done
+    // all input rows before `next`; returns what that is now.
     int widen(int t, int y, int count, int next, E *to) {
         const int end = std::min(q.h, (y + count - 1) * q.stride + 2);
         const Product<E> conv1{static_cast<const E *>(q.w1), q.b1, q.inner, 1,
@@ -199,7 +203,8 @@ template <class E> class Run {
     Part<E> shifted(int t, int y) const {
         const int moved = steps<E>(q.fold), own = steps<E>(q.in - 2 * q.fold);
         const int from = t > 0 ? 0 : moved, to = moved + own + (t + 1 < q.t ? moved : 0);
-        return {x + (static_cast<long>(t) * q.h + y) * q.w * q.in, q.in, shift + from, to - from, from};
+        const E *here = x + (static_cast<long>(t) * q.h + y) * q.w * q.in;
+        return {here, q.in, shift + from, to - from, from};
     }
 
     // Depthwise of one vector of channels, from c on.
@@ -209,7 +214,10 @@ template <class E> class Run {
             depthwise<V, decltype(stride)::value, decltype(active)::value == 1>(
                 in, count, p.wo, q.stride, pixel, q.w2 + c, q.b2 + c, to + c, q.inner, sums + c);
         };
-        auto run_active = [&](auto stride) { q.fc1 ? run(stride, Size<0>{}) : run(stride, Size<1>{}); };
+        auto run_active = [&](auto stride) {
+            if (q.fc1) run(stride, Size<0>{});
+            else run(stride, Size<1>{});
+        };
         if (q.stride == 1) run_active(Size<1>{});
         else if (q.stride == 2) run_active(Size<2>{});
         else run_active(Size<0>{});
@@ -220,7 +228,8 @@ template <class E> class Run {
         const float share = 1.0f / (static_cast<float>(q.t) * p.ho * p.wo);
         for (int s = 0; s < q.squeezed; s++) {
             float v = 0;
-            for (int c = 0; c < q.inner; c++) v += q.fc1[static_cast<long>(s) * q.inner + c] * sums[c];
+            for (int c = 0; c < q.inner; c++)
+                v += q.fc1[static_cast<long>(s) * q.inner + c] * sums[c];
             v = v * share + q.fb1[s];
             hidden[s] = v < 0 ? 0 : v;
         }
@@ -237,7 +246,8 @@ template <class E> class Run {
         const int k3 = steps<E>(q.inner), k_in = steps<E>(q.in);
         const Product<E> conv3{static_cast<const E *>(q.w3), q.b3, q.out, q.widened ? 2 : 1,
                                q.widened ? k3 + k_in : k3};
-        const long first = static_cast<long>(t) * p.ho + y, pixels = static_cast<long>(count) * p.wo;
+        const long first = static_cast<long>(t) * p.ho + y;
+        const long pixels = static_cast<long>(count) * p.wo;
         const long in_row = static_cast<long>(q.stride) * q.w * q.in;
         const E *from = x + (static_cast<long>(t) * q.h + y * q.stride) * q.w * q.in;
         Row<E, E> rows[MAX_ROWS];
@@ -265,7 +275,7 @@ template <class E> class Run {
     E *out, *band, *kept;
     float *sums, *factors, *hidden, *ring;
     const float *zeros;
-    int32_t *shift, *plain;  // where conv1 finds a pixel's values, in three frames; where others do
+    int32_t *shift, *plain;  // where conv1 finds a pixel's values, in three frames; others do
 };
 
 // ---------------------------------------------------------------- head

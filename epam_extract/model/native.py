@@ -1,9 +1,9 @@
 """``fuse(compile=True)`` on a CPU: the folded streams in C++.
 
-``native.cpp`` has no dependencies, so building it takes seconds; see ``native_build``. What
-``torch.compile`` cannot do, and this does, is to take a block a few image rows at a time through
-all three convolutions. In bfloat16 weights and what lies between the convolutions are rounded;
-products are summed, and the depthwise convolution computed, in float32.
+``native.cpp`` has no dependencies, so building it takes about ten seconds; see ``native_build``.
+What ``torch.compile`` cannot do, and this does, is to take a block a few image rows at a time
+through all three convolutions. In bfloat16 weights and what lies between the convolutions are
+rounded; products are summed, and the stem and the depthwise convolutions computed, in float32.
 """
 
 from __future__ import annotations

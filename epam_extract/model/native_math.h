@@ -19,7 +19,7 @@
 typedef float v8 __attribute__((vector_size(32)));
 typedef int32_t v8i __attribute__((vector_size(32)));
 #if defined(EPAM_AVX512)
-typedef float wide __attribute__((vector_size(64)));  // the widest; only what has channels to fill it
+typedef float wide __attribute__((vector_size(64)));  // the widest that there is
 #else
 typedef v8 wide;
 #endif
@@ -41,7 +41,11 @@ static inline v8 relu(v8 x) { return x < 0 ? all<v8>(0) : x; }
 // A product takes STEP values of a pixel at a time, with as many rows of B side by side.
 template <class E> struct Step { static const int size = 1; };
 
-template <class V> static inline V load(const float *p) { V v; std::memcpy(&v, p, sizeof v); return v; }
+template <class V> static inline V load(const float *p) {
+    V v;
+    std::memcpy(&v, p, sizeof v);
+    return v;
+}
 template <class V> static inline void store(float *p, V v) { std::memcpy(p, &v, sizeof v); }
 static inline void set(float *p, float a) { *p = a; }
 static inline v8 step(const float *a) { return all<v8>(*a); }

@@ -128,11 +128,11 @@ template <class E> struct Product {
     int n, parts, steps;  // columns of B; parts of A; rows of B, in steps
 };
 
-// A panel, from column col on, of `rows` of m pixels. It is `shift` values from a row's add and C
-// on, which have ldc values a pixel.
+// The columns of a panel, from col on, of `rows` of m pixels: `shift` values from the rows' add and
+// C on, which have ldc values a pixel.
 template <int NV, class E, class O>
-static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m, int col, long shift,
-                  long ldc, Ahead &ahead) {
+static void panel(const Product<E> &p, const Row<E, O> *rows, int count, long m, int col,
+                  long shift, long ldc, Ahead &ahead) {
     constexpr int MOST = tile_rows(NV);
     const E *b = p.b + static_cast<long>(p.steps) * Step<E>::size * col;
     const float *bias = p.bias + col;

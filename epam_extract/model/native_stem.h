@@ -17,9 +17,9 @@ extern "C" struct Stem {
 class Window {
   public:
     explicit Window(const Stem &q)
-        : q(q), spans((q.w + 2 + SPAN - 1) / SPAN), pixel(q.is_u8 ? q.in : 1), row(spans * SPAN * pixel),
-          plane(q.is_u8 ? 1 : PLACES * row), values(PLACES * spans * SPAN * q.in), used(q.in * PLACES),
-          seen(q.in), parts(q.in) {
+        : q(q), spans((q.w + 2 + SPAN - 1) / SPAN), pixel(q.is_u8 ? q.in : 1),
+          row(spans * SPAN * pixel), plane(q.is_u8 ? 1 : PLACES * row),
+          values(PLACES * spans * SPAN * q.in), used(q.in * PLACES), seen(q.in), parts(q.in) {
         if (!q.is_u8) return;
         bytes.resize(static_cast<size_t>(q.w) * q.in);
         for (size_t i = 0; i < bytes.size(); i++) {
@@ -58,7 +58,8 @@ class Window {
             parts[0] = {values.data(), lda, at, 9 * q.in, 0};
             return 1;
         }
-        const uint64_t first = bit(x * q.stride / SPAN), last = bit(((x + width - 1) * q.stride + 2) / SPAN);
+        const uint64_t first = bit(x * q.stride / SPAN);
+        const uint64_t last = bit(((x + width - 1) * q.stride + 2) / SPAN);
         const uint64_t here = last | (last - first);
         int count = 0;
         for (int c = 0; c < q.in; c++)
@@ -121,13 +122,14 @@ template <class E> static void stem(const Stem &q, const void *frames, E *out) {
             for (int x = 0; x < wo; x += size) {
                 const int width = std::min(size, wo - x), count = window.parts_at(x, width);
                 E *to = out + ((static_cast<long>(t) * ho + y) * wo + x) * q.out;
+                const E *then = to + static_cast<long>(wo) * q.out;  // the next row
                 for (int i = 0; i < width * q.out; i += 64 / sizeof(E))
-                    __builtin_prefetch(to + static_cast<long>(wo) * q.out + i, 0, 2);  // the next row's
+                    __builtin_prefetch(then + i, 0, 2);
                 panels(q.out, [&](auto nv, int col) {
                     with_size<MOST>(width, [&](auto rows) {
                         one_tile<decltype(nv)::value, decltype(rows)::value>(
-                            window.begin(), count, x, q.weight + 9L * q.in * col, q.bias + col,
-                            static_cast<const E *>(nullptr), to + col, q.out);
+                            window.begin(), count, x, q.weight + 9L * q.in * col,
+                            q.bias + col, static_cast<const E *>(nullptr), to + col, q.out);
                     });
                 });
             }
