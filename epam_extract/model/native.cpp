@@ -5,6 +5,8 @@
 // it, bfloat16; sums are float32. Every function runs in the calling thread and touches only what
 // it is given: threads may call it at the same time with scratch of their own.
 
+#include <optional>
+
 #include "native_stem.h"
 
 // ---------------------------------------------------------------- depthwise 3x3
@@ -76,6 +78,7 @@ extern "C" struct Block {
 static const long BAND = 64 * 1024;  // floats of a core's cache that a block's rows may fill
 static const int MAX_ROWS = 64;      // of a band, and of those that conv1 does for it
 static const int PANEL = 24;         // columns of the widest panel
+static const int FRAMES = 3;         // of the stem that are kept: the shift looks no further
 
 template <class E> static int steps(int k) { return (k + Step<E>::size - 1) / Step<E>::size; }
 static inline long lines(long bytes) { return (bytes + 127) / 64 * 64; }  // with room to read past
@@ -83,10 +86,10 @@ static inline long lines(long bytes) { return (bytes + 127) / 64 * 64; }  // wit
 // Where a block's arrays lie in its scratch, in bytes.
 struct Plan {
     int ho, wo, rows, ring;
-    long factors, hidden, ring_at, zeros, band, shift, plain, kept, bytes;
+    long factors, hidden, ring_at, zeros, band, shift, plain, kept, frames, sampled, bytes;
 };
 
-template <class E> static Plan plan_of(const Block &q) {
+template <class E> static Plan plan_of(const Block &q, bool first) {
     Plan p;
     p.ho = (q.h - 1) / q.stride + 1;
     p.wo = (q.w - 1) / q.stride + 1;
@@ -105,15 +108,21 @@ template <class E> static Plan plan_of(const Block &q) {
     p.shift = p.band + lines(p.rows * band);
     p.plain = p.shift + lines((q.in + 2) * sizeof(int32_t));
     p.kept = p.plain + lines(std::max(q.inner, q.in) * sizeof(int32_t));
-    p.bytes = p.kept + (q.fc1 ? lines(static_cast<long>(q.t) * p.ho * band) : 0);
+    p.frames = p.kept + (q.fc1 ? lines(static_cast<long>(q.t) * p.ho * band) : 0);
+    const long pixel = q.in * static_cast<long>(sizeof(E));
+    p.sampled = p.frames + (first ? lines(FRAMES * q.h * q.w * pixel) : 0);
+    const long all_samples = static_cast<long>(q.t) * p.ho * p.wo * pixel;
+    p.bytes = p.sampled + (first && q.fc1 ? lines(all_samples) : 0);
     return p;
 }
 
-// One call of a block.
+// One call of a block; of the first one together with the stem, whose frames are too many to keep:
+// all that squeeze-and-excitation needs of them later is the pixels that the shortcut samples.
 template <class E> class Run {
   public:
-    Run(const Block &q, const E *x, E *out, char *scratch)
-        : q(q), p(plan_of<E>(q)), x(x), out(out) {
+    Run(const Block &q, const E *x, const Stem *stem, const void *images, E *out, char *scratch)
+        : q(q), p(plan_of<E>(q, stem)), frame(static_cast<long>(q.h) * q.w * q.in), x(x), out(out),
+          first(stem), images(images) {
         std::memset(scratch, 0, p.band);  // the ring's pads stay zero: only pixels are written
         sums = reinterpret_cast<float *>(scratch);
         factors = reinterpret_cast<float *>(scratch + p.factors);
@@ -124,24 +133,24 @@ template <class E> class Run {
         shift = reinterpret_cast<int32_t *>(scratch + p.shift);
         plain = reinterpret_cast<int32_t *>(scratch + p.plain);
         kept = reinterpret_cast<E *>(scratch + p.kept);
+        frames = reinterpret_cast<E *>(scratch + p.frames);
+        sampled = first && q.fc1 ? reinterpret_cast<E *>(scratch + p.sampled) : nullptr;
         constexpr int S = Step<E>::size;
-        const int frame = q.h * q.w * q.in;
-        int32_t *to = shift;
-        for (int i = 0; i < q.fold; i += S) *to++ = q.fold + i - frame;
-        for (int i = 2 * q.fold; i < q.in; i += S) *to++ = i;
-        for (int i = 0; i < q.fold; i += S) *to++ = i + frame;
         for (int i = 0; i < std::max(q.inner, q.in); i += S) plain[i / S] = i;
+        if (first) window.emplace(*first);
     }
 
     void operator()() {
         const long out_row = static_cast<long>(p.wo) * q.inner;
-        for (int t = 0; t < q.t; t++)
+        for (int t = 0; t < q.t; t++) {
+            turn_to(t);
             for (int y = 0, next = 0; y < p.ho; y += p.rows) {
                 const int count = std::min(p.rows, p.ho - y);
                 E *to = q.fc1 ? kept + (static_cast<long>(t) * p.ho + y) * out_row : band;
                 next = widen(t, y, count, next, to);
                 if (!q.fc1) narrow(t, y, count);
             }
+        }
         if (!q.fc1) return;
         squeeze();
         const int filled = q.inner / (8 * WIDE), rest = filled * 8 * WIDE;
@@ -159,6 +168,31 @@ template <class E> class Run {
     }
 
   private:
+    const E *input(int t) const { return first ? frames + t % FRAMES * frame : x + t * frame; }
+
+    // Make the stem's frames that conv1 needs for frame t, and say where it finds its columns: in
+    // the frame before, its own, the one after.
+    void turn_to(int t) {
+        for (; first && made < std::min(q.t, t + 2); made++) {
+            E *to = frames + made % FRAMES * frame;
+            stem(*first, *window, images, made, to);
+            if (sampled) sample(to, sampled + static_cast<long>(made) * p.ho * p.wo * q.in);
+        }
+        constexpr int S = Step<E>::size;
+        const int32_t before = static_cast<int32_t>(t > 0 ? input(t - 1) - input(t) : 0);
+        const int32_t after = static_cast<int32_t>(t + 1 < q.t ? input(t + 1) - input(t) : 0);
+        int32_t *to = shift;
+        for (int i = 0; i < q.fold; i += S) *to++ = before + q.fold + i;
+        for (int i = 2 * q.fold; i < q.in; i += S) *to++ = i;
+        for (int i = 0; i < q.fold; i += S) *to++ = after + i;
+    }
+
+    void sample(const E *from, E *to) const {
+        for (int y = 0; y < q.h; y += q.stride)
+            for (int i = 0; i < q.w; i += q.stride, to += q.in)
+                std::memcpy(to, from + (static_cast<long>(y) * q.w + i) * q.in, q.in * sizeof(E));
+    }
+
     // conv1 and depthwise of `count` output rows from y on of frame t, into `to`. conv1 has done
     // all input rows before `next`; returns what that is now.
     int widen(int t, int y, int count, int next, E *to) {
@@ -169,8 +203,8 @@ template <class E> class Run {
         for (int i = next; i < end; i++) rows[i - next] = {{shifted(t, i)}, nullptr, nullptr};
         Ahead ahead;  // the next band's rows in the frame after, which no frame has read yet
         const long size = static_cast<long>(count) * q.stride * q.w * q.in;
-        const E *then = x + (static_cast<long>(t + 1) * q.h + end) * q.w * q.in;
-        if (t + 1 < q.t) ahead.add(then, size * sizeof(E));
+        if (t + 1 < q.t)
+            ahead.add(input(t + 1) + static_cast<long>(end) * q.w * q.in, size * sizeof(E));
         const long out_size = static_cast<long>(count) * p.wo * q.inner;
         if (q.fc1) ahead.add(to + out_size, out_size * sizeof(E));
         ahead.spread(static_cast<long>(end - next) * q.w, q.inner);
@@ -199,11 +233,11 @@ template <class E> class Run {
         return end;
     }
 
-    // Where conv1 finds row y of frame t: channels of the frame before, its own, of the one after.
+    // What conv1 reads for row y of frame t.
     Part<E> shifted(int t, int y) const {
         const int moved = steps<E>(q.fold), own = steps<E>(q.in - 2 * q.fold);
         const int from = t > 0 ? 0 : moved, to = moved + own + (t + 1 < q.t ? moved : 0);
-        const E *here = x + (static_cast<long>(t) * q.h + y) * q.w * q.in;
+        const E *here = input(t) + static_cast<long>(y) * q.w * q.in;
         return {here, q.in, shift + from, to - from, from};
     }
 
@@ -246,33 +280,39 @@ template <class E> class Run {
         const int k3 = steps<E>(q.inner), k_in = steps<E>(q.in);
         const Product<E> conv3{static_cast<const E *>(q.w3), q.b3, q.out, q.widened ? 2 : 1,
                                q.widened ? k3 + k_in : k3};
-        const long first = static_cast<long>(t) * p.ho + y;
+        const long row = static_cast<long>(t) * p.ho + y;
         const long pixels = static_cast<long>(count) * p.wo;
-        const long in_row = static_cast<long>(q.stride) * q.w * q.in;
-        const E *from = x + (static_cast<long>(t) * q.h + y * q.stride) * q.w * q.in;
+        const long next = sampled ? q.in : q.stride * q.in;
+        const long in_row = sampled ? p.wo * next : static_cast<long>(q.stride) * q.w * q.in;
+        const E *from = sampled ? sampled + row * in_row : input(t) + y * in_row;
         Row<E, E> rows[MAX_ROWS];
         for (int r = 0; r < count; r++) {
             rows[r] = {{{band + static_cast<long>(r) * p.wo * q.inner, q.inner, plain, k3, 0},
-                        {from + r * in_row, static_cast<long>(q.stride) * q.in, plain, k_in, k3}},
+                        {from + r * in_row, next, plain, k_in, k3}},
                        q.widened ? nullptr : from + r * in_row,
-                       out + (first + r) * p.wo * q.out};
+                       out + (row + r) * p.wo * q.out};
         }
         Ahead ahead;
         if (y + count < p.ho || t + 1 < q.t) {  // the next band
-            ahead.add(out + (first + count) * p.wo * q.out, pixels * q.out * sizeof(E));
+            ahead.add(out + (row + count) * p.wo * q.out, pixels * q.out * sizeof(E));
             if (q.fc1) {
-                ahead.add(kept + (first + count) * p.wo * q.inner, pixels * q.inner * sizeof(E));
+                ahead.add(kept + (row + count) * p.wo * q.inner, pixels * q.inner * sizeof(E));
                 ahead.add(from + count * in_row, count * in_row * sizeof(E));
             }
         }
-        if (q.stride == 1) multiply(conv3, rows, 1, pixels, ahead);
+        if (q.stride == 1 || sampled) multiply(conv3, rows, 1, pixels, ahead);
         else multiply(conv3, rows, count, p.wo, ahead);
     }
 
     const Block &q;
     const Plan p;
+    const long frame;  // values
     const E *x;
-    E *out, *band, *kept;
+    E *out, *band, *kept, *frames, *sampled;
+    const Stem *first;
+    const void *images;
+    std::optional<Window> window;
+    int made = 0;  // frames of the stem
     float *sums, *factors, *hidden, *ring;
     const float *zeros;
     int32_t *shift, *plain;  // where conv1 finds a pixel's values, in three frames; others do
@@ -297,10 +337,14 @@ static void head(const E *x, const E *w, const float *bias, long pixels, int in,
 
 #define EXPORT(E, NAME)                                                                            \
     void epam_pack_##NAME(const float *b, int32_t k, int32_t n, E *packed) { pack(b, k, n, packed); } \
-    int64_t epam_block_scratch_##NAME(const Block *q) { return plan_of<E>(*q).bytes; }             \
-    void epam_stem_##NAME(const Stem *q, const void *frames, E *out) { stem(*q, frames, out); }    \
+    int64_t epam_first_scratch_##NAME(const Block *q) { return plan_of<E>(*q, true).bytes; }       \
+    int64_t epam_block_scratch_##NAME(const Block *q) { return plan_of<E>(*q, false).bytes; }      \
+    void epam_first_##NAME(const Stem *stem, const void *frames, const Block *q, E *out,           \
+                           char *scratch) {                                                        \
+        Run<E>(*q, nullptr, stem, frames, out, scratch)();                                         \
+    }                                                                                              \
     void epam_block_##NAME(const Block *q, const E *x, E *out, char *scratch) {                    \
-        Run<E>(*q, x, out, scratch)();                                                             \
+        Run<E>(*q, x, nullptr, nullptr, out, scratch)();                                           \
     }                                                                                              \
     void epam_head_##NAME(const E *x, const E *w, const float *bias, int64_t pixels, int32_t in,   \
                           int32_t out, E *y) {                                                     \

@@ -94,21 +94,22 @@ class NativeStream:
             stem.mean, stem.scale = self._mean, self._scale
         stem.weight, stem.bias = self._stem, self._stem_bias
         h, w = -(-h // self._stem_stride), -(-w // self._stem_stride)
-        largest = t * h * w * self._stem_out
+        largest = need = 0
         blocks = []
-        need = 0  # of scratch
         for block in self._blocks:
             here = _Block.from_buffer_copy(block)
             here.t, here.h, here.w = t, h, w
-            need = max(need, self._functions.block_scratch(ctypes.byref(here)))
+            scratch_of = self._functions.block_scratch if blocks else self._functions.first_scratch
+            need = max(need, scratch_of(ctypes.byref(here)))
             h, w = -(-h // here.stride), -(-w // here.stride)
             largest = max(largest, t * h * w * here.out)
             blocks.append(here)
         largest = (largest + VECTOR) * self._dtype.itemsize  # products may read a pair too much
         buffers = self._buffers(largest, need)
         x, y, scratch = (ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers)
-        self._functions.stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x)
-        for block in blocks:
+        images = ctypes.c_void_p(frames.data_ptr())
+        self._functions.first(ctypes.byref(stem), images, ctypes.byref(blocks[0]), x, scratch)
+        for block in blocks[1:]:
             self._functions.block(ctypes.byref(block), x, y, scratch)
             x, y = y, x
         out = torch.empty(t, h, w, self._out, dtype=self._dtype)
@@ -187,10 +188,10 @@ def _matrix(conv: FusedConv) -> Tensor:
 def _functions(dtype: torch.dtype) -> SimpleNamespace:
     """The library's functions for arrays of ``dtype``."""
     loaded, suffix = library(), str(dtype).removeprefix("torch.")
-    names = ("pack", "block_scratch", "stem", "block", "head")
+    names = ("pack", "first_scratch", "block_scratch", "first", "block", "head")
     try:
         found = {name: getattr(loaded, f"epam_{name}_{suffix}") for name in names}
     except AttributeError:
         raise NativeUnavailable(f"this processor has no arithmetic in {suffix}") from None
-    found["block_scratch"].restype = ctypes.c_int64
+    found["first_scratch"].restype = found["block_scratch"].restype = ctypes.c_int64
     return SimpleNamespace(**found)

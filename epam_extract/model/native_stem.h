@@ -109,29 +109,29 @@ class Window {
     int32_t at[27];
 };
 
-template <class E> static void stem(const Stem &q, const void *frames, E *out) {
+// One frame of the first layer, into `out`.
+template <class E>
+static void stem(const Stem &q, Window &window, const void *frames, int t, E *out) {
     constexpr int MOST = tile_rows(3);
     const int ho = (q.h - 1) / q.stride + 1, wo = (q.w - 1) / q.stride + 1;
     const int tiles = (wo + MOST - 1) / MOST, size = (wo + tiles - 1) / tiles;
-    Window window(q);
-    for (int t = 0; t < q.t; t++)
-        for (int y = 0, next = 0; y < ho; y++) {
-            for (const int end = std::min(q.h, y * q.stride + 2); next < end; next++)
-                window.read(frames, t, next);
-            window.centre(y * q.stride);
-            for (int x = 0; x < wo; x += size) {
-                const int width = std::min(size, wo - x), count = window.parts_at(x, width);
-                E *to = out + ((static_cast<long>(t) * ho + y) * wo + x) * q.out;
-                const E *then = to + static_cast<long>(wo) * q.out;  // the next row
-                for (int i = 0; i < width * q.out; i += 64 / sizeof(E))
-                    __builtin_prefetch(then + i, 0, 2);
-                panels(q.out, [&](auto nv, int col) {
-                    with_size<MOST>(width, [&](auto rows) {
-                        one_tile<decltype(nv)::value, decltype(rows)::value>(
-                            window.begin(), count, x, q.weight + 9L * q.in * col,
-                            q.bias + col, static_cast<const E *>(nullptr), to + col, q.out);
-                    });
+    for (int y = 0, next = 0; y < ho; y++) {
+        for (const int end = std::min(q.h, y * q.stride + 2); next < end; next++)
+            window.read(frames, t, next);
+        window.centre(y * q.stride);
+        for (int x = 0; x < wo; x += size) {
+            const int width = std::min(size, wo - x), count = window.parts_at(x, width);
+            E *to = out + (static_cast<long>(y) * wo + x) * q.out;
+            const E *then = to + static_cast<long>(wo) * q.out;  // the next row
+            for (int i = 0; i < width * q.out; i += 64 / sizeof(E))
+                __builtin_prefetch(then + i, 0, 2);
+            panels(q.out, [&](auto nv, int col) {
+                with_size<MOST>(width, [&](auto rows) {
+                    one_tile<decltype(nv)::value, decltype(rows)::value>(
+                        window.begin(), count, x, q.weight + 9L * q.in * col, q.bias + col,
+                        static_cast<const E *>(nullptr), to + col, q.out);
                 });
-            }
+            });
         }
+    }
 }
