@@ -34,7 +34,7 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
     notes, label, source. ``totals`` are the sums over all videos.
 
     Raises:
-        StoreError: it is no file of ours, or damaged as a whole.
+        StoreError: it is not one of our files, or damaged as a whole.
     """
     with FeatureFile(path) as store:
         rows, damaged = _rows(store, most_rows)

@@ -1,14 +1,13 @@
-"""Reading one file of features, even while a run writes it.
-
-Every access sees the last commit, and no lock outlives the access.
-"""
+"""Reading one file of features, even while a run writes it: an access sees the last commit."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -85,6 +84,7 @@ class FeatureFile:
         self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
         self._parts: LinkedParts | None = None
         self._pid = os.getpid()
+        _live.add(self)
         try:
             with self.reading():
                 pass
@@ -388,3 +388,13 @@ def stored_states(path: Path | None) -> StoredVideos:
         StoreError: it is not one of our files, has a newer schema, or is damaged.
     """
     return FeatureFile(path) if path is not None and path.exists() else NothingStored()
+
+
+_live: weakref.WeakSet[FeatureFile] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """HDF5 closes what is left open after Python has ended, and crashes in our file object."""
+    for file in list(_live):
+        file.close()

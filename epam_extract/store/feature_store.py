@@ -306,6 +306,6 @@ class StoredVideo(Mapping[str, StoredArray]):
             return {(file, where) for name, _, where in children(group) if name in ARRAY_NAMES}
 
     def checksum(self, name: str) -> int:
-        """The checksum stored with an array; :func:`layout.run_on` says of what."""
+        """The checksum stored with an array, as :func:`checks.extend_checksum` computes it."""
         with self._file.group(self.id) as group:
             return int(get_attribute(video_array(group, name), "checksum"))

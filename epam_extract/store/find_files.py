@@ -29,8 +29,8 @@ def find_files(files: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:
     elif not MAGIC.isdisjoint(str(files)) and not Path(files).exists():
         pattern = Path(files)
         found = sorted(Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor))))
-        beside = {name(path) for path in found for name in (journal_path, lock_path)}
-        found = [path for path in found if path not in beside]
+        companions = {name(path) for path in found for name in (journal_path, lock_path)}
+        found = [path for path in found if path not in companions]
         if not found:
             raise StoreError(f"{files}: there is no file of such a name")
     else:

@@ -172,11 +172,11 @@ def committed_view(
     """
     journal = None
     with contextlib.suppress(FileNotFoundError, PermissionError):
-        beside = open_to_read(journal_path(path))
+        companion = open_to_read(journal_path(path))
         try:
-            journal = read_journal(beside, path, main_size=os.fstat(descriptor).st_size)
+            journal = read_journal(companion, path, main_size=os.fstat(descriptor).st_size)
         finally:
-            os.close(beside)
+            os.close(companion)
     if journal is None:
         return CommittedView(descriptor, stated_size(descriptor, end_of_file, path))
     require_match(descriptor, journal, path, end_of_file=end_of_file)

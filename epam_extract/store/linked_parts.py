@@ -71,7 +71,7 @@ def part_stamp(linked: Path, name: str) -> Stamp:
     outside = pure.is_absolute() or ".." in pure.parts
     if outside or not real.is_relative_to(folder.resolve()) or not stat.S_ISREG(status.st_mode):
         raise StoreError(
-            f"{linked}: its part {name} is no regular file inside {folder}, and links to anything "
+            f"{linked}: its part {name} is not a regular file in {folder}, and links to anything "
             "else are not followed. Delete the file of links, and merge again."
         )
     return status.st_size, status.st_mtime_ns

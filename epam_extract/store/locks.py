@@ -183,8 +183,8 @@ def commit_stamp(descriptor: int, journal: Path) -> tuple[int, ...]:
     """A value that changes with every commit, and with a journal waiting to be replayed."""
     main = os.fstat(descriptor)
     try:
-        beside = journal.stat()
-        waiting = (beside.st_size, beside.st_mtime_ns if beside.st_size else 0)
+        status = journal.stat()
+        waiting = (status.st_size, status.st_mtime_ns if status.st_size else 0)
     except OSError:
         waiting = (0, 0)
     return (main.st_ino, main.st_size, main.st_mtime_ns, *waiting)
