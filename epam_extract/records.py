@@ -350,6 +350,8 @@ class BenchReport:
     """What holds a run up on this machine, in a sentence."""
     seconds: float
     """That measuring took."""
+    models: str = ""
+    """The pose models, and whether stand-ins took their place."""
 
 
 def file_stamp(path: Path) -> tuple[int, int]:

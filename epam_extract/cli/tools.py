@@ -105,6 +105,10 @@ def bench(
     pose_model: PoseModel = None,
     precision: Precision = ExtractConfig.precision,
     device: Device = ExtractConfig.device,
+    stand_in: Annotated[
+        bool,
+        flag(None, "Measure networks as large as --pose has, with random weights.", "--stand-in"),
+    ] = False,
     as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
     """Measure how fast this machine decodes, estimates poses, runs the network and writes.
@@ -113,6 +117,8 @@ def bench(
     """
     with one_line_errors():
         refuse_contradictions(context)
+        if stand_in and (demo or det_model or pose_model):
+            raise ConfigError("--stand-in takes the place of --demo, --det-model and --pose-model")
         mode = "bundled" if demo else pose
         config = ExtractConfig(
             pose=PoseConfig(mode=mode, det_model=det_model, pose_model=pose_model),
@@ -127,6 +133,7 @@ def bench(
             videos or [],
             config,
             seconds=seconds,
+            stand_in=stand_in,
             on_part=lambda part: say(f"measuring: {part}", err=True),
         )
         if as_json:

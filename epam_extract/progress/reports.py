@@ -232,7 +232,7 @@ def bench_report(report: BenchReport) -> RenderableType:
         before = row.part
     versions = ", ".join(f"{name} {value}" for name, value in report.versions.items() if value)
     lines = [("machine", report.machine), ("versions", versions)]
-    lines += [("videos", report.videos), ("limit", report.limits)]
+    lines += [("videos", report.videos), ("models", report.models), ("limit", report.limits)]
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
