@@ -1,14 +1,32 @@
-"""The numbers EPAM-Net was trained with, and the options a user may change."""
+"""The numbers EPAM-Net was trained with, and the options a user may change.
+
+An option's name, type, default, help and check stand here once: its field. The command makes its
+options and its ``--help`` from them, and ``--config`` files use the same names.
+"""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated
 
 from .errors import ConfigError
+from .options import (
+    NAMES,
+    POSE,
+    SPEED,
+    STORED,
+    WEIGHTS,
+    WINDOWS,
+    Option,
+    Text,
+    check_options,
+    size_like,
+)
+from .options import in_bytes as in_bytes
+from .options import to_bytes as to_bytes
 
 # Fixed by the published weights: changing one of these means retraining.
 NUM_KEYPOINTS = 17  # COCO order, nose first
@@ -38,8 +56,7 @@ def frames_per_piece(height: int, width: int) -> int:
     return max(1, min(PIECE_FRAMES, PIECE_BYTES // (height * width * 3)))
 
 
-UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
-LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # frames a second, of --fps and --image-fps
+LOWEST_RATE, HIGHEST_RATE = 0.01, 1000  # frames per second, of fps and image_fps
 GRIDS = ("centered", "valid", "single")
 CROPS = ("window", "video")
 FEATURES = ("pooled", "full", "tokens", "attention")
@@ -47,32 +64,11 @@ PRECISIONS = ("auto", "float32", "bf16", "fp16")
 STORED_DTYPES = ("f16", "f32")
 COMPRESSIONS = ("none", "lzf", "gzip", "blosc2")
 DECODERS = ("auto", "decord", "pyav")
-POSE_MODES = (
-    "lightweight",
-    "balanced",
-    "performance",
-    "rtmo-lightweight",
-    "rtmo-balanced",
-    "rtmo-performance",
-    "bundled",
-)
-
-
-def _one_of(name: str, value: object, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise ConfigError(f"{name} must be one of {', '.join(allowed)}, got {value!r}")
-
-
-def _at_least(name: str, value: float | None, least: float) -> None:
-    if value is not None and value < least:
-        raise ConfigError(f"{name} must be at least {least}, got {value}")
-
-
-def _rate(name: str, value: float | None) -> None:
-    if value is not None and not LOWEST_RATE <= value <= HIGHEST_RATE:  # NaN neither
-        raise ConfigError(
-            f"{name} must be {LOWEST_RATE} to {HIGHEST_RATE} frames a second, got {value}"
-        )
+_SIZES = ("lightweight", "balanced", "performance")
+POSE_MODES = (*_SIZES, *(f"rtmo-{size}" for size in _SIZES), "bundled")
+BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
+WORKERS = {"cpu": 2, "cuda": 8}
+ON_DEVICE = "Default: {cpu} on a CPU, {cuda} on a GPU."
 
 
 def as_fraction(rate: float | None) -> Fraction | None:
@@ -82,21 +78,28 @@ def as_fraction(rate: float | None) -> Fraction | None:
 
 @dataclass(frozen=True)
 class WindowConfig:
-    """Where windows fall on a video's time line."""
+    """Where windows lie in a video."""
 
-    grid: str = "centered"
-    """``centered``: window i around frame ``i*stride + stride/2``, edges repeat the first and
-    last frame, ``ceil(T/stride)`` windows; ``valid``: whole windows only; ``single``: the
-    original's one uniform window per trimmed video."""
-    stride: int = 16
-    """Frames between neighbouring windows (``feat_stride``)."""
-    frame_interval: int = 1
-    """Frames between two neighbouring frames inside a window."""
+    grid: Annotated[
+        str,
+        Option(
+            WINDOWS,
+            "centered: cover the whole video; valid: only windows that lie inside it; single: one "
+            "window per video.",
+            choices=GRIDS,
+        ),
+    ] = "centered"
+    """``centered``: window i is around frame ``i*stride + stride/2``, the edges repeat the first
+    and last frame, ``ceil(T/stride)`` windows; ``single``: the original's one uniform window per
+    trimmed video."""
+    stride: Annotated[int, Option(WINDOWS, "Frames from one window to the next.", least=1)] = 16
+    """The ``feat_stride`` of tools that read the features."""
+    frame_interval: Annotated[
+        int, Option(WINDOWS, "Frames from one frame of a window to the next.", least=1)
+    ] = 1
 
     def __post_init__(self) -> None:
-        _one_of("grid", self.grid, GRIDS)
-        _at_least("stride", self.stride, 1)
-        _at_least("frame_interval", self.frame_interval, 1)
+        check_options(self)
 
     @property
     def span(self) -> int:
@@ -108,72 +111,116 @@ class WindowConfig:
 class PoseConfig:
     """Which models find the people, and which of them count."""
 
-    mode: str = "balanced"
-    """One of ``POSE_MODES``; ignored when ``pose_model`` is given."""
-    det_model: Path | None = None
-    """Local ONNX detector (YOLOX or RTMDet); None with a one-stage ``pose_model``."""
-    pose_model: Path | None = None
-    """Local ONNX pose network (RTMPose, or RTMO on its own)."""
-    det_score: float | None = None
-    """Least score of a person; None is the rtmlib class's own default."""
-    keypoint_score: float = 0.0
-    """Keypoints under it count as missing."""
-    max_persons: int | None = None
-    """Windows see only this many persons, those seen longest and surest in them (with ``crop``
-    ``video``: in the whole video); the file's keypoints are of everybody. None: all."""
-    det_every: int | str = 1
-    """Detect on every K-th frame and interpolate boxes between them; ``auto``: on the frames for
-    which that does not do."""
+    mode: Annotated[
+        str, Option(POSE, "Pose models: {choices}.", name="pose", label="pose", choices=POSE_MODES)
+    ] = "balanced"
+    """Ignored when ``pose_model`` is given."""
+    det_model: Annotated[
+        Path | None, Option(POSE, "Local person detector, an ONNX file: YOLOX or RTMDet.")
+    ] = None
+    """None with a one-stage ``pose_model``."""
+    pose_model: Annotated[
+        Path | None,
+        Option(POSE, "Local pose network, an ONNX file: RTMPose, or RTMO without a detector."),
+    ] = None
+    det_score: Annotated[
+        float | None, Option(POSE, "Minimum detection score. Default: the model's own.", least=0.0)
+    ] = None
+    keypoint_score: Annotated[
+        float, Option(POSE, "Minimum keypoint score; those below it count as missing.", least=0.0)
+    ] = 0.0
+    max_persons: Annotated[
+        int | None,
+        Option(
+            POSE,
+            "Use at most this many people per window: those seen longest and clearest. "
+            "Default: all.",
+            least=1,
+        ),
+    ] = None
+    """With ``crop`` ``video``: per video. Keypoints of everybody are stored in any case."""
+    det_every: Annotated[
+        int | str,
+        Option(
+            POSE,
+            "Detect people on every K-th frame and interpolate in between; auto: wherever needed.",
+            metavar="K",
+            text=Text(lambda _, typed: int(typed) if typed.lstrip("-").isdigit() else typed),
+        ),
+    ] = 1
 
     def __post_init__(self) -> None:
-        _one_of("pose", self.mode, POSE_MODES)
-        _at_least("det_score", self.det_score, 0.0)
-        _at_least("keypoint_score", self.keypoint_score, 0.0)
-        _at_least("max_persons", self.max_persons, 1)
+        check_options(self)
         every = self.det_every
         if every != "auto" and (isinstance(every, str) or every < 1):
             raise ConfigError(f"det_every must be auto or at least 1, got {every}")
         if self.det_model is not None and self.pose_model is None:
             raise ConfigError(
-                "--det-model needs --pose-model beside it: a detector finds people, "
-                "a pose network finds their keypoints"
+                "det_model needs pose_model: a detector finds people, a pose network finds their "
+                "keypoints",
+                "det_model",
+                "pose_model",
             )
 
 
 @dataclass(frozen=True)
 class WeightsConfig:
-    """Where the backbone's weights come from: files, or a seed, or the demo's."""
+    """Where the network's weights come from: files, a seed, or the demo's seed."""
 
-    file: Path | None = None
-    """Official multimodal checkpoint (.pth, .safetensors)."""
-    rgb_file: Path | None = None
-    """Official single-stream RGB checkpoint, replacing that stream of ``file``."""
-    pose_file: Path | None = None
-    """Official single-stream pose checkpoint, replacing that stream of ``file``."""
-    random_seed: int | None = None
-    """Seeded random weights, for trying the tool."""
-    demo: bool = False
-    """Seeded random weights announced as the demo's."""
+    file: Annotated[
+        Path | None,
+        Option(
+            WEIGHTS,
+            "EPAM-Net checkpoint. Default: $EPAM_WEIGHTS, then the installed one.",
+            name="weights",
+        ),
+    ] = None
+    """The official multimodal checkpoint (.pth, .safetensors)."""
+    rgb_file: Annotated[
+        Path | None,
+        Option(
+            WEIGHTS,
+            "Single-stream checkpoint that replaces the RGB stream of --weights.",
+            name="rgb_weights",
+        ),
+    ] = None
+    pose_file: Annotated[
+        Path | None,
+        Option(
+            WEIGHTS,
+            "Single-stream checkpoint that replaces the pose stream of --weights.",
+            name="pose_weights",
+        ),
+    ] = None
+    random_seed: Annotated[
+        int | None,
+        Option(
+            WEIGHTS,
+            "Use random weights with this seed, to try the tool.",
+            name="random_weights",
+            metavar="SEED",
+            least=0,
+        ),
+    ] = None
+    demo: Annotated[
+        bool,
+        Option(WEIGHTS, "Use random weights and the bundled pose model; downloads nothing."),
+    ] = False
+    """Random weights, announced as a demo; the pose model is ``PoseConfig.mode``'s affair."""
 
     def __post_init__(self) -> None:
-        _at_least("random_seed", self.random_seed, 0)
-        ways = {
-            "--weights": self.file,
-            "--rgb-weights": self.rgb_file,
-            "--pose-weights": self.pose_file,
-        }
-        given = [name for name, path in ways.items() if path is not None]
-        if self.random_seed is not None:
-            given.append("--random-weights")
-        if self.demo:
-            given.append("--demo")
-        if len(given) > 1 and (self.demo or self.random_seed is not None):
-            raise ConfigError(f"{' and '.join(given)} contradict each other: choose one")
+        check_options(self)
+        files = [name for name in ("file", "rgb_file", "pose_file") if getattr(self, name)]
+        seeds = ["random_seed"] if self.random_seed is not None else []
+        seeds += ["demo"] if self.demo else []
+        if seeds and len(files + seeds) > 1:
+            given = [*files, *seeds]
+            raise ConfigError(f"{' and '.join(given)} contradict each other: choose one", *given)
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """All options of a run.
+    """All options of a run; ``--help`` of the command is made from them.
 
     Those in :meth:`identity` change the numbers and must agree with a file that is resumed; the
     others (device, batch size, workers, decoder) never block a resume.
@@ -182,58 +229,142 @@ class ExtractConfig:
     windows: WindowConfig = field(default_factory=WindowConfig)
     pose: PoseConfig = field(default_factory=PoseConfig)
     weights: WeightsConfig = field(default_factory=WeightsConfig)
-    keypoints: Path | None = None
-    """File or folder of keypoints to use instead of a pose model."""
-    keypoints_missing: str = "fail"
-    """What becomes of a video without keypoints in it: ``fail``, or ``estimate`` them."""
-    crop: str = "window"
-    """Person box per ``window``, or one per ``video`` as in the original's offline crops."""
-    features: tuple[str, ...] = ("pooled", "full")
-    """Any of ``FEATURES``."""
-    precision: str = "auto"
-    """Arithmetic of the network: one of ``PRECISIONS``; ``auto`` is bf16 on a GPU that has it and
-    float32 elsewhere. The file records what was really used."""
-    stored_dtype: str = "f16"
-    """dtype of full feature maps on disk; pooled features are always float32."""
-    compression: str = "none"
-    """Of full feature maps: one of ``COMPRESSIONS``."""
-    fps: float | None = None
-    """Frames a second of a regular time line that windows are on; None: the video's own frames."""
-    image_fps: float | None = None
-    """Read folders of numbered pictures as videos of so many frames a second."""
-    decoder: str = "auto"
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
-    batch_size: int | None = None
-    """Clips per network call; None is 1 on a CPU and 64 on a GPU."""
-    workers: int | None = None
-    """Videos read at the same time; None is 2 on a CPU and 8 on a GPU."""
-    max_memory: int | None = None
-    """Bytes that the pictures of one video may take; one that needs more fails. None: what this
-    machine, or the cgroup, has left when the run begins."""
-    fetch_ahead: int = 20 * 10**9
-    """Bytes of videos from elsewhere that may lie beside the output, fetched and not yet read."""
-    compile: str = "auto"
-    """Compile the network: ``auto`` (where it pays, and as the file's was), ``on`` or ``off``."""
+    keypoints: Annotated[
+        Path | None,
+        Option(
+            POSE,
+            "Read keypoints from this file or folder instead of estimating them.",
+            metavar="PATH",
+        ),
+    ] = None
+    keypoints_missing: Annotated[
+        str,
+        Option(
+            POSE,
+            "What to do with videos that --keypoints lacks: {choices}.",
+            choices=("fail", "estimate"),
+        ),
+    ] = "fail"
+    crop: Annotated[
+        str,
+        Option(
+            WINDOWS,
+            "Crop around the people of each window, or of the whole video: {choices}.",
+            choices=CROPS,
+        ),
+    ] = "window"
+    """``video`` is the original's offline crop."""
+    features: Annotated[
+        tuple[str, ...],
+        Option(
+            STORED,
+            "What to store: {choices}, separated by commas.",
+            metavar="NAMES",
+            choices=FEATURES,
+            text=NAMES,
+        ),
+    ] = ("pooled", "full")
+    precision: Annotated[
+        str, Option(SPEED, "Arithmetic of the network: {choices}.", choices=PRECISIONS)
+    ] = "auto"
+    """``auto`` is bf16 on a GPU that has it and float32 elsewhere. The file says which it was."""
+    stored_dtype: Annotated[
+        str,
+        Option(
+            STORED,
+            "Number type of full feature maps: {choices}.",
+            name="dtype",
+            choices=STORED_DTYPES,
+        ),
+    ] = "f16"
+    """Pooled features are always float32."""
+    compression: Annotated[
+        str, Option(STORED, "Compression of full feature maps: {choices}.", choices=COMPRESSIONS)
+    ] = "none"
+    fps: Annotated[
+        float | None,
+        Option(
+            WINDOWS,
+            "Place windows on a regular time line of F frames per second.",
+            metavar="F",
+            least=LOWEST_RATE,
+            most=HIGHEST_RATE,
+        ),
+    ] = None
+    """None: on the video's own frames."""
+    image_fps: Annotated[
+        float | None,
+        Option(
+            None,
+            "Read folders of numbered pictures as videos of F frames per second.",
+            metavar="F",
+            least=LOWEST_RATE,
+            most=HIGHEST_RATE,
+        ),
+    ] = None
+    decoder: Annotated[
+        str,
+        Option(SPEED, "Video decoder: {choices}.", choices=DECODERS, variable="EPAM_DECODER"),
+    ] = "auto"
+    device: Annotated[
+        str,
+        Option(
+            SPEED,
+            "Where the networks run: auto, cpu, cuda or cuda:N.",
+            metavar="NAME",
+            variable="EPAM_DEVICE",
+        ),
+    ] = "auto"
+    batch_size: Annotated[
+        int | None,
+        Option(SPEED, f"Clips per network call. {ON_DEVICE.format(**BATCH_SIZE)}", least=1),
+    ] = None
+    workers: Annotated[
+        int | None,
+        Option(
+            SPEED,
+            f"Videos read in parallel. {ON_DEVICE.format(**WORKERS)}",
+            least=1,
+            variable="EPAM_WORKERS",
+        ),
+    ] = None
+    max_memory: Annotated[
+        int | None,
+        Option(
+            SPEED,
+            "Most memory for the pictures of one video, such as 8GB; a video that needs more "
+            "fails. Default: what is free.",
+            metavar="SIZE",
+            least=1,
+            text=size_like("8GB"),
+        ),
+    ] = None
+    """Bytes; None: what this machine, or the cgroup, has left when the run begins."""
+    fetch_ahead: Annotated[
+        int,
+        Option(
+            SPEED,
+            "Disk space for videos fetched from addresses.",
+            metavar="SIZE",
+            least=1,
+            text=size_like("20GB"),
+        ),
+    ] = 20 * 10**9
+    """Bytes of fetched videos, not yet read, that may lie next to the output file."""
+    compile: Annotated[
+        str,
+        Option(
+            SPEED,
+            "Compile the network: auto (where it pays), on or off.",
+            choices=("auto", "on", "off"),
+        ),
+    ] = "auto"
+    """``auto``: where it pays, and as it was for the file that is resumed."""
 
     def __post_init__(self) -> None:
-        _one_of("crop", self.crop, CROPS)
-        _one_of("keypoints_missing", self.keypoints_missing, ("fail", "estimate"))
-        _one_of("precision", self.precision, PRECISIONS)
-        _one_of("stored_dtype", self.stored_dtype, STORED_DTYPES)
-        _one_of("compression", self.compression, COMPRESSIONS)
-        _one_of("decoder", self.decoder, DECODERS)
-        _one_of("compile", self.compile, ("auto", "on", "off"))
-        _rate("fps", self.fps)
-        _rate("image_fps", self.image_fps)
-        _at_least("batch_size", self.batch_size, 1)
-        _at_least("workers", self.workers, 1)
-        _at_least("max_memory", self.max_memory, 1)
-        _at_least("fetch_ahead", self.fetch_ahead, 1)
+        check_options(self)
         if not self.features:
             raise ConfigError(f"features must name at least one of {', '.join(FEATURES)}")
-        for name in self.features:
-            _one_of("features", name, FEATURES)
 
     @property
     def frame_rate(self) -> Fraction | None:
@@ -262,28 +393,3 @@ class ExtractConfig:
             "stored_dtype": self.stored_dtype,
             "compression": self.compression,
         }
-
-
-def to_bytes(option: str, text: str, *, like: str) -> int:
-    """``8GB``, ``500 MB``, ``1.5g`` in bytes, in thousands; ``1GiB`` in 1024s.
-
-    Raises ConfigError for anything else, and for nothing, which names ``option`` and an example.
-    """
-    found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b?\s*", text, re.I)
-    if found is None or not (size := float(found[1])):
-        raise ConfigError(f"{option} {text}: expected a size such as {like} or 500MB")
-    unit = UNITS[found[2].lower()]
-    if found[3]:  # KiB, MiB, GiB
-        unit = 1024 ** (list(UNITS.values()).index(unit))
-    return int(size * unit)
-
-
-def in_bytes(count: float) -> str:
-    """``1.4 GB``: bytes as disks count them, in thousands."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(count) < 999.5:
-            return (
-                f"{count:.0f} {unit}" if count >= 10 or unit == "bytes" else f"{count:.1f} {unit}"
-            )
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -15,7 +15,9 @@ EpamExtractError
 │   └── StoreMismatch  it was made with other options, weights or pose models
 └── MachineError       disk full, out of memory, GPU lost: the run stops, what is committed stays
 
-A message says what happened, what was expected, and what to do next.
+A message says what happened, what was expected, and what to do next. Where it names an option as
+it is typed, such as ``--det-every``, a caller of the library has the field ``det_every`` of
+:class:`ExtractConfig`, or the keyword of :func:`extract_features`, for it.
 """
 
 from __future__ import annotations
@@ -27,6 +29,11 @@ class EpamExtractError(Exception):
 
 class ConfigError(EpamExtractError):
     """The options contradict each other, or name what is not there; nothing was run."""
+
+    def __init__(self, message: str, *fields: str) -> None:
+        super().__init__(message)
+        self.fields = fields
+        """Fields of the config that the message names; the command says them as they are typed."""
 
 
 class CheckpointError(EpamExtractError):

@@ -64,3 +64,15 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> StandInPose:
     monkeypatch.setattr(run, "Network", StandInNetwork)
     monkeypatch.setattr(run, "load_backbone", no_backbone)
     return pose
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``sub/long``: 250 frames at 25 a second, a keyframe every 25; ``short``: 20 frames."""
+    from make_videos import write_video
+
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "sub").mkdir()
+    write_video(folder / "sub" / "long.mp4", frames=250, options={"g": "25", "bf": "2"})
+    write_video(folder / "short.mp4", frames=20)
+    return folder

@@ -138,6 +138,12 @@ def contents(path: Path) -> dict[str, np.ndarray | bytes]:
     return found
 
 
+def failures(path: Path) -> np.ndarray:
+    """The table of failures."""
+    with h5py.File(path) as h5:
+        return h5["failures"][()]
+
+
 def assert_same(one: Path, other: Path) -> None:
     mine, theirs = contents(one), contents(other)
     assert mine.keys() == theirs.keys()

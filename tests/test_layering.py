@@ -11,7 +11,7 @@ import epam_extract
 
 PACKAGE = Path(epam_extract.__file__).parent
 FLOORS = [
-    "cli",
+    "cli preview verify",
     "cluster report bench",
     "pipeline",
     "exchange",
@@ -19,6 +19,7 @@ FLOORS = [
     "video pose model progress clips heatmaps windows demo",
     "records",
     "config",
+    "options",
     "errors",
 ]
 """From the top: a room needs only what is on a floor below its own."""

@@ -1,8 +1,10 @@
 """The public names, pinned: changing one of these breaks somebody's code."""
 
+import importlib
 import inspect
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -65,6 +67,23 @@ def test_names_that_other_code_calls() -> None:
         "return_both_streams": True,
     }
     assert list(inspect.signature(epam_extract.load_weights).parameters) == ["backbone", "path"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("epam_extract.verify", "epam_extract.store.verify", "verify"),
+        ("epam_extract.preview", "epam_extract.report.preview", "draw_preview"),
+    ],
+)
+def test_old_names_work_with_a_warning(
+    old: str, new: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, old, raising=False)
+    with pytest.warns(DeprecationWarning, match=f"{old} is now {new}") as warned:
+        module = importlib.import_module(old)
+    assert getattr(module, name) is getattr(importlib.import_module(new), name)
+    assert Path(warned[0].filename).name != Path(str(module.__file__)).name  # the importer's line
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -10,6 +10,7 @@ from epam_extract.errors import ConfigError
 from epam_extract.windows import (
     grid_attributes,
     plan_windows,
+    rows_to_show,
     uniform_window,
     valid_share,
     window_times,
@@ -99,3 +100,9 @@ def test_grid_attributes_place_row_i() -> None:
 def test_bad_options_say_what_is_allowed(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=name):
         WindowConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_windows_to_show_are_spread_and_show_people() -> None:
+    seen = np.array([0, 1, 0, 0, 0.5, 0.5, 0, 0.2])
+    assert rows_to_show(seen, 2) == [1, 5]
+    assert rows_to_show(seen[:1], 4) == [0]

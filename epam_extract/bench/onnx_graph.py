@@ -24,7 +24,7 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def whole(field: int, value: int) -> bytes:
+def integer(field: int, value: int) -> bytes:
     """An integer field of a message."""
     return varint(field << 3) + varint(value)
 
@@ -38,8 +38,10 @@ def chunk(field: int, value: bytes | str) -> bytes:
 def tensor(name: str, array: np.ndarray) -> bytes:
     """A TensorProto of float32 or int64."""
     kind = INT64 if array.dtype == np.int64 else FLOAT
-    dims = b"".join(whole(1, size) for size in array.shape)
-    return dims + whole(2, kind) + chunk(8, name) + chunk(9, np.ascontiguousarray(array).tobytes())
+    dims = b"".join(integer(1, size) for size in array.shape)
+    return (
+        dims + integer(2, kind) + chunk(8, name) + chunk(9, np.ascontiguousarray(array).tobytes())
+    )
 
 
 def node(
@@ -53,22 +55,22 @@ def node(
     parts = [chunk(1, name) for name in inputs] + [chunk(2, name) for name in outputs]
     parts += [chunk(4, kind), chunk(7, domain) if domain else b""]
     for name, value in (attributes or {}).items():
-        if isinstance(value, int):
-            body = whole(3, value) + whole(20, 2)
-        elif isinstance(value, float):
-            body = varint(2 << 3 | 5) + np.float32(value).tobytes() + whole(20, 1)
+        if isinstance(value, tuple):
+            body = b"".join(integer(8, number) for number in value) + integer(20, 7)
         elif isinstance(value, str):
-            body = chunk(4, value) + whole(20, 3)
+            body = chunk(4, value) + integer(20, 3)
+        elif isinstance(value, float):
+            body = varint(2 << 3 | 5) + np.float32(value).tobytes() + integer(20, 1)
         else:
-            body = b"".join(whole(8, number) for number in value) + whole(20, 7)
+            body = integer(3, value) + integer(20, 2)
         parts.append(chunk(5, chunk(1, name) + body))
     return b"".join(parts)
 
 
 def value_info(name: str, kind: int, shape: Iterable[int | str]) -> bytes:
     """A ValueInfoProto: an input or output."""
-    dims = (whole(1, size) if isinstance(size, int) else chunk(2, size) for size in shape)
-    sized = whole(1, kind) + chunk(2, b"".join(chunk(1, dim) for dim in dims))
+    dims = (integer(1, size) if isinstance(size, int) else chunk(2, size) for size in shape)
+    sized = integer(1, kind) + chunk(2, b"".join(chunk(1, dim) for dim in dims))
     return chunk(1, name) + chunk(2, chunk(1, sized))
 
 
@@ -80,9 +82,15 @@ def model(
     name: str = "graph",
 ) -> bytes:
     """A ModelProto of these parts."""
-    fields = {1: nodes, 2: (name,), 5: tensors, 11: inputs, 12: outputs}
+    fields: dict[int, Iterable[bytes | str]] = {
+        1: nodes,
+        2: (name,),
+        5: tensors,
+        11: inputs,
+        12: outputs,
+    }
     graph = b"".join(chunk(field, part) for field, parts in fields.items() for part in parts)
-    return whole(1, 8) + chunk(7, graph) + chunk(8, chunk(1, b"") + whole(2, OPSET))
+    return integer(1, 8) + chunk(7, graph) + chunk(8, chunk(1, b"") + integer(2, OPSET))
 
 
 class Graph:

@@ -7,61 +7,22 @@ says goes to stderr, what a command was asked for goes to stdout.
 
 from __future__ import annotations
 
-import difflib
-import os
-import re
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from .. import __version__
+from .arguments import DefaultToExtract
 from .evaluate import check, classify, probe
 from .export import export
 from .extract import extract
 from .files import info, preview, verify
 from .merge import merge
 from .report import report
-from .streams import STDOUT, give_up, settle
+from .streams import lasting_streams
 from .tools import bench, models_app, weights_app
 
 __all__ = ["app", "main"]
-
-
-ADDRESS = re.compile(r"auto|ray://.+|[^/\s]+:\d+")
-"""Of a Ray cluster; what else follows ``--ray`` is not its value."""
-
-
-class DefaultToExtract(TyperGroup):
-    """Lets ``epam-extract videos/ --out f.h5`` mean ``epam-extract extract videos/ --out f.h5``.
-
-    And ``--ray`` without an address mean this machine.
-    """
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        own = {name for parameter in self.get_params(ctx) for name in parameter.opts}
-        if args and args[0] not in own.union(self.commands):
-            if not ctx.resilient_parsing:
-                refuse_mistyped(args[0], list(self.commands))
-            args = ["extract", *args]
-        if "--ray" in args:
-            at = args.index("--ray")
-            addressed = bool(args[at + 1 :]) and ADDRESS.fullmatch(args[at + 1]) is not None
-            args = [*args[: at + 1], *([] if addressed else ["local"]), *args[at + 1 :]]
-        return super().parse_args(ctx, args)
-
-
-def refuse_mistyped(word: str, commands: list[str]) -> None:
-    """End with status 2 where ``word`` can only be meant as a command, and name the near one."""
-    if not re.fullmatch(r"[A-Za-z][A-Za-z-]*", word) or Path(word).exists():
-        return  # a path, a pattern, an option: for extract to judge
-    near = difflib.get_close_matches(word, ["--help", *commands], n=1)
-    hint = f"did you mean {near[0]}?" if near else "see epam-extract --help"
-    typer.secho(f"error: there is no command or file {word!r}; {hint}", fg="red", err=True)
-    raise typer.Exit(2)
-
 
 app = typer.Typer(
     cls=DefaultToExtract,
@@ -71,17 +32,11 @@ app = typer.Typer(
     subcommand_metavar="VIDEOS... --out FILE | COMMAND",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(extract)
-app.command()(info)
-app.command()(verify)
-app.command()(preview)
-app.command()(export)
-app.command()(check)
-app.command()(classify)
-app.command()(probe)
-app.command()(report)
-app.command()(merge)
-app.command()(bench)
+for _command in (
+    *(extract, info, verify, preview),
+    *(export, check, classify, probe, report, merge, bench),
+):
+    app.command()(_command)
 app.add_typer(weights_app, name="weights", invoke_without_command=True)
 app.add_typer(models_app, name="models")
 
@@ -119,27 +74,5 @@ def everything(
 
 def main() -> None:
     """Entry point of the ``epam-extract`` command."""
-    settle()
-    target = os.fstat(STDOUT)
-    stdout = sys.stdout
-    try:
-        try:
-            app()
-        finally:
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except BrokenPipeError:  # as in `| head`: the reader has seen enough
-        give_up(STDOUT)
-        sys.exit(0)
-    except OSError as error:
-        give_up(STDOUT)
-        typer.secho(f"error: the output: {error.strerror}", fg="red", err=True)
-        sys.exit(1)
-    except SystemExit as end:
-        # rich, or typer, met the broken pipe and gave up stdout in its own way
-        if end.code == 1 and (
-            sys.stdout is not stdout or not os.path.samestat(target, os.fstat(STDOUT))
-        ):
-            sys.exit(0)
-        raise
+    with lasting_streams():
+        app()

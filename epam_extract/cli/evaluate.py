@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .common import File, flag, one_line_errors, say
+from .command import command, flag
+from .messages import note, say
 
 if TYPE_CHECKING:
     from ..exchange.classify import Accuracy, Classifier
@@ -21,18 +22,19 @@ MOST_CLASSES = 15  # of a confusion matrix in a terminal
 Features = Annotated[Path, typer.Argument(show_default=False, help="Feature file.")]
 
 
+@command
 def classify(
     file: Features,
     *,
     weights: Annotated[
-        File, typer.Option(help="Checkpoint with heads. Default: the installed one.")
+        Path | None, typer.Option(help="Checkpoint with heads. Default: the installed one.")
     ] = None,
     labels: Annotated[
-        File,
+        Path | None,
         typer.Option(metavar="NAMES", help="Class names, one per line, in the order of the heads."),
     ] = None,
     truth: Annotated[
-        File,
+        Path | None,
         typer.Option(
             help="True labels: CSV video,label[,split][,start,end], ActivityNet JSON or PYSKL "
             "pickle. Default: those in the feature file."
@@ -54,29 +56,29 @@ def classify(
     A video's logits are the mean over its windows. With labels, it also prints top-1, top-5 and
     mean class accuracy as the authors compute them, next to their published figure.
     """
-    with one_line_errors():
-        from ..config import WeightsConfig
-        from ..errors import ConfigError
-        from ..exchange.classify import Classifier, read_names
-        from ..exchange.labels import read_labels
-        from ..pipeline.installed import resolve
-        from ..store import FeatureStore
+    from ..config import WeightsConfig
+    from ..errors import ConfigError
+    from ..exchange.classify import Classifier, read_names
+    from ..exchange.labels import read_labels
+    from ..pipeline.installed import resolve
+    from ..store import FeatureStore
 
-        if output not in FORMATS:
-            raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output!r}")
-        checkpoint = weights or resolve(WeightsConfig())[0].file
-        if checkpoint is None:
-            raise ConfigError("classify needs a checkpoint with heads: pass --weights FILE")
-        with FeatureStore(file) as store:
-            names = None if labels is None else read_names(labels)
-            classifier = Classifier(store, checkpoint, names=names)
-            known = None if truth is None else read_labels(truth)
-            accuracy, notes = _compared(classifier, known, split)
-            for note in [*classifier.notes, *notes]:
-                _note(note)
-            WRITERS[output](classifier, windows, top, accuracy)
+    if output not in FORMATS:
+        raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output!r}")
+    checkpoint = weights or resolve(WeightsConfig())[0].file
+    if checkpoint is None:
+        raise ConfigError("classify needs a checkpoint with heads: pass --weights FILE")
+    with FeatureStore(file) as store:
+        names = None if labels is None else read_names(labels)
+        classifier = Classifier(store, checkpoint, names=names)
+        known = None if truth is None else read_labels(truth)
+        accuracy, notes = _compared(classifier, known, split)
+        for remark in [*classifier.notes, *notes]:
+            note(remark)
+        WRITERS[output](classifier, windows, top, accuracy)
 
 
+@command
 def check(
     file: Features,
     annotations: Annotated[
@@ -93,31 +95,31 @@ def check(
 
     Exits with status 3 if there are any.
     """
-    with one_line_errors():
-        from dataclasses import asdict
+    from dataclasses import asdict
 
-        from ..exchange import read_annotations
-        from ..exchange.check import KINDS, check_annotations
-        from ..progress import counted
-        from ..progress.evaluated import finding_table
-        from ..progress.reports import show
-        from ..store import FeatureStore
+    from ..exchange import read_annotations
+    from ..exchange.check import KINDS, check_annotations
+    from ..progress import counted
+    from ..progress.evaluated import finding_table
+    from ..progress.reports import show
+    from ..store import FeatureStore
 
-        annotated = read_annotations(annotations)
-        with FeatureStore(file) as store:
-            findings = check_annotations(store, annotated)
-        if as_json:
-            counts = {kind: sum(f.kind == kind for f in findings) for kind in KINDS}
-            content = {"counts": counts, "findings": [asdict(finding) for finding in findings]}
-            typer.echo(json.dumps(content, indent=1))
-        elif findings:
-            show(finding_table([(KINDS[f.kind], f.subject, f.message) for f in findings]))
-            say(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
-        else:
-            say(f"{file} and {annotations}: all is well")
+    annotated = read_annotations(annotations)
+    with FeatureStore(file) as store:
+        findings = check_annotations(store, annotated)
+    if as_json:
+        counts = {kind: sum(f.kind == kind for f in findings) for kind in KINDS}
+        content = {"counts": counts, "findings": [asdict(finding) for finding in findings]}
+        typer.echo(json.dumps(content, indent=1))
+    elif findings:
+        show(finding_table([(KINDS[f.kind], f.subject, f.message) for f in findings]))
+        say(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
+    else:
+        say(f"{file} and {annotations}: all is well")
     raise typer.Exit(3 if findings else 0)
 
 
+@command
 def probe(
     file: Features,
     labels: Annotated[
@@ -137,49 +139,43 @@ def probe(
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds and confidence intervals.")] = 0,
     as_json: Annotated[bool, flag(None, "Print JSON instead of tables.", "--json")] = False,
     report: Annotated[
-        File, typer.Option(metavar="PAGE", help="Also write an HTML page that works offline.")
+        Path | None,
+        typer.Option(metavar="PAGE", help="Also write an HTML page that works offline."),
     ] = None,
 ) -> None:
     """Test how well a linear classifier works on the features: rgb, pose, and both.
 
     No video or group is in both training and test data; results are shown next to chance.
     """
-    with one_line_errors():
-        from dataclasses import asdict
+    from dataclasses import asdict
 
-        from ..errors import ConfigError
-        from ..exchange.labels import read_labels, stored_labels
-        from ..exchange.probe import probe as run_probe
-        from ..report import probe_page
-        from ..store import FeatureStore
+    from ..errors import ConfigError
+    from ..exchange.labels import read_labels, stored_labels
+    from ..exchange.probe import probe as run_probe
+    from ..report import probe_page
+    from ..store import FeatureStore
 
-        if report is not None and not report.parent.is_dir():
-            raise ConfigError(f"{report}: there is no folder {report.parent} to write it to")
-        known = None if labels is None else read_labels(labels)
-        with FeatureStore(file) as store:
-            result = run_probe(
-                store,
-                stored_labels(store) if known is None else known,
-                split=split,
-                folds=folds,
-                seed=seed,
-                on_part=lambda part: typer.echo(f"probing: {part}", err=True),
-            )
-        for note in result.notes:
-            _note(note)
-        if report is not None:
-            report.write_text(probe_page(result, file=file.name), encoding="utf-8")
-            typer.echo(f"wrote {report}", err=True)
-        if as_json:
-            typer.echo(json.dumps(asdict(result), indent=1))
-        else:
-            _show_probe(result)
-
-
-def _note(words: str) -> None:
-    from ..progress import escaped
-
-    typer.secho(f"note: {escaped(words)}", fg="yellow", err=True)
+    if report is not None and not report.parent.is_dir():
+        raise ConfigError(f"{report}: there is no folder {report.parent} to write it to")
+    known = None if labels is None else read_labels(labels)
+    with FeatureStore(file) as store:
+        result = run_probe(
+            store,
+            stored_labels(store) if known is None else known,
+            split=split,
+            folds=folds,
+            seed=seed,
+            on_part=lambda part: typer.echo(f"probing: {part}", err=True),
+        )
+    for remark in result.notes:
+        note(remark)
+    if report is not None:
+        report.write_text(probe_page(result, file=file.name), encoding="utf-8")
+        typer.echo(f"wrote {report}", err=True)
+    if as_json:
+        typer.echo(json.dumps(asdict(result), indent=1))
+    else:
+        _show_probe(result)
 
 
 def _show_probe(result: ProbeResult) -> None:

@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from .common import File, one_line_errors, say
+from .command import command
+from .messages import say
 
 
+@command
 def export(
     file: Annotated[Path, typer.Argument(show_default=False, help="Feature file.")],
     out: Annotated[Path, typer.Argument(show_default=False, help="Output folder, or FILE.hdf5.")],
@@ -27,7 +29,7 @@ def export(
         str, typer.Option(metavar="NAMES", help="Pooled features to concatenate, in this order.")
     ] = "rgb_pooled,pose_pooled",
     annotations: Annotated[
-        File,
+        Path | None,
         typer.Option(help="ActivityNet JSON, or CSV: video,start,end,label[,subset] in seconds."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Videos written in parallel.")] = 2,
@@ -38,30 +40,29 @@ def export(
 
     Run the same command again to finish an interrupted export or to add new videos.
     """
-    with one_line_errors():
-        from ..exchange import export_features, read_annotations
-        from ..progress import counted
+    from ..exchange import export_features, read_annotations
+    from ..progress import counted
 
-        done = export_features(
-            file,
-            to,
-            out,
-            features=[name.strip() for name in features.split(",") if name.strip()],
-            annotations=None if annotations is None else read_annotations(annotations),
-            jobs=jobs,
-        )
-        say(f"{done.out}: {counted(done.videos, 'video')}, {done.written:,} of them new")
-        for names, what in (
-            (done.incomplete, "not complete in the file yet: left out"),
-            (done.missing, "annotated but not in the file"),
-            (done.unannotated, "without annotations"),
-        ):
-            if names:
-                say(f"{counted(len(names), 'video')} {what}: {_some(names)}", err=True)
-        for video_id, reason in done.failed.items():
-            say(f"{video_id}: damaged in the file: {reason}", err=True)
-        if done.failed:
-            raise typer.Exit(3)
+    done = export_features(
+        file,
+        to,
+        out,
+        features=[name.strip() for name in features.split(",") if name.strip()],
+        annotations=None if annotations is None else read_annotations(annotations),
+        jobs=jobs,
+    )
+    say(f"{done.out}: {counted(done.videos, 'video')}, {done.written:,} of them new")
+    for names, what in (
+        (done.incomplete, "not complete in the file yet: left out"),
+        (done.missing, "annotated but not in the file"),
+        (done.unannotated, "without annotations"),
+    ):
+        if names:
+            say(f"{counted(len(names), 'video')} {what}: {_some(names)}", err=True)
+    for video_id, reason in done.failed.items():
+        say(f"{video_id}: damaged in the file: {reason}", err=True)
+    if done.failed:
+        raise typer.Exit(3)
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -1,65 +1,31 @@
-"""``epam-extract extract``: its options, and which of them exclude each other."""
+"""``epam-extract extract``: what it is told besides the config, and its start."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from ..config import (
-    COMPRESSIONS,
-    FEATURES,
-    STORED_DTYPES,
-    ExtractConfig,
-    PoseConfig,
-    WeightsConfig,
-    WindowConfig,
-    to_bytes,
-)
+from ..config import ExtractConfig
 from ..errors import ConfigError
-from .common import (
-    AGAIN,
-    MACHINES,
-    SCREEN,
-    SPEED,
-    STORED,
-    WEIGHTS,
-    Crop,
-    Decoder,
-    Demo,
-    DetEvery,
-    DetModel,
-    DetScore,
-    Device,
-    File,
-    Fps,
-    FrameInterval,
-    Grid,
-    Keypoints,
-    KeypointScore,
-    KeypointsMissing,
-    MaxPersons,
-    NoFull,
-    Number,
-    Pose,
-    PoseModel,
-    Precision,
-    Stride,
-    choice,
-    det_every_of,
-    flag,
-    one_line_errors,
-    option,
-    refuse_contradictions,
-    require_hdf5_name,
-)
+from ..options import STORED
+from .command import AGAIN, MACHINES, SCREEN, command, flag
 from .options_file import use_file
 
+File = Path | None
 
-def extract(
-    context: typer.Context,
-    *,
+
+def option(panel: str, help: str, metavar: str | None = None) -> Any:
+    """An option under one of the headings of ``--help``."""
+    return typer.Option(help=help, metavar=metavar, rich_help_panel=panel)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """What a run is told besides its config: sources, output, and how it goes on."""
+
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -67,17 +33,17 @@ def extract(
             show_default=False,
             help="Files, directories (searched recursively), quoted globs, or addresses of these.",
         ),
-    ] = None,
+    ] = None
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Output HDF5 file; created, or resumed if it exists."),
-    ],
+    ]
     list_file: Annotated[
         File,
         typer.Option(
             "--list", metavar="FILE", help="Text file with one video per line; - reads stdin."
         ),
-    ] = None,
+    ] = None
     config_file: Annotated[
         File,
         typer.Option(
@@ -87,217 +53,108 @@ def extract(
             is_eager=True,
             help="Read options from a TOML file, or reuse those of an earlier run (.h5).",
         ),
-    ] = None,
+    ] = None
     segments: Annotated[
         File,
         typer.Option(
-            "--segments",
             metavar="PATH",
-            help="Do only the parts of videos that this file or folder names, each as a video.",
+            help="Process only the parts of videos listed in this file or folder, each as a video.",
         ),
-    ] = None,
-    image_fps: Annotated[
-        float | None,
-        typer.Option(metavar="F", help="Read folders of numbered pictures as videos of this rate."),
-    ] = ExtractConfig.image_fps,
-    weights: Annotated[
-        File,
-        option(WEIGHTS, "EPAM-Net checkpoint. Default: $EPAM_WEIGHTS, then the installed one."),
-    ] = None,
-    rgb_weights: Annotated[
-        File, option(WEIGHTS, "Single-stream checkpoint that replaces the RGB stream of --weights.")
-    ] = None,
-    pose_weights: Annotated[
-        File,
-        option(WEIGHTS, "Single-stream checkpoint that replaces the pose stream of --weights."),
-    ] = None,
-    random_weights: Annotated[
-        Number,
-        option(WEIGHTS, "Use random weights with this seed, to try the tool.", metavar="SEED"),
-    ] = None,
-    demo: Demo = False,
-    pose: Pose = PoseConfig.mode,
-    det_model: DetModel = None,
-    pose_model: PoseModel = None,
-    det_score: DetScore = PoseConfig.det_score,
-    keypoint_score: KeypointScore = PoseConfig.keypoint_score,
-    max_persons: MaxPersons = PoseConfig.max_persons,
-    det_every: DetEvery = str(PoseConfig.det_every),
-    keypoints: Keypoints = ExtractConfig.keypoints,
-    keypoints_missing: KeypointsMissing = ExtractConfig.keypoints_missing,
-    grid: Grid = WindowConfig.grid,
-    stride: Stride = WindowConfig.stride,
-    frame_interval: FrameInterval = WindowConfig.frame_interval,
-    fps: Fps = ExtractConfig.fps,
-    crop: Crop = ExtractConfig.crop,
-    features: Annotated[
-        str, option(STORED, f"Comma-separated, from {', '.join(FEATURES)}.", metavar="NAMES")
-    ] = ",".join(ExtractConfig.features),
-    no_full: NoFull = False,
-    dtype: Annotated[str, choice(STORED, STORED_DTYPES, "type of full feature maps")] = (
-        ExtractConfig.stored_dtype
-    ),
-    compression: Annotated[
-        str, choice(STORED, COMPRESSIONS, "compression of full feature maps")
-    ] = (ExtractConfig.compression),
-    precision: Precision = ExtractConfig.precision,
-    device: Device = ExtractConfig.device,
-    batch_size: Annotated[
-        Number, option(SPEED, "Clips per network call. Default: by device.")
-    ] = ExtractConfig.batch_size,
-    workers: Annotated[
-        Number,
-        option(SPEED, "Videos read in parallel. Default: by device.", envvar="EPAM_WORKERS"),
-    ] = ExtractConfig.workers,
-    max_memory: Annotated[
-        str | None,
-        option(SPEED, "Most for one video's pictures, as 8GB; else what there is.", metavar="SIZE"),
-    ] = None,
-    compile_network: Annotated[
-        str, option(SPEED, "auto, on, off; compile the network.", "--compile", metavar="NAME")
-    ] = ExtractConfig.compile,
-    decoder: Decoder = ExtractConfig.decoder,
-    fetch_ahead: Annotated[
-        str, option(SPEED, "Disk space for videos fetched from addresses.", metavar="SIZE")
-    ] = "20GB",
+    ] = None
     overwrite: Annotated[
         bool, flag(AGAIN, "Replace the output file instead of resuming it.", "--overwrite")
-    ] = False,
+    ] = False
     retry_failed: Annotated[
         bool, flag(AGAIN, "Process only the videos that failed before.", "--retry-failed")
-    ] = False,
-    dry_run: Annotated[
-        bool, flag(AGAIN, "Show what would be done, and exit.", "--dry-run")
-    ] = False,
+    ] = False
+    dry_run: Annotated[bool, flag(AGAIN, "Show what would be done, and exit.", "--dry-run")] = False
     shard: Annotated[
         str | None,
         option(
             MACHINES,
-            "Process part I of N, counted from 0; auto takes both from SLURM and others.",
-            metavar="I/N",
+            "Process part I of N, counted from 0; auto takes both from SLURM and other schedulers.",
+            "I/N",
         ),
-    ] = None,
+    ] = None
     plan: Annotated[
         File,
         option(
-            MACHINES, "Plan that balances the parts: written with --dry-run, used with --shard."
+            MACHINES,
+            "File that divides the videos into equal parts: written with --dry-run, used with "
+            "--shard.",
         ),
-    ] = None,
+    ] = None
     ray: Annotated[
         str | None,
         option(
             MACHINES,
-            "Spread the run over the Ray cluster at this address, or over this machine's GPUs and "
-            "cores where none follows.",
-            metavar="[ADDRESS]",
+            "Use the Ray cluster at this address; without one, all GPUs and cores of this machine.",
+            "[ADDRESS]",
         ),
-    ] = None,
+    ] = None
     gpus_per_worker: Annotated[
-        float | None,
-        option(MACHINES, "GPUs of each worker of --ray, 1 or a fraction.", metavar="N"),
-    ] = None,
+        float | None, option(MACHINES, "GPUs of each worker of --ray, 1 or a fraction.", "N")
+    ] = None
     cpus_per_worker: Annotated[
-        Number, option(MACHINES, "Cores of each worker of --ray.", metavar="N")
-    ] = None,
+        int | None, option(MACHINES, "Cores of each worker of --ray.", "N")
+    ] = None
     progress: Annotated[
-        str, option(SCREEN, "auto, rich, plain, tqdm, json, none.", metavar="NAME")
-    ] = "auto",
-    quiet: Annotated[
-        bool, flag(SCREEN, "Show only warnings and failures.", "--quiet", "-q")
-    ] = False,
-    verbose: Annotated[bool, flag(SCREEN, "Show more detail.", "--verbose", "-v")] = False,
-    log_file: Annotated[File, option(SCREEN, "Append a detailed log to this file.")] = None,
+        str, option(SCREEN, "Display: auto, rich, plain, tqdm, json or none.", "NAME")
+    ] = "auto"
+    quiet: Annotated[bool, flag(SCREEN, "Show only warnings and failures.", "--quiet", "-q")] = (
+        False
+    )
+    verbose: Annotated[bool, flag(SCREEN, "Show more detail.", "--verbose", "-v")] = False
+    log_file: Annotated[File, option(SCREEN, "Append a detailed log to this file.")] = None
     summary_json: Annotated[
         str | None,
-        option(SCREEN, "Write a JSON summary to this file; - writes to stdout.", metavar="FILE"),
-    ] = None,
+        option(SCREEN, "Write a JSON summary to this file; - writes to stdout.", "FILE"),
+    ] = None
+
+
+@command
+def extract(
+    *,
+    run: RunOptions,
+    config: ExtractConfig,
+    no_full: Annotated[bool, flag(STORED, "Do not store full feature maps.", "--no-full")] = False,
 ) -> None:
     """Extract RGB and pose features of every video into one HDF5 file.
 
     Interrupted? Run the same command again to resume: nothing that was committed is lost.
     """
-    with one_line_errors(verbose=verbose, summary_to=summary_json):
-        refuse_contradictions(context)
-        require_hdf5_name(out)
-        config = ExtractConfig(
-            windows=WindowConfig(grid=grid, stride=stride, frame_interval=frame_interval),
-            pose=PoseConfig(
-                mode="bundled" if demo else pose,
-                det_model=det_model,
-                pose_model=pose_model,
-                det_score=det_score,
-                keypoint_score=keypoint_score,
-                max_persons=max_persons,
-                det_every=det_every_of(det_every),
-            ),
-            weights=WeightsConfig(
-                file=weights,
-                rgb_file=rgb_weights,
-                pose_file=pose_weights,
-                random_seed=random_weights,
-                demo=demo,
-            ),
-            keypoints=keypoints,
-            keypoints_missing=keypoints_missing,
-            fps=fps,
-            image_fps=image_fps,
-            crop=crop,
-            features=chosen_features(features, no_full=no_full),
-            precision=precision,
-            stored_dtype=dtype,
-            compression=compression,
-            decoder=decoder,
-            device=device,
-            batch_size=batch_size,
-            workers=workers,
-            max_memory=(
-                None if max_memory is None else to_bytes("--max-memory", max_memory, like="8GB")
-            ),
-            fetch_ahead=to_bytes("--fetch-ahead", fetch_ahead, like="20GB"),
-            compile=compile_network,
+    _require_hdf5_name(run.out)
+    if no_full:
+        config = replace(config, features=tuple(n for n in config.features if n != "full"))
+    run = _with_sources(run)
+    from .run import run_extraction
+
+    raise typer.Exit(run_extraction(run, config))
+
+
+OTHER_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".pkl", ".csv", ".json", ".parquet")
+
+
+def _require_hdf5_name(out: Path) -> None:
+    """Raise :class:`ConfigError` where ``--out`` asks for another kind of file than is written."""
+    if out.suffix.lower() in OTHER_SUFFIXES:
+        raise ConfigError(
+            f"--out {out}: the features go into one HDF5 file, so name it {out.with_suffix('.h5')};"
+            f" 'epam-extract export' then makes .npy, .npz, .pt or .parquet files of it"
         )
-        sources, list_file = where_videos_are(sources or [], list_file)
-        from .run import run_extraction
-
-        status = run_extraction(
-            sources,
-            out,
-            config,
-            list_file=list_file,
-            segments=segments,
-            overwrite=overwrite,
-            retry_failed=retry_failed,
-            dry_run=dry_run,
-            shard=shard,
-            plan=plan,
-            ray=ray,
-            gpus_per_worker=gpus_per_worker,
-            cpus_per_worker=cpus_per_worker,
-            progress=progress,
-            quiet=quiet,
-            verbose=verbose,
-            log_file=log_file,
-            summary_to=summary_json,
-        )
-    raise typer.Exit(status)
 
 
-def chosen_features(names: str, *, no_full: bool) -> tuple[str, ...]:
-    """``"pooled, full"`` as a tuple, each name once."""
-    features = dict.fromkeys(name.strip() for name in names.split(",") if name.strip())
-    return tuple(name for name in features if not (no_full and name == "full"))
-
-
-def where_videos_are(sources: list[str], list_file: Path | None) -> tuple[list[str], Path | None]:
-    """The sources and the list file; a source ``-`` means ``--list -``.
+def _with_sources(run: RunOptions) -> RunOptions:
+    """The same with a list of sources, in which ``-`` is taken for ``--list -``.
 
     Raises:
-        ConfigError: nothing is named.
+        ConfigError: no video is named.
     """
+    sources, list_file = run.sources or [], run.list_file
     if "-" in sources and list_file is None:
         sources, list_file = [source for source in sources if source != "-"], Path("-")
     if not sources and list_file is None:
         raise ConfigError(
             "no videos are named: expected files, directories, globs or addresses, or --list FILE"
         )
-    return sources, list_file
+    return replace(run, sources=sources, list_file=list_file)

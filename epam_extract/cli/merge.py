@@ -8,11 +8,12 @@ from typing import Annotated
 
 import typer
 
-from .common import one_line_errors
+from .command import command, flag
 
 TELL_SECONDS = 5.0
 
 
+@command
 def merge(
     out: Annotated[
         Path, typer.Argument(show_default=False, help="Output file; created, or resumed.")
@@ -21,7 +22,7 @@ def merge(
     *,
     link: Annotated[
         bool,
-        typer.Option("--link", help="Link to the parts, which stay where they are; copy nothing."),
+        flag(None, "Link to the parts, which must stay where they are; copy nothing.", "--link"),
     ] = False,
 ) -> None:
     """Copy the videos of several feature files, made with the same settings, into one.
@@ -30,33 +31,32 @@ def merge(
     videos of parts in its own folder or below until one of them changes; merge again to update it.
     Exits with status 3 if a part is missing or a video is incomplete.
     """
-    with one_line_errors():
-        from ..cluster.shards import missing_parts
-        from ..config import in_bytes
-        from ..progress import counted
-        from ..store.in_child import look
-        from ..store.merge import merge_parts
-        from ..store.merge_linked import link_parts
-        from .run import DONE, SOME_FAILED
+    from ..cluster.shards import missing_parts
+    from ..config import in_bytes
+    from ..progress import counted
+    from ..store.in_child import look
+    from ..store.merge import merge_parts
+    from ..store.merge_linked import link_parts
+    from .outcome import DONE, SOME_FAILED
 
-        told = time.monotonic()
+    told = time.monotonic()
 
-        def tell(done: int, total: int) -> None:
-            nonlocal told
-            if time.monotonic() - told > TELL_SECONDS:
-                told = time.monotonic()
-                typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
+    def tell(done: int, total: int) -> None:
+        nonlocal told
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
 
-        for file in [*parts, *([out] if out.is_file() and not link else [])]:
-            look("survey", file)  # HDF5 can crash on a damaged file: not in this process
-        done = link_parts(out, parts) if link else merge_parts(out, parts, on_bytes=tell)
-        failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
-        typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")
-        missing = missing_parts(parts)
-        for names, what in (
-            (missing, "missing: run its command, then merge again"),
-            (done.incomplete, "not complete in its part, so left out: run that part again"),
-        ):
-            for name in names:
-                typer.echo(f"{name}: {what}", err=True)
+    for file in [*parts, *([out] if out.is_file() and not link else [])]:
+        look("survey", file)  # HDF5 can crash on a damaged file: not in this process
+    done = link_parts(out, parts) if link else merge_parts(out, parts, on_bytes=tell)
+    failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
+    typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")
+    missing = missing_parts(parts)
+    for names, what in (
+        (missing, "missing: run its command, then merge again"),
+        (done.incomplete, "not complete in its part, so left out: run that part again"),
+    ):
+        for name in names:
+            typer.echo(f"{name}: {what}", err=True)
     raise typer.Exit(SOME_FAILED if missing or done.incomplete else DONE)

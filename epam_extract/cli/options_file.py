@@ -10,8 +10,10 @@ from typing import Any
 
 import typer
 
+from ..config import ExtractConfig
 from ..errors import ConfigError
-from .common import one_line_errors
+from ..options import flags_of
+from .messages import one_line_errors
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -19,8 +21,6 @@ else:
     import tomli as tomllib
 
 HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
-OWN_NAMES = {"videos": "sources", "stored_dtype": "dtype", "mode": "pose"}
-"""Names in a file that are neither the option's nor the parameter's."""
 
 
 def use_file(context: typer.Context, file: Path | None) -> Path | None:
@@ -107,7 +107,10 @@ def _fitting(options: Mapping[str, Any], parameters: list[Any], file: Path) -> d
         for option in (*parameter.opts, parameter.name)
         if "--config" not in parameter.opts
     }
-    known |= {name: known[other] for name, other in OWN_NAMES.items() if other in known}
+    by_option = {option: parameter for parameter in parameters for option in parameter.opts}
+    flags = flags_of(ExtractConfig).items()
+    known |= {field: by_option[flag] for field, flag in flags if flag in by_option}
+    known["videos"] = known["sources"]
     values: dict[str, Any] = {}
     for name, value in options.items():
         parameter = known.get(name.replace("-", "_"))

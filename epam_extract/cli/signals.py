@@ -12,7 +12,8 @@ from types import FrameType, TracebackType
 
 import psutil
 
-EXIT_STATUS = 130  # what a shell calls a process ended by Ctrl-C; SIGTERM counts as Ctrl-C here
+from .outcome import INTERRUPTED
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 ANNOUNCE_SECONDS = 1.0  # a run that ends at once waits so long for what it says of stopping
 SHOW_CURSOR = "\x1b[?25h"
@@ -79,4 +80,4 @@ def _leave_at_once() -> None:
             child.kill()
         except psutil.Error:
             continue  # it has ended by itself
-    os._exit(EXIT_STATUS)
+    os._exit(INTERRUPTED)

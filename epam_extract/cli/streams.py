@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import typer
+
+from .outcome import DONE, INTERRUPTED, NOTHING_RAN
 
 STDOUT, STDERR = 1, 2  # descriptors
 
@@ -56,3 +61,32 @@ def give_up(descriptor: int) -> None:
     """Let what is written there go nowhere, even at the interpreter's end."""
     with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), descriptor)
+
+
+@contextmanager
+def lasting_streams() -> Iterator[None]:
+    """Settle the streams, run a command, and exit as it should where stdout is lost under way."""
+    settle()
+    target = os.fstat(STDOUT)
+    stdout = sys.stdout
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # as in `| head`: the reader has seen enough
+        give_up(STDOUT)
+        sys.exit(DONE)
+    except OSError as error:
+        give_up(STDOUT)
+        typer.secho(f"error: the output: {error.strerror}", fg="red", err=True)
+        sys.exit(NOTHING_RAN)
+    except SystemExit as end:
+        # rich, or typer, met the broken pipe and gave up stdout in its own way
+        if end.code == NOTHING_RAN and (
+            sys.stdout is not stdout or not os.path.samestat(target, os.fstat(STDOUT))
+        ):
+            sys.exit(DONE)
+        raise

@@ -8,69 +8,60 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, ExtractConfig, PoseConfig, WeightsConfig
-from .common import (
-    Demo,
-    DetModel,
-    Device,
-    Pose,
-    PoseModel,
-    Precision,
-    flag,
-    one_line_errors,
-    refuse_contradictions,
-    say,
-)
+from ..config import POSE_MODES, ExtractConfig, PoseConfig
+from .command import Only, command, flag
+from .messages import say
 
 weights_app = typer.Typer(help="List the installed weights, or install some.")
 models_app = typer.Typer(help="List the pose models, or download them.", no_args_is_help=True)
 
 
 @weights_app.callback(invoke_without_command=True)
+@command
 def weights(context: typer.Context) -> None:
     """List the installed weights, or install some."""
     if context.invoked_subcommand is not None:
         return
-    with one_line_errors():
-        from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
-        from ..progress.reports import show, weights_table
+    from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
+    from ..progress.reports import show, weights_table
 
-        found = installed()
-        if found:
-            show(weights_table([(w.path, w.size, w.sha256, w.default) for w in found]))
-        else:
-            say(f"no weights are installed. {WHERE_FROM}.")
-            say("Install them with: epam-extract weights add FILE")
-        say(f"folder: {folder()}")
-        if os.environ.get(VARIABLE):
-            say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
+    found = installed()
+    if found:
+        show(weights_table([(w.path, w.size, w.sha256, w.default) for w in found]))
+    else:
+        say(f"no weights are installed. {WHERE_FROM}.")
+        say("Install them with: epam-extract weights add FILE")
+    say(f"folder: {folder()}")
+    if os.environ.get(VARIABLE):
+        say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
 
 
 @weights_app.command("add")
+@command
 def weights_add(
     file: Annotated[Path, typer.Argument(show_default=False, help="EPAM-Net checkpoint.")],
 ) -> None:
     """Check a checkpoint, install it in your data folder and make it the default."""
-    with one_line_errors():
-        from ..model import EPAMBackbone, load_weights
-        from ..pipeline.installed import add
+    from ..model import EPAMBackbone, load_weights
+    from ..pipeline.installed import add
 
-        added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
-        say(f"installed as the default: {added.path}")
+    added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
+    say(f"installed as the default: {added.path}")
 
 
 @models_app.command("list")
+@command
 def models_list() -> None:
     """List the pose models and whether they are on this machine."""
-    with one_line_errors():
-        from ..pose.models import list_models
-        from ..progress.reports import models_table, show
+    from ..pose.models import list_models
+    from ..progress.reports import models_table, show
 
-        rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
-        show(models_table(rows))
+    rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
+    show(models_table(rows))
 
 
 @models_app.command("download")
+@command
 def models_download(
     modes: Annotated[
         list[str] | None,
@@ -81,30 +72,30 @@ def models_download(
 
     To use them on a machine without a connection, copy the folder that is printed.
     """
-    with one_line_errors():
-        from ..pose.models import download_models
-        from ..progress.displays import open_progress
+    from ..pose.models import download_models
+    from ..progress.displays import open_progress
 
-        with open_progress() as progress:
-            paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
-        for path in paths:
-            typer.echo(path)
+    with open_progress() as progress:
+        paths = download_models(modes or [PoseConfig.mode], progress=progress.download)
+    for path in paths:
+        typer.echo(path)
 
 
+@command
 def bench(
-    context: typer.Context,
     *,
     videos: Annotated[
         list[str] | None,
         typer.Option(metavar="PATH", help="Videos to measure with. Default: the sample videos."),
     ] = None,
     seconds: Annotated[float, typer.Option(help="Approximate duration.")] = 60.0,
-    demo: Demo = False,
-    pose: Pose = "bundled",  # nothing to download
-    det_model: DetModel = None,
-    pose_model: PoseModel = None,
-    precision: Precision = ExtractConfig.precision,
-    device: Device = ExtractConfig.device,
+    config: Annotated[
+        ExtractConfig,
+        Only(
+            "demo pose det_model pose_model precision device",
+            defaults=(("pose", "bundled"),),  # nothing to download
+        ),
+    ],
     stand_in: Annotated[
         bool,
         flag(None, "Measure networks as large as --pose has, with random weights.", "--stand-in"),
@@ -115,28 +106,17 @@ def bench(
 
     The results are compared with a plain script. No weights are needed.
     """
-    with one_line_errors():
-        refuse_contradictions(context)
-        if stand_in and (demo or det_model or pose_model):
-            raise ConfigError("--stand-in takes the place of --demo, --det-model and --pose-model")
-        mode = "bundled" if demo else pose
-        config = ExtractConfig(
-            pose=PoseConfig(mode=mode, det_model=det_model, pose_model=pose_model),
-            weights=WeightsConfig(demo=demo),
-            precision=precision,
-            device=device,
-        )
-        from ..bench import report_json, run_bench
-        from ..progress.reports import bench_report, show
+    from ..bench import report_json, run_bench
+    from ..progress.reports import bench_report, show
 
-        report = run_bench(
-            videos or [],
-            config,
-            seconds=seconds,
-            stand_in=stand_in,
-            on_part=lambda part: say(f"measuring: {part}", err=True),
-        )
-        if as_json:
-            typer.echo(report_json(report))
-        else:
-            show(bench_report(report))
+    report = run_bench(
+        videos or [],
+        config,
+        seconds=seconds,
+        stand_in=stand_in,
+        on_part=lambda part: say(f"measuring: {part}", err=True),
+    )
+    if as_json:
+        typer.echo(report_json(report))
+    else:
+        show(bench_report(report))

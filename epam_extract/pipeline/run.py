@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from ..clips import collate
-from ..config import ExtractConfig, WeightsConfig
+from ..config import BATCH_SIZE, WORKERS, ExtractConfig, WeightsConfig
 from ..errors import StoreMismatch
 from ..exchange.keypoints import Matches, open_keypoints
 from ..pose import open_pose_model
@@ -65,8 +65,6 @@ from .plan import (
 from .video_worker import Bundle, Event, Job, Lane, bundled
 
 FRAME_BYTES = {"cpu": 700 << 20, "cuda": 8 << 30}  # whole frames alive in all lanes together
-BATCH_SIZE = {"cpu": 1, "cuda": 64}  # a CPU takes clips one by one; small calls fill its cores
-LANES = {"cpu": 2, "cuda": 8}
 NETWORK_THREADS_GPU = 2  # one copies while the other computes
 STAGES = {"fetch": "MB", "read": "frames", "pose": "frames"}
 STAGES |= dict.fromkeys(("clips", "network", "write"), "windows")
@@ -156,7 +154,7 @@ class Run:
     ) -> None:
         self.device = pick_device(config.device)
         self.cores = cores or available_cores()
-        self.lanes = config.workers or LANES[self.device.type]
+        self.lanes = config.workers or WORKERS[self.device.type]
         precision = pick_precision(config.precision, self.device)
         self.config = replace(config, precision=precision)
         self.out, self.progress, self.stop = out, progress, stop

@@ -89,7 +89,8 @@ class EndOfFile:
         version = head[8]
         if head[:8] != SIGNATURE or version not in END_ADDRESS:
             raise StoreError(
-                f"{self._path}: is not an HDF5 file; choose another output file, or move it away"
+                f"{self._path}: is not an HDF5 file; expected a feature file, or another name "
+                "for the output"
             )
         at = END_ADDRESS[version]
         return int.from_bytes(head[at : at + 8], "little")
@@ -258,8 +259,8 @@ def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     attributes = get_attributes(h5)
     if not OWN_ATTRIBUTES.issubset(attributes):
         raise StoreError(
-            f"{path}: is an HDF5 file, but none of epam-extract's; choose another output file, or "
-            "move it away"
+            f"{path}: is an HDF5 file, but none of epam-extract's; expected a feature file, or "
+            "another name for the output"
         )
     videos_group(h5)
     version = attributes["schema_version"]
@@ -268,7 +269,7 @@ def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     if version > SCHEMA_VERSION:
         raise StoreError(
             f"{path}: has schema {version}, written by {attributes['tool']}; this version reads up "
-            f"to {SCHEMA_VERSION}. Upgrade epam-extract, or choose another output file."
+            f"to {SCHEMA_VERSION}. Upgrade epam-extract, or choose another name for the output."
         )
     for name in ("config", "weights", "pose_source"):
         if not isinstance(json.loads(str(attributes[name])), dict):

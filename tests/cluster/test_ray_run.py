@@ -14,11 +14,11 @@ import pytest
 from fake_ray import FakeRay, when
 from faulty_disk import folder_in_memory
 from make_videos import write_video
-from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same
-from test_shard_runs import failures
+from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
+from epam_extract.cli.extract import RunOptions
 from epam_extract.cluster import connecting, ray_crew, ray_run
 from epam_extract.cluster.connecting import Size, connected, worker_size
 from epam_extract.cluster.parts import existing_parts, part_path
@@ -380,8 +380,8 @@ def test_an_address_may_follow(
 ) -> None:
     asked = []
 
-    def run_extraction(sources: list[str], out: Path, config: object, **options: object) -> int:
-        asked.append((sources, options["ray"]))
+    def run_extraction(run: RunOptions, config: object) -> int:
+        asked.append((run.sources, run.ray))
         return 0
 
     monkeypatch.setattr("epam_extract.cli.run.run_extraction", run_extraction)

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
-import numpy as np
 import pytest
 from faulty_disk import folder_in_memory
 from make_videos import write_video
-from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same
+from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
@@ -57,11 +56,6 @@ def attributes(path: Path) -> dict[str, object]:
     with h5py.File(path) as h5:
         moment = ("created", "attributes_checksum")  # which is over the other, too
         return {name: value for name, value in h5.attrs.items() if name not in moment}
-
-
-def failures(path: Path) -> np.ndarray:
-    with h5py.File(path) as h5:
-        return h5["failures"][()]
 
 
 @pytest.mark.slow

@@ -19,6 +19,7 @@ from epam_extract.cluster.shards import (
     write_plan,
 )
 from epam_extract.errors import ConfigError
+from epam_extract.records import Segment
 from epam_extract.video import FoundVideo
 
 
@@ -165,3 +166,10 @@ def test_a_plan_that_cannot_be_read_or_written_is_refused(tmp_path: Path) -> Non
     (tmp_path / "plan.json").write_text(json.dumps(bad))
     with pytest.raises(ConfigError, match="is no plan"):
         read_plan(tmp_path / "plan.json")
+
+
+def test_a_plan_weighs_segments_by_their_length() -> None:
+    draft = PlanDraft()
+    for segment in (Segment(1, 2), Segment(1, 4)):
+        draft(FoundVideo(segment.id_in("v"), Path("/v.mp4"), segment))
+    assert draft.sizes == {"v/1000-2000": 1000, "v/1000-4000": 3000}

@@ -1,4 +1,4 @@
-"""Heads and classify: equal to a hand computation, and to the whole network on a clip."""
+"""classify: equal to a hand computation, and to the whole network on a clip."""
 
 from __future__ import annotations
 
@@ -13,40 +13,18 @@ import pytest
 import torch
 from command_line import run
 from make_features import noise, write_pooled
-from torch import nn
+from make_heads import CLASSES, head_tensors, write_checkpoint
 
-from epam_extract import CheckpointError, ConfigError, EPAMBackbone, load_heads
-from epam_extract.errors import KeypointsError
+from epam_extract import ConfigError
 from epam_extract.exchange.classify import Classifier, mean_class_accuracy, read_names
-from epam_extract.exchange.labels import find_examples, read_labels
-from epam_extract.model import random_weights, weights_identity
-from epam_extract.model.fast import pool
-from epam_extract.pipeline.installed import add
+from epam_extract.exchange.labels import read_labels
+from epam_extract.model import weights_identity
 from epam_extract.store import FeatureStore
-
-CLASSES = 7
-
-
-def head_tensors(classes: int = CLASSES) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(3)
-    shapes = {"rgb_cls_head": 432, "pose_cls_head": 216}
-    tensors = {}
-    for name, width in shapes.items():
-        tensors[f"{name}.fc_cls.weight"] = torch.randn(classes, width, generator=generator)
-        tensors[f"{name}.fc_cls.bias"] = torch.randn(classes, generator=generator)
-    return tensors
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As the authors save it: a wrapper, ``module.`` before each name, the heads in it."""
-    backbone = EPAMBackbone()
-    random_weights(backbone, 5)
-    tensors = {**backbone.state_dict(), **head_tensors()}
-    path = tmp_path_factory.mktemp("heads") / "epam.pth"
-    state = {f"module.{name}": tensor for name, tensor in tensors.items()}
-    torch.save({"epoch": 1, "model_state_dict": state}, path)
-    return path
+    return write_checkpoint(tmp_path_factory.mktemp("heads") / "epam.pth")
 
 
 @pytest.fixture(scope="module")
@@ -65,60 +43,6 @@ def by_hand(rgb: np.ndarray, pose: np.ndarray) -> np.ndarray:
         + pose @ heads["pose_cls_head.fc_cls.weight"].T
         + heads["pose_cls_head.fc_cls.bias"]
     )
-
-
-# --- heads ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-def test_heads_on_pooled_features_are_the_whole_network(checkpoint: Path) -> None:
-    backbone = EPAMBackbone().eval()
-    random_weights(backbone, 5)
-    tensors = head_tensors()
-    generator = torch.Generator().manual_seed(1)
-    rgb = torch.randn(2, 3, 4, 64, 64, generator=generator)
-    heatmaps = torch.rand(2, 17, 12, 16, 16, generator=generator)
-    with torch.no_grad():
-        rgb_features, pose_features = backbone(rgb, heatmaps)
-        whole = 0
-        for features, name in ((rgb_features, "rgb"), (pose_features, "pose")):
-            layer = nn.Linear(features.shape[1], CLASSES)
-            layer.weight.data = tensors[f"{name}_cls_head.fc_cls.weight"]
-            layer.bias.data = tensors[f"{name}_cls_head.fc_cls.bias"]
-            whole = whole + layer(nn.AdaptiveAvgPool3d(1)(features).flatten(1))
-        ours = load_heads(checkpoint)(pool(rgb_features), pool(pose_features))
-    torch.testing.assert_close(ours, whole, rtol=1e-4, atol=1e-4)
-
-
-def test_heads_are_kept_when_weights_are_added(
-    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    added = add(checkpoint, check=lambda path: None)
-    assert load_heads(added.path).num_classes == CLASSES
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda t: {}, "has no classification heads"),
-        (lambda t: {"cls_head.fc_cls.weight": torch.ones(7, 216)}, "head of a single stream"),
-        (lambda t: {k: v for k, v in t.items() if "pose" not in k}, "2 tensors missing"),
-        (lambda t: {**t, "rgb_cls_head.fc_cls.bias": torch.ones(6)}, "1 of another shape"),
-        (lambda t: {**t, "rgb_cls_head.fc_cls.weight": torch.ones(7)}, "of another shape"),
-        (lambda t: {**t, "pose_cls_head.fc_cls.bias": torch.full((7,), torch.nan)}, "NaN"),
-    ],
-)
-def test_a_checkpoint_with_other_heads_is_told_so(
-    tmp_path: Path, change: object, message: str
-) -> None:
-    body = {"attention_module.conv.weight": torch.ones(1)}
-    torch.save({**body, **change(head_tensors())}, tmp_path / "w.pth")
-    with pytest.raises(CheckpointError, match=message):
-        load_heads(tmp_path / "w.pth")
-
-
-# --- classify ------------------------------------------------------------------------------------
 
 
 def test_logits_are_those_of_a_hand_computation(file: Path, checkpoint: Path) -> None:
@@ -189,60 +113,6 @@ def test_labels_of_a_pyskl_pickle_and_the_published_figure(
                 Classifier(store, big).accuracy(labels, split="xview")
 
 
-def test_labels_of_segments_are_about_their_rows(file: Path, tmp_path: Path) -> None:
-    labels = tmp_path / "l.csv"
-    labels.write_text("video,start,end,label\nv3,0,1.2,a\nv3,1.2,9,b\nv3,0.4,0.5,c\n")
-    with FeatureStore(file) as store:  # centres of v3: 0.32, 0.96, 1.6, 2.24 s
-        examples = find_examples(store, read_labels(labels))
-    assert [example.rows.tolist() for example in examples.found] == [[0, 1], [2, 3]]
-    assert examples.rowless == ["v3/400-500"]
-    assert examples.unlabelled == ["set/v0", "set/v1", "set/v2"]
-
-
-def test_stored_segments_belong_to_the_group_of_their_video(tmp_path: Path) -> None:
-    file = write_pooled(tmp_path / "f.h5", {"a/0-640": noise(0), "a/640-1280": noise(1)})
-    labels = tmp_path / "l.csv"
-    labels.write_text("video,label,start,end\na,x,0,0.64\na,y,0.64,1.28\n")
-    with FeatureStore(file) as store:
-        examples = find_examples(store, read_labels(labels)).found
-    assert [(one.video, one.group, one.label) for one in examples] == [
-        ("a/0-640", "a", "x"),
-        ("a/640-1280", "a", "y"),
-    ]
-
-
-def test_labels_in_a_pickle_that_names_code_are_refused(tmp_path: Path) -> None:
-    path = tmp_path / "a.pkl"
-    path.write_bytes(pickle.dumps({"annotations": [print]}))
-    with pytest.raises(KeypointsError, match="could run code"):
-        read_labels(path)
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        ("a.csv", b"", "holds no label"),
-        ("a.csv", b"video,label\n", "holds no label"),
-        ("a.csv", b"video,class\na,b\n", "no column label"),
-        ("a.csv", b"video,label\na\n", "row 1 has no video or no label"),
-        ("a.csv", b"video,label,start\na,b,1\n", "one of the columns start and end"),
-        ("a.csv", b"video,label,start,end\na,b,3,1\n", "a segment from 3.0 to 1.0 s"),
-        ("a.csv", b"video,label,start,end\na,b,x,1\n", "could not convert"),
-        ("a.csv", b"\xff\xfe\x00", "no UTF-8 text"),
-        ("a.json", b'{"taxonomy": []}', "has no 'database'"),
-        ("a.pkl", pickle.dumps([1]), "expected a CSV"),
-        ("a.pkl", pickle.dumps({"annotations": [{"frame_dir": "a"}]}), "holds no label"),
-    ],
-)
-def test_labels_of_another_shape_are_one_sentence(
-    tmp_path: Path, name: str, content: bytes, message: str
-) -> None:
-    path = tmp_path / name
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=message):
-        read_labels(path)
-
-
 def test_class_names_are_one_per_class(file: Path, checkpoint: Path, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("a\nb\na\n")
@@ -264,9 +134,6 @@ def test_features_of_other_weights_and_of_random_ones_are_announced(
     random = write_pooled(tmp_path / "r.h5", {"v": noise(0)}, weights=demo)
     result = run("classify", random, "--weights", checkpoint)
     assert (result.exit_code, "random weights" in result.stderr) == (0, True)
-
-
-# --- the command ---------------------------------------------------------------------------------
 
 
 def test_the_command_prints_tables_csv_and_json(file: Path, checkpoint: Path) -> None:

@@ -6,7 +6,6 @@ import csv
 import errno
 import json
 import pickle
-from fractions import Fraction
 from pathlib import Path
 
 import h5py
@@ -14,69 +13,15 @@ import numpy as np
 import pytest
 import torch
 from command_line import run
-from make_rows import POSE, WEIGHTS, make_track
+from make_features import FRAMES, setting, write_features
 
-from epam_extract.config import ExtractConfig, WindowConfig
+from epam_extract.config import WindowConfig
 from epam_extract.errors import ConfigError, StoreError
 from epam_extract.exchange import FORMATS, export_features, open_keypoints, read_annotations
 from epam_extract.exchange.target import Target
 from epam_extract.exchange.timeline import Timeline
-from epam_extract.records import FramePiece, Video
-from epam_extract.store import FeatureStore, StoredVideo, StoreHeader, StoreWriter
-from epam_extract.windows import grid_attributes, plan_windows, valid_share, window_times
-
-FRAMES = 203
-CLOCKS = {
-    "25 fps": (Fraction(25), np.arange(FRAMES) / 25),
-    "ntsc": (Fraction(30000, 1001), np.arange(FRAMES) * 1001 / 30000),
-    "50 fps": (Fraction(50), np.arange(FRAMES) / 50),
-    "variable": (Fraction(25), np.cumsum(np.resize([0.03, 0.05, 0.04, 0.06], FRAMES)) - 0.03),
-    "uneven": (Fraction(25), np.cumsum(np.random.default_rng(3).uniform(0.02, 0.06, FRAMES))),
-    "late.one": (Fraction(25), 5 + np.arange(FRAMES) / 25),
-}
-EVENT = (72, 136)  # frames
-
-
-def write_features(
-    path: Path, windows: WindowConfig, videos: dict[str, str], *, times: int = 1
-) -> Path:
-    """Videos (id -> clock) whose features are ``times`` the row's frame position, everywhere."""
-    config = ExtractConfig(features=("pooled",), windows=windows)
-    header = StoreHeader({**config.identity(), "compiled": ""}, WEIGHTS, POSE)
-    with StoreWriter(path, header, overwrite=path.exists()) as store:
-        for video_id, clock in videos.items():
-            fps, stamps = CLOCKS[clock]
-            video = Video(video_id, Path("v.mp4"), FRAMES, fps, 90, 160, stamps, 1, 1)
-            frames = plan_windows(FRAMES, windows)
-            count = len(frames)
-            grid = grid_attributes(FRAMES, windows)
-            position = grid["offset_frames"] + np.arange(count) * grid["feat_stride"]
-            rows = np.repeat(times * position.astype(np.float32)[:, None], 432, 1)
-            store.begin(video_id, video.path, size=1, mtime_ns=1)
-            store.append_keypoints(video_id, 0, make_track(video_id, 0, FRAMES))
-            store.append_windows(
-                video_id,
-                {
-                    "rgb_pooled": rows,
-                    "pose_pooled": rows[:, :216],
-                    "frames": frames.astype(np.int32),
-                    "person": np.ones(count, np.float32),
-                    "box": np.zeros((count, 4), np.int32),
-                },
-            )
-            store.finish(
-                video,
-                grid=grid,
-                times=window_times(stamps, float(1 / fps), windows),
-                valid=valid_share(FRAMES, windows),
-            )
-        store.commit()
-    return path
-
-
-def setting(config: str, name: str) -> float:
-    """A number of a config.yaml."""
-    return float(config.split(f" {name}: ")[1].split(",")[0])
+from epam_extract.records import FramePiece
+from epam_extract.store import FeatureStore, StoredVideo
 
 
 @pytest.fixture

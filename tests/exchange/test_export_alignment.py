@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_export import CLOCKS, EVENT, FRAMES, setting, write_features
+from make_features import CLOCKS, EVENT, FRAMES, setting, write_features
 
 from epam_extract.config import WindowConfig
 from epam_extract.errors import ConfigError

@@ -16,11 +16,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 from epam_extract.errors import ConfigError
-from epam_extract.exchange.labels import Labelled, read_labels
+from epam_extract.exchange.labels import Labelled
 from epam_extract.exchange.probe import CLASSIFIERS, ProbeResult, Score, probe
 from epam_extract.report import probe_page
 from epam_extract.store import FeatureStore
-from sample_videos.training.labelled import make_labelled
 
 CLASSES = ("clap", "kick", "wave")
 VIDEOS = 24
@@ -207,16 +206,6 @@ def test_rare_classes_are_told(file: Path) -> None:
         notes = probe(store, rare, folds=3).notes
     assert any("1 classes have fewer groups than there are folds (first: yawn)" in n for n in notes)
     assert any("1 videos of the file have no label (first: v23)" in n for n in notes)
-
-
-def test_the_labelled_set_has_a_clip_for_each_line(tmp_path: Path) -> None:
-    labels = read_labels(make_labelled(tmp_path, clips=3, frames=2))
-    assert [(one.video, one.label) for one in labels] == [
-        ("clip000", "walk"),
-        ("clip001", "run"),
-        ("clip002", "wave"),
-    ]
-    assert all((tmp_path / f"{one.video}.mp4").stat().st_size > 1000 for one in labels)
 
 
 # --- the page, the command -----------------------------------------------------------------------

@@ -27,21 +27,16 @@ from epam_extract.exchange import read_annotations
 from epam_extract.records import PoseTrack, Video, VideoFailure
 from epam_extract.report import write_report
 from epam_extract.report.details import MOMENTS, add_pictures, describe_video
-from epam_extract.report.drawing import area_path, bone_paths, self_similarity
 from epam_extract.report.page import clock
 from epam_extract.report.summary import summarise
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
 from epam_extract.video import probe, read_frames
-from epam_extract.windows import (
-    grid_attributes,
-    plan_windows,
-    rows_to_show,
-    valid_share,
-    window_times,
-)
+from epam_extract.windows import grid_attributes, plan_windows, valid_share, window_times
 
 FRAMES = 96
+
 HOSTILE = "a/<script>alert('x')</script> & \"b\""
+
 WINDOWS = WindowConfig(stride=16)
 
 
@@ -243,34 +238,6 @@ def test_pictures_are_frames_of_the_video(tmp_path: Path) -> None:
         there = cv2.resize(frames[moment.frame], shown.shape[1::-1], interpolation=cv2.INTER_AREA)
         assert np.abs(shown.astype(int) - there).mean() < 8
     assert all(crop.picture for crop in details.crops)
-
-
-def test_similarity_is_the_cosine_of_what_rows_do_not_share() -> None:
-    rows = np.array([[5.0, 5, 6], [5, 5, 4], [5, 5, 6]])
-    expected = [[1, -1, 1], [-1, 1, -1], [1, -1, 1]]
-    np.testing.assert_allclose(self_similarity(rows), expected, atol=1e-6)
-    assert not self_similarity(np.ones((2, 3))).any()  # all the same: nothing to compare
-
-
-def test_bones_without_both_ends_are_not_drawn() -> None:
-    keypoints = np.arange(34, dtype=np.float32).reshape(1, 17, 2)
-    scores = np.zeros((1, 17), np.float32)
-    scores[0, [5, 7]] = 0.9
-    assert bone_paths(keypoints, scores) == [("left", "M10 11L14 15")]
-    scores[0, 9] = 0.1
-    assert ("left faint", "M14 15L18 19") in bone_paths(keypoints, scores)
-    assert bone_paths(keypoints[:0], scores[:0]) == []
-
-
-def test_a_strip_is_as_high_as_its_values() -> None:
-    path = area_path(np.array([1.0, 0.25]), np.array([0.0, 400, 1000]), height=40)
-    assert path == "M0.0 40L0.0 0.0L400.0 0.0L400.0 30.0L1000.0 30.0L1000.0 40Z"
-
-
-def test_windows_to_show_are_spread_and_show_people() -> None:
-    seen = np.array([0, 1, 0, 0, 0.5, 0.5, 0, 0.2])
-    assert rows_to_show(seen, 2) == [1, 5]
-    assert rows_to_show(seen[:1], 4) == [0]
 
 
 @pytest.mark.parametrize(

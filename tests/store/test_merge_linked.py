@@ -14,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from faulty_disk import folder_in_memory
+from make_parts import SPLIT, VIDEOS, in_one_run, write_parts
 from make_rows import (
     HEADER,
     POSE,
@@ -25,7 +26,6 @@ from make_rows import (
     require_equal,
     write_video,
 )
-from test_merge import SPLIT, VIDEOS, in_one_run, write_parts
 from typer.testing import CliRunner
 
 from epam_extract.cli import app

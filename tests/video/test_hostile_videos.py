@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import make_videos as make
@@ -12,13 +12,7 @@ from stand_ins import CONFIG, StandInPose
 
 from epam_extract.errors import ProbeError, VideoError
 from epam_extract.pipeline.run import extract_features
-from epam_extract.video import close_workers, open_video, read_header
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_worker_left() -> Iterator[None]:
-    yield
-    close_workers()
+from epam_extract.video import open_video, read_header
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +10,14 @@ import pytest
 from make_videos import write_video
 from stand_ins import POOLED, StandInPose
 
-from epam_extract.config import in_bytes, to_bytes
-from epam_extract.errors import ConfigError, DecodeError, ProbeError
+from epam_extract.config import in_bytes
+from epam_extract.errors import DecodeError, ProbeError
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
-from epam_extract.video import close_workers, memory, open_video
+from epam_extract.video import memory, open_video
 from epam_extract.video.memory import DECODER_FRAMES, Room, available_memory
 
 FRAME = 64 * 96 * 3  # bytes of one picture of ``write_video``
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_worker_left() -> Iterator[None]:
-    yield
-    close_workers()
 
 
 def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
@@ -125,17 +118,3 @@ def test_what_is_available_is_the_least_of_all(monkeypatch: pytest.MonkeyPatch) 
     assert available_memory() > 0
     monkeypatch.setattr(memory, "_left_in_cgroups", lambda: [12345, 10**18])
     assert available_memory() == 12345
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("8GB", 8 * 10**9), ("1.5 g", 15 * 10**8), ("500mb", 5 * 10**8), ("2GiB", 2 << 30), ("7", 7)],
-)
-def test_sizes_are_read(text: str, size: int) -> None:
-    assert to_bytes("--max-memory", text, like="8GB") == size
-
-
-@pytest.mark.parametrize("text", ["", "0", "-1GB", "many", "8 GBs", "1e9", "nan"])
-def test_other_sizes_are_refused_with_an_example(text: str) -> None:
-    with pytest.raises(ConfigError, match="such as 8GB"):
-        to_bytes("--max-memory", text, like="8GB")

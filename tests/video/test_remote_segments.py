@@ -6,11 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from elsewhere import Memory
+from elsewhere import Memory, require_same_but_for_the_place
+from elsewhere import memory as memory
 from make_videos import write_video
 from stand_ins import POOLED, StandInPose
-from test_remote import memory as memory
-from test_remote import require_same_but_for_the_place
 
 from epam_extract.config import ExtractConfig, WindowConfig
 from epam_extract.errors import ConfigError

@@ -1,0 +1,94 @@
+"""Which options exclude each other, as far as only the command line can tell."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from ..errors import ConfigError
+
+PAIRS = {
+    ("demo", "pose_model"): "--demo brings its own pose model",
+    ("demo", "det_model"): "--demo brings its own pose model",
+    ("pose", "pose_model"): "--pose names a pair of models, --pose-model a file of your own",
+    ("pose", "det_model"): "--pose names a pair of models, --det-model a file of your own",
+    ("stand_in", "demo"): "a stand-in takes the place of the models that --pose names",
+    ("stand_in", "det_model"): "a stand-in takes the place of the models that --pose names",
+    ("stand_in", "pose_model"): "a stand-in takes the place of the models that --pose names",
+    ("overwrite", "retry_failed"): "a new file has no failed videos to retry",
+    ("quiet", "verbose"): "one says less, the other more",
+    ("ray", "shard"): "--ray hands the videos out itself",
+    ("ray", "dry_run"): "a plan needs no workers",
+}
+
+
+def refuse_contradictions(context: typer.Context) -> None:
+    """Raise :class:`ConfigError` where options that were given exclude each other.
+
+    Those of a ``--config`` file count too, unless one of the command line overrides them.
+    """
+    given = Given(context)
+    for (one, other), why in PAIRS.items():
+        if given(one) and given(other):
+            names = [f"--{name.replace('_', '-')}" for name in (one, other)]
+            raise ConfigError(f"{' and '.join(names)} contradict each other: {why}")
+    _check_config(given)
+    _check_run(given)
+
+
+class Given:
+    """What was typed, or stood in a ``--config`` file, rather than left to a default."""
+
+    def __init__(self, context: typer.Context) -> None:
+        self.values: dict[str, Any] = context.params
+        self._context = context
+
+    def __call__(self, name: str, *, over: str | None = None) -> bool:
+        """Whether an option was given, and not in the file while ``over`` was typed."""
+        if self._source(name) == "DEFAULT_MAP":
+            return over is None or self._source(over) != "COMMANDLINE"
+        return self._source(name) == "COMMANDLINE"
+
+    def _source(self, name: str) -> str:
+        found = self._context.get_parameter_source(name)
+        return "" if found is None else found.name
+
+
+def _check_config(given: Given) -> None:
+    values = given.values
+    if values.get("demo") and given("pose") and values["pose"] != "bundled":
+        raise ConfigError(
+            f"--demo and --pose {values['pose']} contradict each other: the demo's is "
+            "--pose bundled; use --random-weights SEED for other pose models"
+        )
+    if values.get("grid") == "single" and (
+        given("stride", over="grid") or given("frame_interval", over="grid")
+    ):
+        raise ConfigError(
+            "--grid single makes one window of the whole video: leave out --stride and "
+            "--frame-interval"
+        )
+    if (
+        values.get("no_full")
+        and given("features", over="no_full")
+        and "full" in values["features"].split(",")
+    ):
+        raise ConfigError("--no-full and --features with full contradict each other: choose one")
+
+
+def _check_run(given: Given) -> None:
+    values = given.values
+    if values.get("plan") is not None and not (values["dry_run"] or values["shard"]):
+        raise ConfigError("--plan goes with --dry-run, to write it, or with --shard I/N, to use it")
+    for name in ("gpus_per_worker", "cpus_per_worker"):
+        if values.get(name) is not None:
+            if values["ray"] is None:
+                raise ConfigError(f"--{name.replace('_', '-')} goes with --ray")
+            if values[name] <= 0:
+                raise ConfigError(f"--{name.replace('_', '-')} must be more than 0")
+    gpus = values.get("gpus_per_worker")
+    if gpus is not None and gpus > 1 and gpus != int(gpus):
+        raise ConfigError(f"--gpus-per-worker must be a whole number or below 1, got {gpus:g}")
+    if values.get("quiet") and values["progress"] in ("rich", "plain", "tqdm"):
+        raise ConfigError(f"--quiet and --progress {values['progress']} contradict each other")
