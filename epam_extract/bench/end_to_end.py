@@ -8,11 +8,9 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
-from ..config import ExtractConfig
 from ..model.fast import supports
 from ..pipeline.inference import DTYPES
 from ..records import BenchRow
-from .script import Models
 from .stages import Bench, Part
 from .subprocess_run import Child, Order, Outcome
 from .timing import NO_TIME, Deadline, in_turns
@@ -26,21 +24,19 @@ SCRIPT, OURS = "a script of today", "epam-extract, same settings"
 class Contestant:
     """One way from videos to features, and how it did."""
 
-    config: ExtractConfig
-    plain: Models | None = None
-    """The script's pose models; None is our own run."""
+    order: Order
+    """Without the videos."""
     outcomes: list[Outcome] = field(default_factory=list)
     trouble: str = ""
     """Why it cannot be measured."""
     peak: int = 0
     """Bytes of memory at most."""
 
-    def run(self, bench: Bench, child: Child, videos: Sequence[Path]) -> None:
+    def run(self, child: Child, videos: Sequence[Path]) -> None:
         """Do the videos in a child's process."""
         if self.trouble:
             return
-        out = bench.folder / ("ours.h5" if self.plain is None else "script")
-        child.send(Order(tuple(videos), out, self.config, self.plain, bench.pose_device))
+        child.send(replace(self.order, videos=tuple(videos)))
         answer: Outcome | str = child.answer()
         self.peak = max(self.peak, child.peak)
         if isinstance(answer, str):
@@ -48,24 +44,32 @@ class Contestant:
         else:
             self.outcomes.append(answer)
 
-    def per_frame(self, what: str) -> float:
-        """Seconds of ``wall`` or ``cpu`` per frame."""
-        return median(getattr(o.usage, what) / o.frames for o in self.outcomes)
+    @property
+    def wall(self) -> float:
+        """Seconds per frame."""
+        return median(done.usage.wall / done.frames for done in self.outcomes)
+
+    @property
+    def cpu(self) -> float:
+        """CPU seconds per frame; 0 where it was not measured."""
+        return median([done.usage.cpu / done.frames for done in self.outcomes] or [0.0])
 
 
 def contestants(bench: Bench, *, compiled: bool) -> dict[str, Contestant]:
     """The script, and every way of ours that this machine can compute."""
     same = replace(bench.config, precision="float32")
     sparse = replace(same, pose=replace(same.pose, det_every="auto"))
-    ways = {SCRIPT: Contestant(same, bench.plain), OURS: Contestant(same)}
+    ours = {OURS: same}
     if bench.sparse_pose is not None:
-        ways[f"{OURS} --det-every auto"] = Contestant(sparse)
+        ours[f"{OURS} --det-every auto"] = sparse
         if supports(DTYPES["bf16"], bench.device):
             fastest = replace(sparse, precision="bf16")
-            ways[f"{OURS} --precision bf16 --det-every auto"] = Contestant(fastest)
+            ours[f"{OURS} --precision bf16 --det-every auto"] = fastest
     if compiled:
-        ways[f"{OURS}, --compile off"] = Contestant(replace(same, compile="off"))
-    return ways
+        ours[f"{OURS}, --compile off"] = replace(same, compile="off")
+    script = Order((), bench.folder / "script", same, bench.plain, bench.pose_device)
+    orders = {name: Order((), bench.folder / "ours.h5", config) for name, config in ours.items()}
+    return {name: Contestant(order) for name, order in {SCRIPT: script, **orders}.items()}
 
 
 def end_to_end(
@@ -81,32 +85,25 @@ def end_to_end(
     with Child() as script, Child() as ours:
         children = {name: script if name == SCRIPT else ours for name in ways}
         for name in (SCRIPT, OURS):
-            ways[name].run(bench, children[name], [warm_up])
+            ways[name].run(children[name], [warm_up])
             ways[name].outcomes.clear()
-        turns = {
-            name: partial(way.run, bench, children[name], videos) for name, way in ways.items()
-        }
+        turns = {name: partial(way.run, children[name], videos) for name, way in ways.items()}
         in_turns(turns, deadline.left, rounds=4, warm=True, all_once=True)
-    return Part(_speeds(ways) + _hours(ways, bench) + _costs(ways, bench), cpu=_cpu(ways[OURS]))
-
-
-def _cpu(way: Contestant) -> float:
-    return way.per_frame("cpu") if way.outcomes else 0.0
+    return Part(_speeds(ways) + _hours(ways, bench) + _costs(ways, bench), cpu=ways[OURS].cpu)
 
 
 def _speeds(ways: dict[str, Contestant]) -> list[BenchRow]:
     """Milliseconds per frame, compared with the script; or why there are none."""
-    base = ways[SCRIPT].per_frame("wall") if ways[SCRIPT].outcomes else None
+    base = ways[SCRIPT].wall if ways[SCRIPT].outcomes else None
     rows = []
     for name, way in ways.items():
         if not way.outcomes:
             why = f"skipped: {way.trouble}" if way.trouble else NO_TIME
             rows.append(BenchRow(PART, name, None, "", note=why))
             continue
-        wall = way.per_frame("wall")
-        ratio = None if base is None else base / wall
+        ratio = None if base is None else base / way.wall
         note = f"{way.outcomes[0].frames} frames; median of {len(way.outcomes)}"
-        rows.append(BenchRow(PART, name, wall * 1e3, "ms/frame", ratio, note))
+        rows.append(BenchRow(PART, name, way.wall * 1e3, "ms/frame", ratio, note))
     return rows
 
 
@@ -117,7 +114,7 @@ def _hours(ways: dict[str, Contestant], bench: Bench) -> list[BenchRow]:
     for name, way in ways.items():
         if name == SCRIPT or not way.outcomes:
             continue
-        minutes, hours = way.per_frame("wall") * HOUR_FRAMES / 60, _cpu(way) * HOUR_FRAMES / 3600
+        minutes, hours = way.wall * HOUR_FRAMES / 60, way.cpu * HOUR_FRAMES / 3600
         note = f"{hours:.1f} h of CPU; {bench.video.width}x{bench.video.height}, 25 frames/s; "
         rows.append(BenchRow(PART, f"an hour of video: {name}", minutes, "min", note=note + models))
     return rows

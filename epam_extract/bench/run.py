@@ -7,7 +7,6 @@ so that the ratios hold on a busy machine too. Parts for which there is no time 
 from __future__ import annotations
 
 import json
-import logging
 import os
 import platform
 import re
@@ -16,10 +15,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,18 +29,15 @@ from ..config import PIECE_FRAMES, ExtractConfig, WeightsConfig
 from ..errors import ConfigError, VideoError
 from ..pipeline.concurrency import available_cores
 from ..pipeline.inference import load_backbone, pick_device, pick_precision
-from ..pose import PoseEstimator, gpu_provider_available, open_pose_model
+from ..pose import gpu_provider_available, open_pose_model
 from ..pose.models import model_files
 from ..records import BenchReport, BenchRow
 from ..video import FoundVideo, find_videos, probe
 from .end_to_end import OURS, PART, SCRIPT, end_to_end
-from .script import Models
 from .stages import Bench, Part, decode, network, pose
 from .stand_in import with_stand_ins
 from .timing import Deadline
 from .writing import overlap, writing
-
-log = logging.getLogger(__name__)
 
 STAGE_FRAMES = 48  # of one video, for the parts that measure one stage
 WHOLE_FRAMES = {"cpu": (64, 1024), "cuda": (1024, 20_000)}  # end to end, at least and at most
@@ -82,22 +80,24 @@ def run_bench(
         config = replace(config, weights=WeightsConfig(random_seed=0))
     device = pick_device(config.device)
     pick_precision(config.precision, device)
-    found = find_videos(list(videos) or _samples())
+    if not videos and not SAMPLES.is_dir():
+        raise ConfigError("no videos are named, and the sample videos are not installed: --videos")
+    found = find_videos(list(videos) or [SAMPLES])
     parts: dict[str, Part] = {}
+    ways: dict[str, Callable[[Bench, float], Part]] = {
+        "decode": decode,
+        "pose": pose,
+        "network": network,
+        PART: partial(_whole, found, parts),  # how many frames it can take follows from these
+        "writing": writing,
+        "overlap": overlap,
+    }
     with tempfile.TemporaryDirectory(prefix="epam-bench-") as name:
         bench = _open(found, config, device, Path(name), stand_in=stand_in)
-
-        def measure(part: str, way: Callable[[Bench, float], Part]) -> None:
+        for part, way in ways.items():
             if on_part is not None:
                 on_part(part)
             parts[part] = way(bench, min(SHARES.get(part, 1.0) * seconds, deadline.left))
-
-        for part, way in {"decode": decode, "pose": pose, "network": network}.items():
-            measure(part, way)  # how many frames the whole can take follows from these
-        kept = (SHARES["writing"] + SHARES["overlap"]) * seconds
-        measure(PART, lambda bench, left: _whole(found, bench, parts, left - kept))
-        measure("writing", writing)
-        measure("overlap", overlap)
     video = bench.video
     return BenchReport(
         machine=_machine(device),
@@ -128,16 +128,22 @@ def _open(
     stand_in: bool = False,
 ) -> Bench:
     """Load everything that parts measure."""
-    video = probe(
-        _take(found, STAGE_FRAMES, folder / "stages", one=True)[0], "bench", decoder=config.decoder
-    )
-    models = ""
+    (path,) = _take(found, STAGE_FRAMES, folder / "stages", one=True)
+    video, models = probe(path, "bench", decoder=config.decoder), ""
     if stand_in:
         config, models = with_stand_ins(config, video, folder)
     insisted = config.device != "auto" or gpu_provider_available()
     pose_device = str(device) if insisted else "cpu"  # as a run does
     estimator = open_pose_model(config.pose, device=pose_device, threads=1)
-    plain = _plain_models(config, estimator)
+    own = {"detector": config.pose.det_model, "pose": config.pose.pose_model}
+    if config.pose.pose_model is None:
+        own = {file.role: file.path for file in model_files(config.pose.mode)}
+    source: Any = estimator.source
+    plain = {
+        role: (source[role]["kind"], path, tuple(source[role]["input"]))
+        for role, path in own.items()
+        if path is not None
+    }
     sparse = replace(config.pose, det_every="auto")
     return Bench(
         config=config,
@@ -152,25 +158,6 @@ def _open(
         pose_device=pose_device,
         folder=folder,
     )
-
-
-def _plain_models(config: ExtractConfig, estimator: PoseEstimator) -> Models:
-    """The estimator's models, for the script."""
-    files = {"detector": config.pose.det_model, "pose": config.pose.pose_model}
-    if config.pose.pose_model is None:
-        files = {file.role: file.path for file in model_files(config.pose.mode)}
-    models = {}
-    for role, path in files.items():
-        described = estimator.source.get(role)
-        if path is not None and isinstance(described, dict):
-            models[role] = (str(described["kind"]), path, tuple(described["input"]))
-    return models
-
-
-def _samples() -> list[Path]:
-    if not SAMPLES.is_dir():
-        raise ConfigError("no videos are named, and the sample videos are not installed: --videos")
-    return [SAMPLES]
 
 
 def _take(
@@ -203,11 +190,9 @@ def _readable(found: Sequence[FoundVideo]) -> Iterator[tuple[Path, int]]:
     for video in found:
         try:
             readable.append((video.file, probe(video.file, video.id).num_frames))
-        except VideoError as error:
-            log.info("%s", error)
-            reasons.append(str(error))
-        else:
             yield readable[-1]
+        except VideoError as error:
+            reasons.append(str(error))
     if not readable:
         raise ConfigError(f"none of the videos can be read; the first: {reasons[0]}")
     yield from cycle(readable)
@@ -227,9 +212,10 @@ def excerpt(path: Path, frames: int, target: Path) -> None:
 
 
 def _whole(
-    found: Sequence[FoundVideo], bench: Bench, parts: dict[str, Part], seconds: float
+    found: Sequence[FoundVideo], parts: dict[str, Part], bench: Bench, seconds: float
 ) -> Part:
-    """The end-to-end part on as many frames as there is time for."""
+    """The end-to-end part, on as many frames as there is time for."""
+    seconds *= 1 - SHARES["writing"] - SHARES["overlap"]  # which follow
     stride = bench.config.windows.stride
     script = parts["decode"].cpu + parts["pose"].plain + parts["network"].plain / stride
     once = script * (1 + OURS_PER_SCRIPT)
@@ -258,16 +244,14 @@ def _limits(parts: dict[str, Part], bench: Bench) -> str:
         "network": parts["network"].cpu / bench.config.windows.stride,
     }
     total, whole = sum(costs.values()), parts[PART].cpu
-    shares = ", ".join(
-        f"{name} {cost * 1e3:.1f} ms ({cost / total:.0%})"
-        for name, cost in sorted(costs.items(), key=lambda item: -item[1])
-    )
-    found = f"the {bench.cores} cores; of the CPU time of a frame, {shares}"
-    if parts["pose"].detector:
-        found += f"; the detector is {parts['pose'].detector * costs['pose'] / total:.0%} of it"
+    detector = parts["pose"].detector * costs["pose"] / total
+    dearest = sorted(costs.items(), key=lambda item: -item[1])
+    shares = ", ".join(f"{name} {cost * 1e3:.1f} ms ({cost / total:.0%})" for name, cost in dearest)
+    limits = f"the {bench.cores} cores; of the CPU time of a frame, {shares}"
+    limits += f"; the detector is {detector:.0%} of it" if detector else ""
     if whole:
-        found += f"; these add up to {total * 1e3:.1f} ms, the whole run takes {whole * 1e3:.1f} ms"
-    return found
+        limits += f"; together {total * 1e3:.1f} ms, in the whole run {whole * 1e3:.1f} ms"
+    return limits
 
 
 def _machine(device: torch.device) -> str:

@@ -34,9 +34,6 @@ People = tuple[np.ndarray, np.ndarray]
 """Keypoints (M, 17, 2) and scores (M, 17) of one frame."""
 
 
-# ---------------------------------------------------------------- reading
-
-
 def read_with_decord(path: Path) -> Iterator[np.ndarray]:
     """Every frame as (H, W, 3) uint8 RGB, in order, with decord's own number of threads."""
     import decord
@@ -54,9 +51,6 @@ def read_with_pyav(path: Path) -> Iterator[np.ndarray]:
         container.streams.video[0].thread_type = "AUTO"
         for frame in container.decode(video=0):
             yield frame.to_ndarray(format="rgb24")
-
-
-# ---------------------------------------------------------------- people
 
 
 class PlainPose:
@@ -115,17 +109,11 @@ def draw_heatmaps(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
         top, bottom = max(int(y - reach), 0), min(int(y + reach) + 1, config.HEATMAP_SIZE)
         if left >= right or top >= bottom:
             continue
-        columns = np.arange(left, right, dtype=np.float32)
-        rows = np.arange(top, bottom, dtype=np.float32)[:, None]
-        patch = peak * np.exp(
-            -((columns - x) ** 2 + (rows - y) ** 2) / (2 * config.HEATMAP_SIGMA**2)
-        )
+        away = (np.arange(left, right) - x) ** 2 + (np.arange(top, bottom)[:, None] - y) ** 2
+        patch = peak * np.exp(-away / (2 * config.HEATMAP_SIGMA**2))
         place = heatmaps[joint, frame, top:bottom, left:right]
-        np.maximum(place, patch, out=place)
+        np.maximum(place, patch, out=place, casting="same_kind")
     return heatmaps
-
-
-# ---------------------------------------------------------------- the script
 
 
 @dataclass
@@ -173,12 +161,8 @@ class Script:
         height, width = frames[0][0].shape[:2]
         keypoints, scores = stacked([people for _, people in frames])
         x1, y1, x2, y2 = box = person_box(keypoints, height, width)
-        rgb = np.stack(
-            [
-                cv2.resize(frame[y1:y2, x1:x2], (config.RGB_SIZE, config.RGB_SIZE))
-                for frame, _ in frames[:: config.RGB_STEP]
-            ]
-        )
+        crops = [frame[y1:y2, x1:x2] for frame, _ in frames[:: config.RGB_STEP]]
+        rgb = np.stack([cv2.resize(crop, (config.RGB_SIZE, config.RGB_SIZE)) for crop in crops])
         return rgb, draw_heatmaps(to_heatmap_pixels(keypoints, box), scores)
 
     @torch.no_grad()
@@ -196,9 +180,6 @@ class Script:
             "rgb_pooled": out_rgb.mean((2, 3, 4)).cpu().numpy(),
             "pose_pooled": out_pose.mean((2, 3, 4)).cpu().numpy(),
         }
-
-
-# ---------------------------------------------------------------- writing
 
 
 def write_with_h5py(path: Path, videos: dict[str, dict[str, np.ndarray]]) -> None:

@@ -25,15 +25,12 @@ from ..errors import MachineError
 from ..progress import Progress
 from ..records import Plan, StageLoad, Summary
 from .script import Models
-from .timing import Usage, family, resident_bytes
+from .timing import Usage, family
 
 log = logging.getLogger(__name__)
 
 SAMPLE_SECONDS = 0.05  # between two looks at the memory
 BOOT = "import importlib, sys; importlib.import_module(sys.argv[1]).main(int(sys.argv[2]))"
-
-
-# ---------------------------------------------------------------- what is asked and answered
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,7 @@ class Outcome:
     usage: Usage
     """From when models and weights are loaded to the last byte written."""
     busy: Mapping[str, float] = field(default_factory=dict)
-    """Each stage's mean busy share; ours only."""
+    """Our stages' mean busy shares."""
 
 
 # ---------------------------------------------------------------- the child's side
@@ -150,7 +147,7 @@ class Child:
                 env={**os.environ, "PYTHONPATH": path},
             )
         self.peak = 0
-        """Bytes resident at most during the last order."""
+        """Bytes resident at most during the last order; shared pages count in each process."""
 
     def __enter__(self) -> Child:
         return self
@@ -165,21 +162,20 @@ class Child:
 
     def send(self, order: object) -> None:
         """Hand over an order; :meth:`answer` waits for what comes of it."""
-        try:
-            self._connection.send(order)
-        except OSError as error:
-            raise self._lost() from error
         self.peak = 0
+        with suppress(OSError):  # it died: answer() says so
+            self._connection.send(order)
 
     def answer(self) -> Any:
         """What came of the last order. Raises MachineError if the process died."""
         while not self._connection.poll(SAMPLE_SECONDS):
-            self.peak = max(self.peak, resident_bytes(self._process.pid))
+            resident = 0
+            for process in family(self._process.pid):
+                with suppress(psutil.Error):
+                    resident += process.memory_info().rss
+            self.peak = max(self.peak, resident)
         try:
             return self._connection.recv()
         except (EOFError, OSError) as error:
-            raise self._lost() from error
-
-    def _lost(self) -> MachineError:
-        code = self._process.wait()
-        return MachineError(f"bench: the measured process died (exit status {code})")
+            code = self._process.wait()
+            raise MachineError(f"bench: the measured process died (exit status {code})") from error

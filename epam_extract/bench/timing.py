@@ -153,21 +153,12 @@ def family(pid: int | None = None) -> list[psutil.Process]:
         return []
 
 
-def cpu_seconds(pid: int | None = None) -> float:
-    """User and system time of a process and all it started, living or waited for."""
+def cpu_seconds() -> float:
+    """User and system time of this process and all it started, living or waited for."""
     total = 0.0
-    for process in family(pid):
+    for process in family():
         with suppress(psutil.Error):
             total += sum(process.cpu_times()[:4])  # its own, and of children it waited for
-    return total
-
-
-def resident_bytes(pid: int | None = None) -> int:
-    """Resident memory of a process and all it started; pages they share count more than once."""
-    total = 0
-    for process in family(pid):
-        with suppress(psutil.Error):
-            total += process.memory_info().rss
     return total
 
 
