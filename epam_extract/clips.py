@@ -1,4 +1,4 @@
-"""Person box, crop, resize: frames and keypoints -> what the network sees of a window."""
+"""From frames and keypoints to clips: person box, crop, resize."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ Box = tuple[int, int, int, int]
 
 
 def person_box(keypoints: np.ndarray, height: int, width: int) -> Box:
-    """The square box (x1, y1, x2, y2) around everybody in ``keypoints`` (M, F, 17, 2).
+    """The square box (x1, y1, x2, y2) around all people in ``keypoints`` (M, F, 17, 2).
 
-    The tight box of all joints that are neither NaN nor 0, grown to 1.25 times its size, made
-    square, cut to the picture, integer. A tight box under 10 px either way, or nobody at all, means
-    the whole picture. Source: PoseCompact of PYSKL with padding 0.25 and hw_ratio 1.
+    The tight box of all joints that are neither NaN nor 0, enlarged to 1.25 times its size, made
+    square, clipped to the picture, integer. If there are no people, or the tight box is under 10 px
+    wide or high, the box is the whole picture.
+    Source: PoseCompact of PYSKL with padding 0.25 and hw_ratio 1.
     """
     return grown_box(tight_box(keypoints), height, width)
 
 
 def tight_box(keypoints: np.ndarray) -> np.ndarray:
-    """(2, 2) float64: least x, y and greatest x, y of the joints there are; inf where none is."""
-    there = (keypoints != 0) & ~np.isnan(keypoints)  # (M, F, 17, 2)
+    """(2, 2) float64: lowest x, y and highest x, y of the joints present; infinite if none is."""
+    present = (keypoints != 0) & ~np.isnan(keypoints)  # (M, F, 17, 2)
     axes = tuple(range(keypoints.ndim - 1))
-    low = np.min(keypoints, axis=axes, where=there, initial=np.inf)
-    high = np.max(keypoints, axis=axes, where=there, initial=-np.inf)
+    low = np.min(keypoints, axis=axes, where=present, initial=np.inf)
+    high = np.max(keypoints, axis=axes, where=present, initial=-np.inf)
     return np.stack([low, high]).astype(np.float64)
 
 
 def grown_box(tight: np.ndarray, height: int, width: int) -> Box:
-    """The box around a tight box (2, 2): padded, square, cut to the picture, integer."""
+    """A tight box (2, 2), padded, made square, clipped to the picture, integer."""
     whole = (0, 0, width, height)
     low, high = tight
     if not np.isfinite(tight).all() or (high - low).min() < BOX_MIN_SIZE:
@@ -59,30 +60,31 @@ def grown_box(tight: np.ndarray, height: int, width: int) -> Box:
 
 
 def union_boxes(boxes: Iterable[np.ndarray]) -> np.ndarray:
-    """The tight box around tight boxes, as (2, 2) float64."""
+    """The tight box (2, 2) float64 that encloses all of ``boxes``, each (2, 2)."""
     stacked = np.stack([np.array([[np.inf] * 2, [-np.inf] * 2]), *boxes])
     return np.stack([stacked[:, 0].min(0), stacked[:, 1].max(0)])
 
 
 @dataclass(frozen=True)
-class Cut:
-    """Everything one clip is cut from; :meth:`clip` does the work, in any thread."""
+class WindowFrames:
+    """The frames and keypoints of one window; :meth:`clip` makes a clip of them, in any thread."""
 
     video_id: str
     window: int
     indices: np.ndarray
     """(48,) int64: the window's frames in the video."""
     frames: tuple[np.ndarray, ...]
-    """16 x (H, W, 3) uint8 RGB, whole frames."""
+    """16 whole frames, each (H, W, 3) uint8 RGB."""
     track: PoseTrack
-    """(M, 48): the window's keypoints in source pixels."""
+    """(M, 48): the window's keypoints, in source pixels."""
     video_box: Box | None
-    """Crop RGB to this box of the whole video; None crops to the window's own, like heatmaps."""
+    """RGB is cropped to this box of the whole video; None: to the window's own box, as heatmaps
+    are."""
 
     def clip(self) -> Clip:
-        """Crop, resize with OpenCV's bilinear as the original's crops were, and move keypoints.
+        """Crop and resize the frames (bilinear, with OpenCV, as the original) and shift keypoints.
 
-        Frames that the window repeats (edges) are resized once.
+        Frames that the window repeats at the ends of the video are resized once.
         """
         height, width = self.frames[0].shape[:2]
         keypoints = np.nan_to_num(self.track.keypoints)
@@ -107,16 +109,16 @@ class Cut:
 
 
 def to_heatmap_pixels(keypoints: np.ndarray, box: Box) -> np.ndarray:
-    """Source pixels -> heatmap pixels of ``box``: (..., 2) float32. Coordinates of 0 stay 0."""
+    """Source pixels to heatmap pixels of ``box``: (..., 2) float32. Coordinates of 0 stay 0."""
     origin = np.array(box[:2], np.float32)
     scale = HEATMAP_SIZE / (np.array(box[2:], np.float32) - origin)
     return np.where(keypoints != 0, keypoints - origin, 0).astype(np.float32) * scale
 
 
 def keep_persons(keypoint_scores: np.ndarray, count: int | None) -> np.ndarray:
-    """The rows of scores (M, F, 17) that have a person, ascending, at most ``count`` of them.
+    """Rows of scores (M, F, 17) with a person in them, ascending, at most ``count``.
 
-    Those with the largest sum of scores are kept: seen longest and surest. Equal ones: lower rows.
+    Rows with the largest sum of scores are kept; of equal ones, the lower row.
     """
     total = keypoint_scores.sum((1, 2), dtype=np.float64)  # (M,)
     best = np.argsort(-total, kind="stable")[:count]
@@ -124,19 +126,25 @@ def keep_persons(keypoint_scores: np.ndarray, count: int | None) -> np.ndarray:
 
 
 def seen_in(track: PoseTrack, frames: np.ndarray, max_persons: int | None) -> PoseTrack:
-    """What a window of these frames (F,) sees of a track: (M, F), see :func:`keep_persons`."""
+    """The part (M, F) of a track in these frames (F,), limited as in :func:`keep_persons`."""
     scores = track.keypoint_scores[:, frames]
     rows = keep_persons(scores, max_persons)
     return PoseTrack(track.keypoints[rows][:, frames], scores[rows])
 
 
 class WindowCutter:
-    """Cuts windows out of the frames of one video, as soon as their last frame is there.
+    """Cuts one video into windows, each as soon as its last frame has arrived.
 
-    ``video_id`` names the video, ``first`` is the first row to cut. ``windows`` (W, 48) are given
-    where the video's length is known; otherwise they follow from ``config`` and the end is found
-    by :meth:`finish`. Only pieces that a window to come still needs are held: about one window.
-    ``max_persons`` limits the people that a window sees.
+    Only pieces that a later window needs are held, which is about one window.
+
+    Args:
+        video_id: the video.
+        config: the grid of windows.
+        first: row of the first window to cut.
+        windows: (W, 48) int64, all windows of the video, if its length is known; otherwise they
+            follow from ``config``, and :meth:`finish` cuts those at the end.
+        video_box: see :attr:`WindowFrames.video_box`.
+        max_persons: limit of the people in a window.
     """
 
     def __init__(
@@ -156,8 +164,8 @@ class WindowCutter:
         self._end = 0
         self._held: deque[tuple[FramePiece, PoseTrack]] = deque()
 
-    def add(self, piece: FramePiece, track: PoseTrack) -> list[Cut]:
-        """Take the next piece, in order; return what it completes."""
+    def add(self, piece: FramePiece, track: PoseTrack) -> list[WindowFrames]:
+        """Take the next piece, in order; return the windows that it completes."""
         self._held.append((piece, track))
         self._end = piece.start + len(piece)
         if self._windows is None:
@@ -165,22 +173,22 @@ class WindowCutter:
         else:
             left = self._windows[self._row :]
             ready = left[: np.searchsorted(left.max(1), self._end)]
-        cuts = self._cut(ready)
+        complete = self._cut(ready)
         if self._windows is None:
             needed = earliest_frame(self._row, self._config)
         else:
             needed = int(self._windows[self._row :].min(initial=self._end))
         while len(self._held) > 1 and self._held[1][0].start <= needed:
-            self._held.popleft()  # never the last one: windows past the end repeat its last frame
-        return cuts
+            self._held.popleft()  # not the last: windows past the end repeat its last frame
+        return complete
 
-    def finish(self) -> list[Cut]:
-        """The video has ended: the windows that reach past its last frame."""
+    def finish(self) -> list[WindowFrames]:
+        """The video has ended: return the windows that extend past its last frame."""
         if self._windows is not None or not self._end:
             return []
         return self._cut(plan_windows(self._end, self._config)[self._row :])
 
-    def _cut(self, windows: np.ndarray) -> list[Cut]:
+    def _cut(self, windows: np.ndarray) -> list[WindowFrames]:
         rows = range(self._row, self._row + len(windows))
         self._row = rows.stop
         if not rows:
@@ -189,7 +197,7 @@ class WindowCutter:
         frames = [frame for piece, _ in self._held for frame in piece.images()]
         track = concatenate([track for _, track in self._held])
         return [
-            Cut(
+            WindowFrames(
                 video_id=self._video_id,
                 window=row,
                 indices=window,
@@ -202,7 +210,7 @@ class WindowCutter:
 
 
 def collate(clips: Sequence[Clip], size: int) -> ClipBatch:
-    """Stack clips to a batch of exactly ``size``; missing clips and people are zeros."""
+    """Stack clips into a batch of exactly ``size``; missing clips and people are zeros."""
     people = max(len(clip.keypoints) for clip in clips)
     rgb = np.zeros((size, RGB_FRAMES, RGB_SIZE, RGB_SIZE, 3), np.uint8)
     keypoints = np.zeros((size, people, POSE_FRAMES, NUM_KEYPOINTS, 2), np.float32)
@@ -211,4 +219,4 @@ def collate(clips: Sequence[Clip], size: int) -> ClipBatch:
         rgb[i] = clip.rgb
         keypoints[i, : len(clip.keypoints)] = clip.keypoints
         scores[i, : len(clip.keypoints)] = clip.keypoint_scores
-    return ClipBatch(tuple(clips), rgb, keypoints, scores)
+    return ClipBatch(tuple(clip.row for clip in clips), rgb, keypoints, scores)

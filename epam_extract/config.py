@@ -1,7 +1,7 @@
 """The numbers EPAM-Net was trained with, and the options a user may change.
 
-An option's name, type, default, help and check stand here once: its field. The command makes its
-options and its ``--help`` from them, and ``--config`` files use the same names.
+An option's name, type, default, help and check are written once, in its field. The command builds
+its options and ``--help`` from these fields, and ``--config`` files accept their names.
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ RGB_CHANNELS, POSE_CHANNELS, GRID_SIZE = 432, 216, 7  # what comes out of the tw
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # RGB order, 0-255
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
-# Ours. A piece is what travels from decoder to pose models at once; batches of the pose models
-# never cross a piece, so its length is part of the numbers and is no option.
+# Ours. A piece is the frames that go from the decoder to the pose models at once. Batches of the
+# pose models never cross a piece, so its length affects the numbers and cannot be an option.
 PIECE_FRAMES = 16
-PIECE_BYTES = 512 << 20  # a piece of larger pictures than 4K has fewer frames
+PIECE_BYTES = 512 << 20  # above 4K, a piece has fewer frames
 
 
 def frames_per_piece(height: int, width: int) -> int:
-    """Frames of this size in a piece: 16, fewer of very large pictures, at least 1."""
+    """Frames in a piece of this picture size: 16, or fewer for very large pictures; at least 1."""
     return max(1, min(PIECE_FRAMES, PIECE_BYTES // (height * width * 3)))
 
 
@@ -72,7 +72,7 @@ ON_DEVICE = "Default: {cpu} on a CPU, {cuda} on a GPU."
 
 
 def as_fraction(rate: float | None) -> Fraction | None:
-    """A frame rate as the fraction that is meant: 29.97002997 is 30000/1001."""
+    """A frame rate as the fraction it stands for: 29.97002997 is 30000/1001."""
     return None if rate is None else Fraction(rate).limit_denominator(1001)
 
 
@@ -109,7 +109,7 @@ class WindowConfig:
 
 @dataclass(frozen=True)
 class PoseConfig:
-    """Which models find the people, and which of them count."""
+    """Which models find people, and which of those people are used."""
 
     mode: Annotated[
         str, Option(POSE, "Pose models: {choices}.", name="pose", label="pose", choices=POSE_MODES)
@@ -138,7 +138,7 @@ class PoseConfig:
             least=1,
         ),
     ] = None
-    """With ``crop`` ``video``: per video. Keypoints of everybody are stored in any case."""
+    """Per video if ``crop`` is ``video``. The keypoints of all people are stored either way."""
     det_every: Annotated[
         int | str,
         Option(
@@ -206,21 +206,20 @@ class WeightsConfig:
         bool,
         Option(WEIGHTS, "Use random weights and the bundled pose model; downloads nothing."),
     ] = False
-    """Random weights, announced as a demo; the pose model is ``PoseConfig.mode``'s affair."""
+    """Random weights, announced as a demo. The pose model is chosen by ``PoseConfig.mode``."""
 
     def __post_init__(self) -> None:
         check_options(self)
-        files = [name for name in ("file", "rgb_file", "pose_file") if getattr(self, name)]
-        seeds = ["random_seed"] if self.random_seed is not None else []
-        seeds += ["demo"] if self.demo else []
-        if seeds and len(files + seeds) > 1:
-            given = [*files, *seeds]
+        names = ("file", "rgb_file", "pose_file", "random_seed")
+        given = [name for name in names if getattr(self, name) is not None]
+        given += ["demo"] if self.demo else []
+        if len(given) > 1 and (self.demo or self.random_seed is not None):
             raise ConfigError(f"{' and '.join(given)} contradict each other: choose one", *given)
 
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """All options of a run; ``--help`` of the command is made from them.
+    """All options of a run.
 
     Those in :meth:`identity` change the numbers and must agree with a file that is resumed; the
     others (device, batch size, workers, decoder) never block a resume.
@@ -249,7 +248,7 @@ class ExtractConfig:
         str,
         Option(
             WINDOWS,
-            "Crop around the people of each window, or of the whole video: {choices}.",
+            "Crop to the people of each window or of the whole video: {choices}.",
             choices=CROPS,
         ),
     ] = "window"
@@ -267,7 +266,7 @@ class ExtractConfig:
     precision: Annotated[
         str, Option(SPEED, "Arithmetic of the network: {choices}.", choices=PRECISIONS)
     ] = "auto"
-    """``auto`` is bf16 on a GPU that has it and float32 elsewhere. The file says which it was."""
+    """``auto`` is bf16 on a GPU that has it, float32 elsewhere. The file records which was used."""
     stored_dtype: Annotated[
         str,
         Option(
@@ -285,13 +284,13 @@ class ExtractConfig:
         float | None,
         Option(
             WINDOWS,
-            "Place windows on a regular time line of F frames per second.",
+            "Place windows on a regular timeline of F frames per second.",
             metavar="F",
             least=LOWEST_RATE,
             most=HIGHEST_RATE,
         ),
     ] = None
-    """None: on the video's own frames."""
+    """None: windows are placed on the video's own frames."""
     image_fps: Annotated[
         float | None,
         Option(
@@ -332,25 +331,25 @@ class ExtractConfig:
         int | None,
         Option(
             SPEED,
-            "Most memory for the pictures of one video, such as 8GB; a video that needs more "
-            "fails. Default: what is free.",
+            "Maximum memory for the pictures of one video, such as 8GB; a video that needs "
+            "more fails. Default: what is free.",
             metavar="SIZE",
             least=1,
             text=size_like("8GB"),
         ),
     ] = None
-    """Bytes; None: what this machine, or the cgroup, has left when the run begins."""
+    """Bytes; None: what this machine or cgroup has free when the run starts."""
     fetch_ahead: Annotated[
         int,
         Option(
             SPEED,
-            "Disk space for videos fetched from addresses.",
+            "Maximum disk space for videos downloaded ahead of time.",
             metavar="SIZE",
             least=1,
             text=size_like("20GB"),
         ),
     ] = 20 * 10**9
-    """Bytes of fetched videos, not yet read, that may lie next to the output file."""
+    """Bytes of videos that may be downloaded next to the output file before they are read."""
     compile: Annotated[
         str,
         Option(
@@ -359,7 +358,7 @@ class ExtractConfig:
             choices=("auto", "on", "off"),
         ),
     ] = "auto"
-    """``auto``: where it pays, and as it was for the file that is resumed."""
+    """``auto``: where it pays, or as it was in the run that is resumed."""
 
     def __post_init__(self) -> None:
         check_options(self)
@@ -368,21 +367,21 @@ class ExtractConfig:
 
     @property
     def frame_rate(self) -> Fraction | None:
-        """``fps`` as a fraction."""
+        """``fps`` as an exact fraction."""
         return as_fraction(self.fps)
 
     @property
     def image_rate(self) -> Fraction | None:
-        """``image_fps`` likewise."""
+        """``image_fps`` as an exact fraction."""
         return as_fraction(self.image_fps)
 
     def identity(self) -> Mapping[str, object]:
-        """The options that change what is stored, JSON-ready, for the file's attributes."""
+        """The options that change what is stored, as JSON values for the file's attributes."""
         pose = asdict(self.pose)
         names = {
             key: pose[key] for key in ("det_score", "keypoint_score", "max_persons", "det_every")
         }
-        rates = {"fps": self.fps, "image_fps": self.image_fps}  # named by files that have them
+        rates = {"fps": self.fps, "image_fps": self.image_fps}  # left out if not given
         return {
             **{name: rate for name, rate in rates.items() if rate is not None},
             **asdict(self.windows),

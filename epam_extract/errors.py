@@ -15,9 +15,10 @@ EpamExtractError
 │   └── StoreMismatch  it was made with other options, weights or pose models
 └── MachineError       disk full, out of memory, GPU lost: the run stops, what is committed stays
 
-A message says what happened, what was expected, and what to do next. Where it names an option as
-it is typed, such as ``--det-every``, a caller of the library has the field ``det_every`` of
-:class:`ExtractConfig`, or the keyword of :func:`extract_features`, for it.
+A message says what happened, what was expected, and what to do next. Checks
+of :mod:`config` name its fields. Elsewhere a message may name an option as it is typed, such as
+``--det-every``; in the library that is the config's field, ``det_every``, or a keyword of
+``extract_features``.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class ConfigError(EpamExtractError):
     def __init__(self, message: str, *fields: str) -> None:
         super().__init__(message)
         self.fields = fields
-        """Fields of the config that the message names; the command says them as they are typed."""
+        """Config fields that the message names; the command replaces them by options."""
 
 
 class CheckpointError(EpamExtractError):

@@ -1,4 +1,4 @@
-"""What an option is: its words in ``--help``, the values it takes, and how these are typed."""
+"""What describes an option: its help, the values it accepts, and how they are typed."""
 
 from __future__ import annotations
 
@@ -15,47 +15,47 @@ STORED, SPEED = "What is stored", "Speed"
 
 @dataclass(frozen=True)
 class Text:
-    """How a value that is no plain text, number or path is typed."""
+    """How to type a value that is not plain text, a number or a path."""
 
     read: Callable[[str, str], object]
-    """The value, given the option as typed (``--det-every``) and its text; ConfigError."""
+    """Text to value. Also takes the option as typed, ``--max-memory``, for its ConfigError."""
     write: Callable[[Any], str] = str
-    """The text of a value."""
+    """Value to text, for the default that ``--help`` shows."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """What a config's field is to a user; it annotates the field's type."""
+    """Describes a field of a config; annotates its type."""
 
     panel: str | None
-    """The heading in ``--help``; None: "Options"."""
+    """Heading in ``--help``; None: "Options"."""
     help: str
-    """``{choices}`` in it stands for them."""
+    """``{choices}`` is replaced by the choices."""
     name: str = ""
-    """As an option, where that is not the field's name: ``pose`` is typed ``--pose``."""
+    """Of the option, if it is not the field's: ``pose`` is typed as ``--pose``."""
     label: str = ""
-    """In errors, where the field's name would say too little."""
+    """Name in errors, if the field's says too little."""
     metavar: str | None = None
     variable: str | None = None
-    """An environment variable that sets the option, for a whole machine."""
+    """Environment variable that sets the option."""
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
-    """Of a rate, in frames per second."""
+    """Only for rates, in frames per second."""
     text: Text | None = None
 
     @property
     def sentence(self) -> str:
-        """The help, with the choices in it."""
+        """The help with the choices filled in."""
         *others, last = self.choices or ("",)
         return self.help.replace("{choices}", f"{', '.join(others)} or {last}")
 
     def flag(self, field: str) -> str:
-        """As it is typed: ``--det-every``."""
+        """The option as typed: ``--det-every`` for ``det_every``."""
         return f"--{(self.name or field).replace('_', '-')}"
 
     def check(self, field: str, value: Any) -> None:
-        """Raise ConfigError, which names ``field``, for a value that is not one of these."""
+        """Raise ConfigError, naming ``field``, for a value that the option does not accept."""
         name = self.label or field
         for one in value if isinstance(value, tuple) else (value,):
             if self.choices and one not in self.choices:
@@ -64,7 +64,7 @@ class Option:
             return
         if self.most is None and not value >= self.least:
             raise ConfigError(f"{name} must be at least {self.least}, got {value}")
-        if self.most is not None and not self.least <= value <= self.most:  # NaN neither
+        if self.most is not None and not self.least <= value <= self.most:  # also for NaN
             raise ConfigError(
                 f"{name} must be {self.least} to {self.most} frames a second, got {value}"
             )
@@ -82,7 +82,7 @@ def options_of(config: type) -> dict[str, Option]:
 
 
 def flags_of(config: type) -> dict[str, str]:
-    """How the fields of a config dataclass, and of those in it, are typed."""
+    """Options as typed, by field, of a config dataclass and those nested in it."""
     flags = {name: option.flag(name) for name, option in options_of(config).items()}
     for kind in get_type_hints(config).values():
         if isinstance(kind, type) and is_dataclass(kind):
@@ -91,19 +91,20 @@ def flags_of(config: type) -> dict[str, str]:
 
 
 def check_options(config: Any) -> None:
-    """Check the fields of a config dataclass, each by itself.
+    """Check every field of a config dataclass by its option.
 
     Raises:
-        ConfigError: one has a value that it does not take.
+        ConfigError: a field has a value that its option does not accept.
     """
     for name, option in options_of(type(config)).items():
         option.check(name, getattr(config, name))
 
 
 def to_bytes(option: str, text: str, *, like: str) -> int:
-    """``8GB``, ``500 MB``, ``1.5g`` in bytes, in thousands; ``1GiB`` in 1024s.
+    """Bytes of a size such as ``8GB``, ``500 MB``, ``1.5g`` (powers of 1000) or ``1GiB`` (of 1024).
 
-    Raises ConfigError for anything else, and for nothing, which names ``option`` and an example.
+    Raises:
+        ConfigError: ``text`` is not a size, or is 0; names ``option`` and the example ``like``.
     """
     found = re.fullmatch(r"\s*(\d{1,18}(?:\.\d{1,9})?)\s*([kmgt]?)(i?)b?\s*", text, re.I)
     if found is None or not (size := float(found[1])):
@@ -114,7 +115,7 @@ def to_bytes(option: str, text: str, *, like: str) -> int:
 
 
 def in_bytes(count: float) -> str:
-    """``1.4 GB``: bytes as disks count them, in thousands."""
+    """``1.4 GB``: a number of bytes in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(count) < 999.5:
             return (
@@ -130,7 +131,7 @@ def in_list(text: str) -> tuple[str, ...]:
 
 
 def size_like(example: str) -> Text:
-    """A size in bytes, typed as ``8GB``."""
+    """Sizes in bytes, typed like ``example``: ``8GB``."""
     return Text(
         lambda option, text: to_bytes(option, text, like=example),
         lambda size: in_bytes(size).replace(" ", ""),

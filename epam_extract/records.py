@@ -5,6 +5,7 @@ They check themselves on construction, and their ``repr`` prints shapes, not arr
 
 from __future__ import annotations
 
+import hashlib
 import math
 import stat
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,16 +32,16 @@ def _check(name: str, array: np.ndarray, shape: Sequence[int | None], dtype: typ
 
 @dataclass(frozen=True, order=True)
 class RemoteFile:
-    """A video's file that is elsewhere, as its store lists it. Printed without any secrets."""
+    """A video file that is not on this machine, as its store lists it; printed without secrets."""
 
     address: str
-    """To show and store: without user, password and query."""
+    """Its address without user, password and query, to be shown and stored."""
     size: int
-    """Bytes, 0 where the store does not say."""
+    """Bytes; 0 if the store does not say."""
     mtime_ns: int
-    """Time of change, or a number made of the store's mark of its content."""
+    """Time of change, or a number derived from the store's tag of its content."""
     source: str = field(repr=False)
-    """The address that the user gave, with what secrets it has."""
+    """The address that the user gave, including any secrets."""
     path: str = field(repr=False)
     """Its name in that store."""
 
@@ -50,7 +51,7 @@ class RemoteFile:
 
 @dataclass(frozen=True)
 class Segment:
-    """A part of a video that is done as a video of its own; or all of it, with a label."""
+    """A part of a video that is treated as a video of its own; or all of it, with a label."""
 
     start: float = -math.inf
     """Seconds, by the video's own clock."""
@@ -69,22 +70,22 @@ class Segment:
         return f"{video_id}/{round(self.start * 1000)}-{round(self.end * 1000)}"
 
     def video_of(self, segment_id: str) -> str:
-        """The video's id, of the segment's own."""
+        """The id of the whole video, given that of the segment."""
         return segment_id if self.whole else segment_id.rpartition("/")[0]
 
 
 @dataclass(frozen=True)
 class Video:
-    """One video as the probe found it; every number is measured, none is the header's."""
+    """One video as measured while it was read; no number is taken from the header."""
 
     id: str
-    """Path under the root without suffix, "/" kept."""
+    """Path relative to the root, without suffix, with "/"."""
     path: Path
     num_frames: int
-    """Frames that decode."""
+    """Frames that can be decoded."""
     fps: Fraction
     height: int
-    """As displayed: rotation is applied."""
+    """As displayed, with rotation applied."""
     width: int
     timestamps: np.ndarray = field(repr=False)
     """(T,) float64: presentation time of each frame, in seconds."""
@@ -96,7 +97,7 @@ class Video:
     segment: Segment | None = None
     """The part of the file that this is, and its label."""
     remote: RemoteFile | None = None
-    """Where it was fetched from; ``size`` and ``mtime_ns`` are then those of that store."""
+    """Where it was fetched from; ``size`` and ``mtime_ns`` are then the store's."""
 
     def __post_init__(self) -> None:
         _check("timestamps", self.timestamps, (self.num_frames,), np.float64)
@@ -110,7 +111,7 @@ class Video:
 
 @dataclass(frozen=True)
 class VideoFailure:
-    """A video that could not be done; travels in place of its results."""
+    """A video that could not be processed; it takes the place of further results."""
 
     video_id: str
     stage: str
@@ -128,7 +129,7 @@ class FramePiece:
     """(F, H, W, 3) uint8, RGB."""
     shown: np.ndarray | None = None
     """(N,) int64, ascending: which of ``frames`` each of N frames of a regular time line shows.
-    None: N is F, and each is shown once."""
+    None: each is shown once, so N equals F."""
 
     def __post_init__(self) -> None:
         _check("frames", self.frames, (None, None, None, 3), np.uint8)
@@ -137,11 +138,11 @@ class FramePiece:
         return f"FramePiece(start={self.start}, frames={self.frames.shape})"
 
     def __len__(self) -> int:
-        """N: frames of the video in it."""
+        """N, the number of the video's frames in it."""
         return len(self.frames) if self.shown is None else len(self.shown)
 
     def images(self) -> list[np.ndarray]:
-        """N pictures (H, W, 3); one that is shown again is the same array."""
+        """N pictures (H, W, 3); a picture that is repeated is the same array."""
         pictures = list(self.frames)
         return pictures if self.shown is None else [pictures[i] for i in self.shown]
 
@@ -159,9 +160,9 @@ class FramePiece:
 
 @dataclass(frozen=True, repr=False)
 class PoseTrack:
-    """Keypoints of every person in a run of frames. ``M`` people, ``T`` frames.
+    """Keypoints of all people in consecutive frames: ``M`` people, ``T`` frames.
 
-    A person absent from a frame has score 0 there. A pose model gives each frame's persons by
+    A person absent from a frame has score 0 there. A pose model sorts the people of each frame by
     detection score; after :class:`pose.PersonLinker` a row is one person over time.
     """
 
@@ -182,7 +183,7 @@ class PoseTrack:
 
 @dataclass(frozen=True, repr=False)
 class Clip:
-    """What the network sees of one window, still as pixels and bare keypoints."""
+    """A window's pixels and keypoints, as the network needs them."""
 
     video_id: str
     window: int
@@ -215,12 +216,32 @@ class Clip:
     def __repr__(self) -> str:
         return f"Clip({self.video_id!r}, window {self.window}, {len(self.keypoints)} people)"
 
+    @property
+    def row(self) -> ClipRow:
+        """What the file keeps of the clip."""
+        return ClipRow(self.video_id, self.window, self.frames, self.box, self.person)
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """A clip without its pixels and keypoints: what the file keeps besides the features."""
+
+    video_id: str
+    window: int
+    """Row of the window in its video."""
+    frames: np.ndarray
+    """(48,) int64: which frames of the video it is made of."""
+    box: tuple[int, int, int, int]
+    """x1, y1, x2, y2 of the crop in source pixels."""
+    person: float
+    """Share of the window's frames with a person."""
+
 
 @dataclass(frozen=True, repr=False)
 class ClipBatch:
-    """Clips of any videos at one fixed batch shape; rows past ``len(clips)`` are padding."""
+    """Clips of any videos at one fixed batch shape; whatever follows ``len(rows)`` is padding."""
 
-    clips: tuple[Clip, ...]
+    rows: tuple[ClipRow, ...]
     rgb: np.ndarray
     """(B, 16, 224, 224, 3) uint8."""
     keypoints: np.ndarray
@@ -229,22 +250,19 @@ class ClipBatch:
     """(B, M, 48, 17) float32."""
 
     def __repr__(self) -> str:
-        return f"ClipBatch({len(self.clips)} clips, rgb={self.rgb.shape})"
+        return f"ClipBatch({len(self.rows)} clips, rgb={self.rgb.shape})"
 
 
 @dataclass(frozen=True, repr=False)
 class FeatureBatch:
-    """Features of a :class:`ClipBatch`'s real rows, in its order, as they are stored."""
+    """Features of a :class:`ClipBatch` without its padding, in its order, as they are stored."""
 
-    clips: tuple[Clip, ...]
+    rows: tuple[ClipRow, ...]
     arrays: dict[str, np.ndarray]
-    """Dataset name to rows: ``rgb_pooled`` (B, 432) f32, ``pose_pooled`` (B, 216) f32, ``rgb``
-    (B, 432, 16, 7, 7) and ``pose`` (B, 216, 48, 7, 7) in the stored dtype, ``rgb_tokens``
-    (B, 16, 432) and ``pose_tokens`` (B, 48, 216) f32, ``attention``
-    (B, 16, 7, 7) f16; those asked for only."""
+    """Name to B rows, of the shapes and dtypes that ``schema.feature_arrays`` gives."""
     clipped: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    """(B,) int64: values of each row that lay beyond the stored dtype's range and were clipped to
-    it; empty where nothing can be."""
+    """(B,) int64: values of each row that exceeded the stored dtype's range and were clipped to it;
+    empty if no value can."""
 
     def __repr__(self) -> str:
         shapes = {name: array.shape for name, array in self.arrays.items()}
@@ -355,17 +373,32 @@ class BenchReport:
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change, by which a video is known to be the same; of a folder 0 and the
-    time at which pictures came or went. Raises OSError, or ValueError for no path at all."""
+    """Size and time of change, which tell whether a video is still the same; for a folder, 0 and
+    the time at which pictures were last added or removed.
+
+    Raises:
+        OSError: there is no such file, or it cannot be accessed.
+        ValueError: the name cannot be a path.
+    """
     status = path.stat()
     return 0 if stat.S_ISDIR(status.st_mode) else status.st_size, status.st_mtime_ns
 
 
 def readable(text: str) -> str:
-    """A name as it can be shown, typed and stored: bytes that are no UTF-8, and null characters,
-    are escaped, as in ``\\xff``."""
+    """A name in a form that can be shown, typed and stored: bytes that are not UTF-8, and null
+    characters, are escaped, as in ``\\xff``."""
     raw = text.encode("utf-8", "surrogateescape")
     return raw.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+
+
+def sha256(*paths: Path) -> str:
+    """The SHA-256 of a file's content, or of several files' one after the other, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def concatenate(tracks: Sequence[PoseTrack]) -> PoseTrack:

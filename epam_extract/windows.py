@@ -1,6 +1,6 @@
-"""Index arithmetic: which frames of a video make up each window, and when it is.
+"""Which frames of a video make up each window, and at what time each window is.
 
-Pure functions of integers and time stamps. Nothing here opens a file or touches a frame.
+Pure functions of integers and timestamps. Nothing here opens a file or touches a frame.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from .config import POSE_FRAMES, UNIFORM_SEED, WindowConfig
 
 
 def _first_start(config: WindowConfig) -> int:
-    """First frame of window 0; of the centred grid it lies before the video."""
+    """First frame of window 0; negative in the centred grid."""
     if config.grid == "valid":
         return 0
     return config.stride // 2 - POSE_FRAMES // 2 * config.frame_interval
 
 
 def window_starts(num_frames: int, config: WindowConfig) -> np.ndarray:
-    """First frame of every window, shape (W,), int64; may lie outside the video.
+    """First frame of every window: (W,) int64; may lie outside the video.
 
-    ``centered``: window i spreads around frame ``i*stride + stride/2`` and there are
-    ``ceil(T/stride)``; ``valid``: whole windows from frame 0 on, and one where the video is
-    shorter than a window; ``single``: one, from frame 0.
+    ``centered``: window i is centred at frame ``i*stride + stride/2``, and there are
+    ``ceil(T/stride)``; ``valid``: whole windows from frame 0 on, or one if the video is shorter
+    than a window; ``single``: one, from frame 0.
     """
     if config.grid == "single":
         return np.zeros(1, np.int64)
@@ -36,8 +36,8 @@ def window_starts(num_frames: int, config: WindowConfig) -> np.ndarray:
 def whole_windows(num_frames: int, config: WindowConfig, *, first: int = 0) -> np.ndarray:
     """The windows from row ``first`` on that end within the first ``num_frames`` frames.
 
-    Shape (n, 48), int64. They are the same however long the video turns out to be, so that they
-    can be computed before its end is known. Of the ``single`` grid there are none.
+    (n, 48) int64. They do not depend on the length of the video, so they can be computed before
+    that is known. The ``single`` grid has none.
     """
     if config.grid == "single":
         return np.zeros((0, POSE_FRAMES), np.int64)
@@ -48,7 +48,7 @@ def whole_windows(num_frames: int, config: WindowConfig, *, first: int = 0) -> n
 
 
 def earliest_frame(row: int, config: WindowConfig) -> int:
-    """No window from ``row`` on needs a frame before this one."""
+    """The first frame that the windows from ``row`` on need."""
     if config.grid == "single":
         return 0
     return max(row * config.stride + _first_start(config), 0)
@@ -60,9 +60,9 @@ def _unclipped(num_frames: int, config: WindowConfig) -> np.ndarray:
 
 
 def plan_windows(num_frames: int, config: WindowConfig) -> np.ndarray:
-    """Frame indices of every window, shape (W, 48), int64, all inside the video.
+    """Frame indices of every window: (W, 48) int64, all inside the video.
 
-    Positions before the first frame repeat it, positions after the last frame repeat that one.
+    Positions before the first frame repeat it; positions after the last frame repeat the last.
     ``single`` is :func:`uniform_window`. There is always at least one window.
     """
     if config.grid == "single":
@@ -73,8 +73,8 @@ def plan_windows(num_frames: int, config: WindowConfig) -> np.ndarray:
 def uniform_window(num_frames: int) -> np.ndarray:
     """The original's test-time sampling of one trimmed video: (48,) int64.
 
-    48 segments of equal length, one frame drawn from each with a fixed seed; a video of fewer
-    than 96 frames skips frames at random instead, and one of fewer than 48 wraps round.
+    One frame is drawn, with a fixed seed, from each of 48 segments of equal length. In a video of
+    fewer than 96 frames, random frames are skipped instead; one of fewer than 48 wraps around.
     Source: UniformSampleFrames of PYSKL, ``test_mode=True``, seed 255.
     """
     rng = np.random.RandomState(UNIFORM_SEED)
@@ -100,10 +100,10 @@ def valid_share(num_frames: int, config: WindowConfig) -> np.ndarray:
 def window_times(timestamps: np.ndarray, frame_seconds: float, config: WindowConfig) -> np.ndarray:
     """Start, centre and end of every window in seconds: (W, 3) float64.
 
-    ``timestamps`` (T,) are the frames' own; ``frame_seconds`` is how long the last one stays.
-    Start and end are those of the frames really seen. The centre is the moment the row stands for:
-    frame position ``i*stride + stride/2`` of the centred grid, so neighbouring rows are one stride
-    apart even where the last one points past the end.
+    ``timestamps`` (T,) are those of the frames; ``frame_seconds`` is the duration of the last one.
+    Start and end are those of the frames inside the video. The centre is the time that the row
+    stands for: frame position ``i*stride + stride/2`` in the centred grid, so that neighbouring
+    rows are one stride apart even if the last one lies past the end.
     """
     total = len(timestamps)
     edges = np.append(timestamps, timestamps[-1] + frame_seconds)  # (T + 1,)
@@ -140,10 +140,10 @@ def grid_attributes(num_frames: int, config: WindowConfig) -> dict[str, float]:
 
 
 def rows_to_show(seen: np.ndarray, count: int) -> list[int]:
-    """Rows of up to ``count`` windows spread over a video, for a person to look at.
+    """Rows of up to ``count`` windows spread over a video, to be shown.
 
-    The windows are split into equal parts, and of each part the one is taken that has most of
-    ``seen`` (W,); of equals, the nearest to the part's middle.
+    The windows are split into equal parts. From each, the window with the highest
+    ``seen`` (W,) is chosen; of equal ones, the nearest to the middle of the part.
     """
     edges = np.linspace(0, len(seen), min(count, len(seen)) + 1).round().astype(int)
     chosen = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,8 +17,14 @@ if TYPE_CHECKING:
 sys.path.append(str(Path(__file__).parents[1]))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip ``needs_cuda`` tests where torch sees no GPU."""
+LONGEST = ("test_kill.py", "test_ray_cluster.py")  # a minute and more: a third of the whole
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip ``needs_cuda`` tests where torch sees no GPU; long files first where many run them."""
+    if hasattr(config, "workerinput"):  # of pytest-xdist, whose workers must not wait for one file
+        slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+        items.sort(key=lambda item: (item.path.name not in LONGEST, -slow[item.path]))
     marked = [item for item in items if item.get_closest_marker("needs_cuda")]
     if not marked:
         return
@@ -57,12 +64,12 @@ def stand_ins(monkeypatch: pytest.MonkeyPatch) -> StandInPose:
     """Runs with stand-ins for the pose models and the network."""
     from stand_ins import StandInNetwork, StandInPose, no_backbone
 
-    from epam_extract.pipeline import run
+    from epam_extract.pipeline import models, run
 
     pose = StandInPose()
-    monkeypatch.setattr(run, "open_pose_model", lambda *_, **__: pose)
-    monkeypatch.setattr(run, "Network", StandInNetwork)
-    monkeypatch.setattr(run, "load_backbone", no_backbone)
+    monkeypatch.setattr(models, "open_pose_model", lambda *_, **__: pose)
+    monkeypatch.setattr(run, "BackboneRunner", StandInNetwork)
+    monkeypatch.setattr(models, "load_backbone", no_backbone)
     return pose
 
 

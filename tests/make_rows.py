@@ -12,8 +12,8 @@ import numpy as np
 
 from epam_extract.config import ExtractConfig
 from epam_extract.records import PoseTrack, Video, concatenate
+from epam_extract.schema import AT_THE_END, window_arrays
 from epam_extract.store import StoreHeader, StoreWriter
-from epam_extract.store.layout import AT_THE_END, ROWS, feature_specs
 
 SMALL = ExtractConfig(features=("pooled",)).identity()
 FULL = ExtractConfig(features=("pooled", "full", "tokens")).identity()
@@ -52,10 +52,9 @@ def finish(store: StoreWriter, video: Video, windows: int) -> None:
 @lru_cache(maxsize=200)
 def make_row(video_id: str, number: int, config: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng([*video_id.encode(), number])
-    specs = {**feature_specs(json.loads(config)), **ROWS}
     return {
-        name: (rng.integers(0, 100, shape) / 100).astype(dtype)
-        for name, (shape, dtype) in specs.items()
+        name: (rng.integers(0, 100, array.item) / 100).astype(array.dtype)
+        for name, array in window_arrays(json.loads(config)).items()
     }
 
 

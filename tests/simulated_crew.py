@@ -11,7 +11,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from epam_extract.cluster.handing_out import Ended, Joined, Lost, News, Returned, Started
+from epam_extract.cluster.scheduling import Ended, Joined, Lost, News, Returned, Started
 
 COSTS = {"read": 0.001, "pose": 0.006, "clips": 0.001, "network": 0.008, "write": 0.0005}
 """Seconds that each stage takes for a frame; the stages overlap, so the slowest one counts."""

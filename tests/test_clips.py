@@ -1,5 +1,6 @@
 """Clips: the box, the crop and the keypoints in it, equal to the original's pipeline."""
 
+import weakref
 from pathlib import Path
 
 import cv2
@@ -8,8 +9,8 @@ import pytest
 import torch
 
 from epam_extract.clips import (
-    Cut,
     WindowCutter,
+    WindowFrames,
     collate,
     grown_box,
     person_box,
@@ -35,7 +36,7 @@ def track(frames: int, *, people: int = 1, seed: int = 0) -> PoseTrack:
 FRAMES = np.arange(48)
 
 
-def cut_all(cutter: WindowCutter, pairs) -> list[Cut]:
+def cut_all(cutter: WindowCutter, pairs) -> list[WindowFrames]:
     return [cut for pair in pairs for cut in cutter.add(*pair)] + cutter.finish()
 
 
@@ -90,7 +91,7 @@ def test_rgb_is_cropped_to_the_box_and_resized_with_opencv_bilinear() -> None:
     frames = tuple(
         np.random.default_rng(i).integers(0, 255, (120, 160, 3), np.uint8) for i in range(16)
     )
-    clip = Cut("v", 0, FRAMES, frames, whole, None).clip()
+    clip = WindowFrames("v", 0, FRAMES, frames, whole, None).clip()
     x1, y1, x2, y2 = clip.box
     assert clip.box == person_box(whole.keypoints, 120, 160)
     expected = cv2.resize(frames[5][y1:y2, x1:x2], (224, 224), interpolation=cv2.INTER_LINEAR)
@@ -101,8 +102,8 @@ def test_rgb_is_cropped_to_the_box_and_resized_with_opencv_bilinear() -> None:
 def test_video_box_crops_rgb_while_heatmaps_keep_the_window_box() -> None:
     whole = track(48)
     frames = tuple(np.zeros((120, 160, 3), np.uint8) for _ in range(16))
-    own = Cut("v", 0, FRAMES, frames, whole, None).clip()
-    fixed = Cut("v", 0, FRAMES, frames, whole, (0, 0, 160, 120)).clip()
+    own = WindowFrames("v", 0, FRAMES, frames, whole, None).clip()
+    fixed = WindowFrames("v", 0, FRAMES, frames, whole, (0, 0, 160, 120)).clip()
     assert fixed.box == (0, 0, 160, 120) != own.box
     np.testing.assert_array_equal(fixed.keypoints, own.keypoints)
 
@@ -142,16 +143,29 @@ def test_cutting_from_the_middle_gives_the_same_clips() -> None:
 def test_no_people_give_an_empty_clip_that_says_so() -> None:
     nobody = PoseTrack(np.zeros((0, 48, 17, 2), np.float32), np.zeros((0, 48, 17), np.float32))
     frames = (np.full((120, 160, 3), 9, np.uint8),) * 16
-    clip = Cut("v", 0, FRAMES, frames, nobody, None).clip()
+    clip = WindowFrames("v", 0, FRAMES, frames, nobody, None).clip()
     assert clip.person == 0.0 and clip.box == (0, 0, 160, 120)
     assert (clip.rgb == 9).all()
 
 
 def test_collate_pads_clips_and_people_to_one_shape() -> None:
     frames = (np.full((120, 160, 3), 9, np.uint8),) * 16
-    clips = [Cut("v", i, FRAMES, frames, track(48, people=i), None).clip() for i in range(3)]
+    clips = [
+        WindowFrames("v", i, FRAMES, frames, track(48, people=i), None).clip() for i in range(3)
+    ]
     batch = collate(clips, 4)
     assert batch.rgb.shape == (4, 16, 224, 224, 3)
     assert batch.keypoints.shape == (4, 2, 48, 17, 2)
     assert not batch.keypoint_scores[0].any() and not batch.keypoint_scores[1, 1].any()
     np.testing.assert_array_equal(batch.keypoints[2], clips[2].keypoints)
+
+
+def test_a_batch_does_not_keep_the_pixels_of_its_clips() -> None:
+    frames = (np.full((120, 160, 3), 9, np.uint8),) * 16
+    clip = WindowFrames("v", 7, FRAMES, frames, track(48), None).clip()
+    pixels, expected = weakref.ref(clip.rgb), clip.row
+    batch = collate([clip], 1)
+    del clip
+    assert pixels() is None
+    assert batch.rows == (expected,)
+    assert (expected.video_id, expected.window, expected.person) == ("v", 7, 1.0)

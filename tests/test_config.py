@@ -35,7 +35,7 @@ from epam_extract.errors import ConfigError
         (PoseConfig, {"keypoint_score": -1}, "keypoint_score must be at least"),
         (PoseConfig, {"max_persons": 0}, "max_persons must be at least 1, got 0"),
         (PoseConfig, {"det_every": 0}, "det_every must be auto or at least 1, got 0"),
-        (PoseConfig, {"det_model": Path("d.onnx")}, "--det-model needs --pose-model"),
+        (PoseConfig, {"det_model": Path("d.onnx")}, "det_model needs pose_model"),
         (WeightsConfig, {"random_seed": -1}, "random_seed must be at least 0, got -1"),
         (ExtractConfig, {"crop": "frame"}, "crop must be one of window, video, got 'frame'"),
         (ExtractConfig, {"keypoints_missing": "skip"}, "must be one of fail, estimate"),
@@ -63,9 +63,9 @@ def test_a_wrong_setting_is_named_with_what_is_right(
 @pytest.mark.parametrize(
     ("settings", "named"),
     [
-        ({"demo": True, "file": Path("a.pth")}, "--weights and --demo"),
-        ({"random_seed": 0, "rgb_file": Path("a.pth")}, "--rgb-weights and --random-weights"),
-        ({"random_seed": 0, "demo": True}, "--random-weights and --demo"),
+        ({"demo": True, "file": Path("a.pth")}, "file and demo"),
+        ({"random_seed": 0, "rgb_file": Path("a.pth")}, "rgb_file and random_seed"),
+        ({"random_seed": 0, "demo": True}, "random_seed and demo"),
     ],
 )
 def test_weights_from_two_places_contradict_each_other(

@@ -12,6 +12,7 @@ from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.model import random_weights
 from epam_extract.pipeline.plan import BYTES_PER_FRAME, window_bytes
+from epam_extract.schema import as_text
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 LIBRARY = README.split("\n## The library\n")[1].split("\n## ")[0]
@@ -69,6 +70,11 @@ def test_linked_files_exist() -> None:
     root = Path(__file__).parents[1]
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (root / target).exists(), target
+
+
+def test_the_file_is_described_as_the_schema_has_it() -> None:
+    section = README.split("\n## The file\n")[1].split("\n## ")[0]
+    assert f"```\n{as_text()}\n```" in section, f"the block should be:\n{as_text()}"
 
 
 @pytest.mark.parametrize(

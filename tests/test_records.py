@@ -112,12 +112,12 @@ def test_a_video_lasts_until_its_last_frame_ends() -> None:
 
 def test_printing_a_record_prints_shapes() -> None:
     batch = ClipBatch(
-        (clip(),),
+        (clip().row,),
         np.zeros((1, 16, 224, 224, 3), np.uint8),
         np.zeros((1, 2, 48, 17, 2), np.float32),
         np.zeros((1, 2, 48, 17), np.float32),
     )
-    features = FeatureBatch(batch.clips, {"rgb_pooled": np.zeros((1, 432), np.float32)})
+    features = FeatureBatch(batch.rows, {"rgb_pooled": np.zeros((1, 432), np.float32)})
     shown = {
         "FramePiece(start=16, frames=(2, 64, 96, 3))": FramePiece(
             16, np.zeros((2, 64, 96, 3), np.uint8)

@@ -10,7 +10,7 @@ import numpy as np
 from epam_extract.config import ExtractConfig, PoseConfig, WindowConfig
 from epam_extract.records import FramePiece, PoseTrack, Video
 from epam_extract.report.preview.drawing import blank
-from epam_extract.report.preview.scene import Scene, find_people
+from epam_extract.report.preview.scene import Scene, build_scene
 
 
 class Walker:
@@ -40,7 +40,7 @@ def scene_of(video: Video, pose: Walker | None = None, **options: object) -> Sce
         pose=PoseConfig(max_persons=most),  # type: ignore[arg-type]
         crop=crop,
     )
-    return find_people(video, pose or Walker(), config, models="walker")  # type: ignore[arg-type]
+    return build_scene(video, pose or Walker(), config, models="walker")  # type: ignore[arg-type]
 
 
 def imaginary(num_frames: int, absent: range = range(0), **options: object) -> Scene:

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 
 from ..model.fast import supports
-from ..pipeline.inference import DTYPES
+from ..pipeline.device import DTYPES
 from ..records import BenchRow
 from .stages import Bench, Part
 from .subprocess_run import Child, Order, Outcome

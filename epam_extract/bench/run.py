@@ -28,7 +28,8 @@ from .. import __version__
 from ..config import PIECE_FRAMES, ExtractConfig, WeightsConfig
 from ..errors import ConfigError, VideoError
 from ..pipeline.concurrency import available_cores
-from ..pipeline.inference import load_backbone, pick_device, pick_precision
+from ..pipeline.device import pick_device, pick_precision
+from ..pipeline.inference import load_backbone
 from ..pose import gpu_provider_available, open_pose_model
 from ..pose.models import model_files
 from ..records import BenchReport, BenchRow

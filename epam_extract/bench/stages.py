@@ -20,7 +20,7 @@ from ..errors import VideoError
 from ..model import EPAMBackbone, native
 from ..model.fast import FusedBackbone, fuse, supports
 from ..pipeline.concurrency import single_threaded_ops
-from ..pipeline.inference import DTYPES
+from ..pipeline.device import DTYPES
 from ..pose import PoseEstimator
 from ..records import BenchRow, FramePiece, PoseTrack, Video
 from ..video import read_frames

@@ -97,7 +97,8 @@ def run_ours(order: Order) -> Outcome:
 
 def run_script(order: Order) -> Outcome:
     """:class:`script.Script`."""
-    from ..pipeline.inference import load_backbone, pick_device
+    from ..pipeline.device import pick_device
+    from ..pipeline.inference import load_backbone
     from .script import PlainPose, Script
 
     device = pick_device(order.config.device)

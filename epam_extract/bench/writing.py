@@ -14,8 +14,8 @@ import numpy as np
 from ..config import NUM_KEYPOINTS, ExtractConfig
 from ..pipeline.concurrency import Pause, flat_map, map_ahead
 from ..records import BenchRow, PoseTrack, Video
+from ..schema import feature_arrays
 from ..store import StoreHeader, StoreWriter
-from ..store.layout import feature_specs
 from ..windows import grid_attributes, plan_windows, valid_share, window_times
 from .script import write_with_h5py
 from .stages import Bench, Part
@@ -29,12 +29,13 @@ ITEMS = 60
 def writing(bench: Bench, seconds: float) -> Part:
     """Features of a few videos: our transactions, one per video, and one plain file."""
     config = ExtractConfig(features=("pooled", "full"), precision="float32")
-    specs = feature_specs(config.identity())
     rng = np.random.default_rng(0)
     videos = {
         f"video{number}": {
-            name: rng.standard_normal((WRITTEN_WINDOWS, *shape), np.float32).astype(dtype)
-            for name, (shape, dtype) in specs.items()
+            name: rng.standard_normal((WRITTEN_WINDOWS, *array.item), np.float32).astype(
+                array.dtype
+            )
+            for name, array in feature_arrays(config.identity()).items()
         }
         for number in range(WRITTEN_VIDEOS)
     }

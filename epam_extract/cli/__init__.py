@@ -1,8 +1,8 @@
 """The ``epam-extract`` command: reads options, calls the library, reports.
 
-Exit status: 0 all done; 1 nothing could be run, or ``verify`` found something wrong; 2 wrong usage;
-3 some videos failed, or ``check`` found something, and they are listed; 130 interrupted. What a run
-says goes to stderr, what a command was asked for goes to stdout.
+Exit status: 0 all done; 1 nothing could be run, or ``verify`` found problems; 2 wrong usage; 3 some
+videos failed, or ``check`` found mismatches, and they are listed; 130 interrupted. Messages go to
+stderr, results to stdout.
 """
 
 from __future__ import annotations

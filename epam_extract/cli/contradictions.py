@@ -1,4 +1,4 @@
-"""Which options exclude each other, as far as only the command line can tell."""
+"""Options that exclude each other, where only the command knows what was typed."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ PAIRS = {
     ("stand_in", "det_model"): "a stand-in takes the place of the models that --pose names",
     ("stand_in", "pose_model"): "a stand-in takes the place of the models that --pose names",
     ("overwrite", "retry_failed"): "a new file has no failed videos to retry",
-    ("quiet", "verbose"): "one says less, the other more",
-    ("ray", "shard"): "--ray hands the videos out itself",
+    ("quiet", "verbose"): "one asks for less output, the other for more",
+    ("ray", "shard"): "--ray divides the videos itself",
     ("ray", "dry_run"): "a plan needs no workers",
 }
 
@@ -26,7 +26,7 @@ PAIRS = {
 def refuse_contradictions(context: typer.Context) -> None:
     """Raise :class:`ConfigError` where options that were given exclude each other.
 
-    Those of a ``--config`` file count too, unless one of the command line overrides them.
+    Those in a ``--config`` file count too, unless a typed option overrides them.
     """
     given = Given(context)
     for (one, other), why in PAIRS.items():
@@ -38,14 +38,14 @@ def refuse_contradictions(context: typer.Context) -> None:
 
 
 class Given:
-    """What was typed, or stood in a ``--config`` file, rather than left to a default."""
+    """Which options were typed or set in a ``--config`` file, not left at their default."""
 
     def __init__(self, context: typer.Context) -> None:
         self.values: dict[str, Any] = context.params
         self._context = context
 
     def __call__(self, name: str, *, over: str | None = None) -> bool:
-        """Whether an option was given, and not in the file while ``over`` was typed."""
+        """Whether ``name`` was given; in a file it does not count where ``over`` was typed."""
         if self._source(name) == "DEFAULT_MAP":
             return over is None or self._source(over) != "COMMANDLINE"
         return self._source(name) == "COMMANDLINE"
@@ -59,8 +59,8 @@ def _check_config(given: Given) -> None:
     values = given.values
     if values.get("demo") and given("pose") and values["pose"] != "bundled":
         raise ConfigError(
-            f"--demo and --pose {values['pose']} contradict each other: the demo's is "
-            "--pose bundled; use --random-weights SEED for other pose models"
+            f"--demo and --pose {values['pose']} contradict each other: the demo uses "
+            "--pose bundled; for other pose models, use --random-weights SEED"
         )
     if values.get("grid") == "single" and (
         given("stride", over="grid") or given("frame_interval", over="grid")
@@ -80,7 +80,9 @@ def _check_config(given: Given) -> None:
 def _check_run(given: Given) -> None:
     values = given.values
     if values.get("plan") is not None and not (values["dry_run"] or values["shard"]):
-        raise ConfigError("--plan goes with --dry-run, to write it, or with --shard I/N, to use it")
+        raise ConfigError(
+            "--plan goes with --dry-run, which writes it, or --shard I/N, which uses it"
+        )
     for name in ("gpus_per_worker", "cpus_per_worker"):
         if values.get(name) is not None:
             if values["ray"] is None:

@@ -1,4 +1,4 @@
-"""What features are worth: ``check``, ``classify``, ``probe``."""
+"""How good the features are: ``check``, ``classify`` and ``probe``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``epam-extract export``: features for those who train on them."""
+"""``epam-extract export``: features in the formats of training tools."""
 
 from __future__ import annotations
 

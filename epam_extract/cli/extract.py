@@ -1,4 +1,4 @@
-"""``epam-extract extract``: what it is told besides the config, and its start."""
+"""``epam-extract extract``: its options apart from the config, and checks before a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def option(panel: str, help: str, metavar: str | None = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What a run is told besides its config: sources, output, and how it goes on."""
+    """Options of a run apart from its config: sources, output, resuming, machines, screen."""
 
     sources: Annotated[
         list[str] | None,
@@ -136,16 +136,17 @@ OTHER_SUFFIXES = (".npy", ".npz", ".pt", ".pth", ".pkl", ".csv", ".json", ".parq
 
 
 def _require_hdf5_name(out: Path) -> None:
-    """Raise :class:`ConfigError` where ``--out`` asks for another kind of file than is written."""
+    """Raise :class:`ConfigError` if ``--out`` has the suffix of another kind of file."""
     if out.suffix.lower() in OTHER_SUFFIXES:
         raise ConfigError(
-            f"--out {out}: the features go into one HDF5 file, so name it {out.with_suffix('.h5')};"
-            f" 'epam-extract export' then makes .npy, .npz, .pt or .parquet files of it"
+            f"--out {out}: features are written to one HDF5 file, so name it "
+            f"{out.with_suffix('.h5')}; 'epam-extract export' then converts it to .npy, .npz, .pt "
+            "or .parquet"
         )
 
 
 def _with_sources(run: RunOptions) -> RunOptions:
-    """The same with a list of sources, in which ``-`` is taken for ``--list -``.
+    """The same options, with ``-`` among the sources taken as ``--list -``.
 
     Raises:
         ConfigError: no video is named.

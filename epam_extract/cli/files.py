@@ -1,4 +1,4 @@
-"""The commands that look into a file: ``preview``, ``info`` and ``verify``."""
+"""The commands that look at one file: ``preview``, ``info`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -90,7 +90,6 @@ def verify(
         raise typer.Exit(1 if left else 0)
     if answer["uncovered"]:
         say(f"{file}: {UNCOVERED}")
-    problems = [Problem(**problem) for problem in found]
     if not problems:
         say(f"{file}: all is well")
         return
@@ -100,9 +99,9 @@ def verify(
     show(problem_table([(p.video_id or "(file)", p.array, p.message) for p in problems]))
     if repair:
         say(
-            f"dropped {counted(len(dropped), 'video')}: "
-            "run the command that made the file again to do just those"
+            f"removed {counted(len(dropped), 'video')}: "
+            "run the command that made the file again to process only those"
         )
     elif any(problem.droppable for problem in problems):
-        say("--repair drops them, so that the next run does just those")
+        say("--repair removes them; the next run then processes only those")
     raise typer.Exit(1 if left else 0)

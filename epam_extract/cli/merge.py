@@ -1,4 +1,4 @@
-"""``epam-extract merge``: the parts of a run on many machines as one file."""
+"""``epam-extract merge``: joins the parts of a run into one file."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def merge(
             typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
 
     for file in [*parts, *([out] if out.is_file() and not link else [])]:
-        look("survey", file)  # HDF5 can crash on a damaged file: not in this process
+        look("survey", file)  # in another process: HDF5 can crash on a damaged file
     done = link_parts(out, parts) if link else merge_parts(out, parts, on_bytes=tell)
     failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
     typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")

@@ -1,4 +1,4 @@
-"""What commands say: sentences on a line of their own, and errors that end a command."""
+"""What commands print: one line per message, and one for the error that ends a command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .outcome import INTERRUPTED, NOTHING_RAN, status_of, write_json
 
 
 def say(text: str, *, color: str | None = None, err: bool = False) -> None:
-    """Print a sentence on one line, whatever names are in it."""
+    """Print a sentence on one line, with control characters in names escaped."""
     from ..progress import escaped
 
     typer.secho(escaped(text), fg=color, err=err)
@@ -41,7 +41,10 @@ def as_typed(error: EpamExtractError) -> str:
 
 @contextmanager
 def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> Iterator[None]:
-    """Turn what goes wrong on purpose into a line on stderr and an exit status."""
+    """End a command that fails with one line on stderr and the right exit status.
+
+    Errors of this package also go to the JSON file ``summary_to``. ``verbose`` adds tracebacks.
+    """
     try:
         yield
     except EpamExtractError as error:
@@ -71,8 +74,8 @@ def one_line_errors(*, verbose: bool = False, summary_to: str | None = None) -> 
         if verbose:
             _trace(error)
         message = (
-            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. This was not foreseen; "
-            f"what was committed stays. {_report_of(error)}"
+            f"{type(error).__name__}: {' '.join(str(error).split())[:300]}. This is a bug; "
+            f"everything committed is safe. {_report_of(error)}"
         )
         say(f"error: {message}", color="red", err=True)
         raise typer.Exit(NOTHING_RAN) from None
@@ -84,11 +87,11 @@ def _trace(error: Exception) -> None:
 
 
 def _report_of(error: Exception) -> str:
-    """Write down where an error came from; return the sentence that says where that is."""
+    """Write a traceback to a log; return the sentence that says where it is."""
     try:
         folder = platformdirs.user_log_path("epam-extract", appauthor=False, ensure_exists=True)
         report = folder / f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.log"
         report.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     except OSError:
-        return "Run it again with -v to see where it happened, and please report it."
-    return f"The log {report} says where it happened; please report it."
+        return "Run it again with -v to see the traceback, and please report it."
+    return f"The traceback is in {report}; please report it."

@@ -24,7 +24,7 @@ HDF5 = b"\x89HDF\r\n\x1a\n"  # how such a file begins
 
 
 def use_file(context: typer.Context, file: Path | None) -> Path | None:
-    """Make the options in ``file`` the defaults of this command; the command line goes first."""
+    """Make the options in ``file`` the defaults of this command; typed options override them."""
     if file is not None and not context.resilient_parsing:
         with one_line_errors():
             context.default_map = {
@@ -35,7 +35,7 @@ def use_file(context: typer.Context, file: Path | None) -> Path | None:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Options by name, as a user would type them, with "_" or "-".
+    """Options by the name that is typed, without dashes in front, or of the config's field.
 
     Raises:
         ConfigError: it cannot be read, or is neither TOML nor a feature file.
@@ -101,15 +101,15 @@ def _fitting(options: Mapping[str, Any], parameters: list[Any], file: Path) -> d
     Raises:
         ConfigError: there is no such option, or its value is of another kind.
     """
-    known = {
-        option.lstrip("-").replace("-", "_"): parameter
+    typed = {
+        option: parameter
         for parameter in parameters
         for option in (*parameter.opts, parameter.name)
         if "--config" not in parameter.opts
     }
-    by_option = {option: parameter for parameter in parameters for option in parameter.opts}
+    known = {option.lstrip("-").replace("-", "_"): found for option, found in typed.items()}
     flags = flags_of(ExtractConfig).items()
-    known |= {field: by_option[flag] for field, flag in flags if flag in by_option}
+    known |= {field: typed[flag] for field, flag in flags if flag in typed}
     known["videos"] = known["sources"]
     values: dict[str, Any] = {}
     for name, value in options.items():

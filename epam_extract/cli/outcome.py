@@ -1,4 +1,4 @@
-"""How a command ends: its exit status, and the JSON of ``--summary-json``."""
+"""How a command ends: its exit status, and the file of ``--summary-json``."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def status_of(error: EpamExtractError) -> int:
 
 
 def check_writable(target: str | None) -> None:
-    """Refuse, before hours of work, a place where ``write_json`` could not write after them.
+    """Check, before hours of work, that :func:`write_json` will be able to write there.
 
     Raises:
-        ConfigError: no such folder, or it is a directory, or it is not ours to write.
+        ConfigError: there is no such folder, it is not writable, or ``target`` is a directory.
     """
     if target in (None, "-"):
         return
@@ -32,15 +32,15 @@ def check_writable(target: str | None) -> None:
     in_place = path.exists() and not path.is_file()
     if path.is_dir() or not os.access(path if in_place else path.parent, os.W_OK):
         raise ConfigError(
-            f"--summary-json {path} cannot be written: expected a file name in a directory "
-            "that is there and may be written, or - for stdout"
+            f"--summary-json {path} cannot be written: expected a file in an existing "
+            "folder that you may write to, or - for stdout"
         )
 
 
 def write_json(target: str | None, values: Mapping[str, object]) -> None:
     """Write JSON to a file, whole or not at all, or to stdout for ``-``; None writes nothing.
 
-    What is no regular file, such as a device or a pipe, is written in place.
+    Anything but a regular file, such as a device or a pipe, is written in place.
 
     Raises:
         MachineError: it cannot be written.
@@ -58,7 +58,7 @@ def write_json(target: str | None, values: Mapping[str, object]) -> None:
             with open(_open_in_place(path), "w", encoding="utf-8") as file:
                 file.write(text)
             return
-        path = path.resolve()  # through a link: the file is written, and the link stays
+        path = path.resolve()  # a link stays a link to the written file
         beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         with beside.open("x", encoding="utf-8") as file:
             file.write(text)
@@ -66,12 +66,12 @@ def write_json(target: str | None, values: Mapping[str, object]) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise MachineError(
-            f"--summary-json {target}: cannot be written ({reason}); the features are not concerned"
+            f"--summary-json {target}: cannot be written ({reason}); the features are complete"
         ) from error
 
 
 def _open_in_place(path: Path) -> int:
-    """Open a device or a pipe; one that nobody reads is an error, and nothing to wait for."""
+    """Open a device or a pipe; raises OSError at once for a pipe without a reader."""
     descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     os.set_blocking(descriptor, True)
     return descriptor

@@ -1,4 +1,4 @@
-"""``epam-extract report``: a page about a file of features."""
+"""``epam-extract report``: an HTML page about a feature file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One run of ``epam-extract extract``: display, signals, log, the run itself, and its report."""
+"""One run of ``epam-extract extract``: display, signals, log, extraction and report."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def run_extraction(run: RunOptions, config: ExtractConfig) -> int:
-    """Run, report on stderr, write the outcome as JSON; return the exit status.
+    """Extract, report on stderr, write the JSON summary; return the exit status.
 
     Raises:
         EpamExtractError: nothing could be run, or the machine failed.
@@ -35,13 +35,13 @@ def run_extraction(run: RunOptions, config: ExtractConfig) -> int:
     logged = logging_to(display, verbose=run.verbose, log_file=run.log_file)
     with Stopper() as stopper, logged, display:
         out, only = _part_of(run, display)
-        if not run.dry_run:  # a plan needs no weights; said before torch loads
+        if not run.dry_run:  # a plan needs no weights; shown before torch loads
             weights, said_by = resolve(config.weights)
             config = replace(config, weights=weights)
             if weights.file is not None:
                 display.message(f"weights: {weights.file} ({said_by})")
         if out.is_file() and not run.overwrite:
-            look("survey", out)  # HDF5 can crash on a damaged file: not in this process
+            look("survey", out)  # in another process: HDF5 can crash on a damaged file
         summary = _extract(run, out, config, only, display, stopper)
         _tell_of_part(run, only, display)
     status = DONE if run.dry_run else exit_status(summary)
@@ -54,7 +54,7 @@ def run_extraction(run: RunOptions, config: ExtractConfig) -> int:
 
 
 def _part_of(run: RunOptions, display: Display) -> tuple[Path, ShardChoice | PlanDraft | None]:
-    """The file to write, and which of the videos go into it; None: all."""
+    """The file to write, and which videos go into it; None: all."""
     if run.shard is not None:
         part, said = parse_shard(run.shard, os.environ)
         out = part.path(run.out)
@@ -71,7 +71,7 @@ def _extract(
     display: Display,
     stopper: Stopper,
 ) -> Summary:
-    """Extract here, or by the workers of ``--ray``."""
+    """Extract in this process, or with the workers of ``--ray``."""
     from ..pipeline.run import extract_features  # torch and the decoders load here
 
     stopper.running(display.notice)
@@ -100,10 +100,10 @@ def _extract(
 
 
 def _tell_of_part(run: RunOptions, only: ShardChoice | PlanDraft | None, display: Display) -> None:
-    """Write the plan that was asked for, or warn of videos that are in no part of it."""
+    """Write the plan of a dry run, or warn of videos that a shard's plan lacks."""
     if isinstance(only, ShardChoice) and only.unplanned:
         display.warning(
-            f"{counted(only.unplanned, 'video')} not in {run.plan}, so in no part of it; "
+            f"{counted(only.unplanned, 'video')} not in {run.plan}, so in no shard; "
             "--dry-run --plan writes a new plan"
         )
     if isinstance(only, PlanDraft) and run.plan is not None:
@@ -112,7 +112,7 @@ def _tell_of_part(run: RunOptions, only: ShardChoice | PlanDraft | None, display
 
 
 def exit_status(summary: Summary) -> int:
-    """What the process says to its caller about a run."""
+    """The exit status after a run."""
     if summary.interrupted:
         return INTERRUPTED
     return SOME_FAILED if summary.failures else DONE
@@ -126,7 +126,7 @@ def _report(summary: Summary, config: ExtractConfig, display: Display) -> None:
 
 
 def _example(summary: Summary) -> str | None:
-    """The id of a video to read from the file, None where there is none."""
+    """The id of a video in the file, for the report's example; None if there is none."""
     if not (summary.done and summary.out.exists()):
         return None
     from ..store import FeatureStore

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first asks a run to stop, the second ends the process at once."""
+"""Ctrl-C and SIGTERM: the first asks a run to stop, the second ends the process immediately."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import psutil
 from .outcome import INTERRUPTED
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-ANNOUNCE_SECONDS = 1.0  # a run that ends at once waits so long for what it says of stopping
+ANNOUNCE_SECONDS = 1.0  # how long the end of a run waits for the message about stopping
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -50,7 +50,7 @@ class Stopper:
             self._announcing.join(ANNOUNCE_SECONDS)
 
     def running(self, announce: Callable[[str], None]) -> None:
-        """From now on there is work in flight; ``announce`` tells the person what happens."""
+        """From now on there is work to finish; ``announce`` shows that a run is stopping."""
         self._announce = announce
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -59,25 +59,25 @@ class Stopper:
         self.event.set()
         # In a thread: the interrupted code may hold the display's lock or be inside a write.
         text = (
-            "stopping: finishing and committing what is in flight (Ctrl-C again to stop at once; "
-            "what is committed stays)"
+            "stopping: finishing and committing the work in progress (press Ctrl-C again to stop "
+            "immediately; everything committed is safe)"
         )
         self._announcing = threading.Thread(target=self._announce, args=(text,), daemon=True)
         self._announcing.start()
 
 
 def _leave_at_once() -> None:
-    """End this process and those it started without unwinding anything.
+    """Kill this process and those it started, without cleaning up.
 
-    The output file needs no farewell: it is always at a committed state.
+    The output file is safe: it always holds what was committed last.
     """
     if sys.stderr is not None and not sys.stderr.closed:
         cursor = SHOW_CURSOR if sys.stderr.isatty() else ""
-        with contextlib.suppress(OSError):  # nobody may be reading any more
+        with contextlib.suppress(OSError):  # it may be closed
             os.write(sys.stderr.fileno(), f"{cursor}\ninterrupted\n".encode())
     for child in psutil.Process().children(recursive=True):
         try:
             child.kill()
         except psutil.Error:
-            continue  # it has ended by itself
+            continue  # it has already ended
     os._exit(INTERRUPTED)

@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr as a command may count on them, however it was started."""
+"""stdin, stdout and stderr that a command can rely on, however it was started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STDOUT, STDERR = 1, 2  # descriptors
 
 
 class LastingStderr:
-    """stderr that never ends a run: once it is full, closed or gone, what it is told is lost."""
+    """stderr that never ends a run: once it is full or closed, further messages are lost."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -40,9 +40,9 @@ class LastingStderr:
 
 
 def settle() -> None:
-    """Open what was closed by whoever called us, and let stderr and names of any bytes be.
+    """Open the streams that are closed, and accept lost messages and names of any bytes.
 
-    A closed descriptor would go to the next file that is opened, and messages into that file.
+    The next file to be opened would otherwise get a closed stream's descriptor, and its messages.
     """
     for descriptor in (0, STDOUT, STDERR):
         try:
@@ -58,14 +58,14 @@ def settle() -> None:
 
 
 def give_up(descriptor: int) -> None:
-    """Let what is written there go nowhere, even at the interpreter's end."""
+    """Discard what is written there, even when the interpreter exits."""
     with suppress(OSError), Path(os.devnull).open("wb") as nowhere:
         os.dup2(nowhere.fileno(), descriptor)
 
 
 @contextmanager
 def lasting_streams() -> Iterator[None]:
-    """Settle the streams, run a command, and exit as it should where stdout is lost under way."""
+    """Run a command with settled streams, and exit with the right status if stdout is lost."""
     settle()
     target = os.fstat(STDOUT)
     stdout = sys.stdout
@@ -76,7 +76,7 @@ def lasting_streams() -> Iterator[None]:
             sys.stdout.flush()
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # as in `| head`: the reader has seen enough
+    except BrokenPipeError:  # as in `| head`
         give_up(STDOUT)
         sys.exit(DONE)
     except OSError as error:
@@ -84,7 +84,7 @@ def lasting_streams() -> Iterator[None]:
         typer.secho(f"error: the output: {error.strerror}", fg="red", err=True)
         sys.exit(NOTHING_RAN)
     except SystemExit as end:
-        # rich, or typer, met the broken pipe and gave up stdout in its own way
+        # rich or typer met the broken pipe and replaced stdout
         if end.code == NOTHING_RAN and (
             sys.stdout is not stdout or not os.path.samestat(target, os.fstat(STDOUT))
         ):

@@ -1,4 +1,4 @@
-"""What a machine has and can: installed weights, pose models, the benchmark."""
+"""What is on this machine and how fast it is: ``weights``, ``models`` and ``bench``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One collection on many machines: shards, and which parts of them are there."""
+"""Process one collection on many machines: shards, part files, Ray."""

@@ -1,6 +1,6 @@
-"""A Ray cluster, or one on this machine alone: getting there, and what fits on it.
+"""Connect to a Ray cluster, or start one on this machine, and see what fits on it.
 
-Ray is imported here only, and sends no usage statistics from here.
+Ray is imported only here. It sends no usage statistics.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from ..pipeline.concurrency import available_cores
 log = logging.getLogger(__name__)
 
 THIS_MACHINE = "local"
-"""In place of an address."""
+"""Used instead of an address."""
 ANSWER_SECONDS = 10.0
-OBJECT_STORE_BYTES = 100 << 20  # nothing but jobs and reports goes through it
-USUAL_CORES = 4  # of a worker without a GPU, unless a machine has fewer
+OBJECT_STORE_BYTES = 100 << 20  # only jobs and reports go through it
+USUAL_CORES = 4  # per worker without a GPU, unless a machine has fewer
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its announcement of a change to come
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a deprecation notice
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
 TRY = """
@@ -47,19 +47,19 @@ print(json.dumps(answer), flush=True)
 
 @dataclass(frozen=True)
 class Size:
-    """What Ray sets apart for one worker."""
+    """What Ray reserves for one worker."""
 
     gpus: float
     cpus: int
 
     def places(self, nodes: Sequence[dict[str, float]]) -> int:
-        """Workers that fit on these machines, each with its ``CPU`` and ``GPU``."""
+        """How many workers fit on these machines, given the ``CPU`` and ``GPU`` of each."""
         places = 0
         for node in nodes:
             fits = [int(node.get("CPU", 0) // self.cpus)]
             if self.gpus >= 1:
                 fits.append(int(node.get("GPU", 0) // self.gpus))
-            elif self.gpus > 0:  # a worker's share is of one GPU
+            elif self.gpus > 0:  # a fraction is always of a single GPU
                 fits.append(int(node.get("GPU", 0)) * int(1 / self.gpus + 1e-9))
             places += min(fits)
         return places
@@ -72,10 +72,10 @@ def worker_size(
     gpus_per_worker: float | None,
     cpus_per_worker: int | None,
 ) -> Size:
-    """A GPU for each worker where there are any, else cores, unless the options say otherwise.
+    """One GPU per worker if there are any, else cores, unless the options say otherwise.
 
     Raises:
-        ConfigError: no machine has room for one.
+        ConfigError: no machine has room for a worker.
     """
     with_gpus = [node for node in nodes if node.get("GPU", 0) >= 1]
     if device == "cpu" or (device == "auto" and not with_gpus and gpus_per_worker is None):
@@ -96,20 +96,20 @@ def worker_size(
 
 
 def machines(ray: Any) -> list[dict[str, float]]:
-    """Resources of each machine of the cluster that is alive."""
+    """Resources of each live machine of the cluster."""
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """The module ``ray``, connected to ``address``, or to a cluster of this machine's own.
+    """The module ``ray``, connected to ``address`` or to a cluster on this machine.
 
-    One that this process has started already is used, and left running. What Ray prints meanwhile
+    If this process is already connected, that connection is used and left open. What Ray prints
     goes to the log.
 
     Raises:
-        ConfigError: Ray is not installed, nobody answers within 10 s, or a Ray or Python of
-            another version does.
+        ConfigError: Ray is not installed, no Ray answers within 10 s, or its version or that of its
+            Python differs.
         MachineError: Ray cannot be started here.
     """
     os.environ.update(ENVIRONMENT)
@@ -141,7 +141,7 @@ def connected(address: str) -> Iterator[Any]:
         except Exception as error:
             raise MachineError(f"--ray: Ray cannot be started: {_first_line(error)}") from error
         if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():  # Ray has put in its own
+            for number, handler in handlers.items():  # Ray has replaced them
                 signal.signal(number, handler)
         try:
             yield ray
@@ -150,7 +150,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def require_answer(address: str) -> None:
-    """Raise ConfigError unless a Ray of our version answers; in a process that can be ended."""
+    """Raise ConfigError unless a Ray of our version answers. Asks in a separate process."""
     command = [sys.executable, "-c", TRY, address]
     try:
         done = subprocess.run(
@@ -189,7 +189,7 @@ def _first_line(error: Exception) -> str:
 
 
 class _ToLog(io.TextIOBase):
-    """Where Ray prints, instead of among our data."""
+    """Sends what Ray prints to the log instead of stdout."""
 
     def write(self, text: str) -> int:
         if text.strip():

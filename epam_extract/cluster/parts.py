@@ -1,6 +1,6 @@
-"""The part files of a run of many workers: named, looked through, merged and taken away.
+"""The part files of a run with many workers: name, read, merge and delete them.
 
-They lie beside the output, one for each worker: ``feats.worker-00003.h5``.
+They are next to the output, one per worker: ``feats.worker-00003.h5``.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import StoreError
@@ -24,9 +25,9 @@ from ..store import (
     drop_videos,
     stored_states,
 )
-from ..store.disk import require_unwritten
 from ..store.in_child import look
 from ..store.journal import journal_path, lock_path
+from ..store.locks import require_unwritten
 from ..store.merge import merge_parts
 
 TELL_SECONDS = 5.0
@@ -38,12 +39,12 @@ def part_path(out: Path, number: int) -> Path:
 
 
 def probe_path(out: Path, token: str, number: int) -> Path:
-    """The file by which a worker shows that it sees the folder of the output."""
+    """A file that a worker writes to show that it shares the output's folder."""
     return out.with_name(f".{out.stem}.{token}-{number}.probe")
 
 
 def remove_probes(out: Path) -> None:
-    """Remove those that were left by what was killed."""
+    """Remove those left by killed workers."""
     name = re.compile(re.escape(f".{out.stem}.") + r"[0-9a-f]{12}-\d+\.probe")
     for path in out.parent.iterdir():
         if name.fullmatch(path.name) and path.is_file() and not path.is_symlink():
@@ -51,7 +52,7 @@ def remove_probes(out: Path) -> None:
 
 
 def existing_parts(out: Path) -> dict[int, Path]:
-    """The parts that an earlier run has left, by number.
+    """The parts left by an earlier run, by number.
 
     Raises:
         StoreLocked: a run is still writing one.
@@ -68,20 +69,47 @@ def existing_parts(out: Path) -> dict[int, Path]:
     return parts
 
 
+@dataclass
+class VideosInPart:
+    """Which of a worker's videos its part holds."""
+
+    complete: dict[str, int] = field(default_factory=dict)
+    """Windows of each."""
+    failed: dict[str, StoredFailure] = field(default_factory=dict)
+    half_done: set[str] = field(default_factory=set)
+
+    def read(self, part: Path, videos: Iterable[str]) -> None:
+        """Look for ``videos`` in a part.
+
+        Raises:
+            StoreError: there is no such file, or it is damaged.
+        """
+        with FeatureStore(part) as store:
+            failures = store.failures
+            for video in videos:
+                state = store.progress(video)
+                if state is not None and state.complete:
+                    self.complete[video] = state.windows
+                elif state is not None:
+                    self.half_done.add(video)
+                elif video in failures:
+                    self.failed[video] = failures[video]
+
+
 class Together:
-    """What the output and the parts hold between them; ``StoredVideos`` for a plan."""
+    """What the output and the parts hold together; ``StoredVideos`` for a plan."""
 
     def __init__(self, out: Path | None, parts: Mapping[int, Path]) -> None:
         files = [*([out] if out is not None and out.exists() else []), *parts.values()]
         self._stores: list[StoredVideos] = [stored_states(file) for file in files]
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """Of the file where it is complete, or has the most."""
+        """In the file where it is complete, or furthest."""
         there = [state for store in self._stores if (state := store.progress(video_id))]
         return max(there, key=lambda state: (state.complete, state.windows), default=None)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """Videos that failed, less those that are complete in another file."""
+        """Videos that failed, by id."""
         failures: dict[str, StoredFailure] = {}
         for store in self._stores:
             failures |= store.failures()
@@ -89,7 +117,7 @@ class Together:
 
 
 def half_done(parts: Mapping[int, Path]) -> dict[str, int]:
-    """Videos that are not complete in a part, and the number of the part."""
+    """Incomplete videos, each with the number of the part it is in."""
     homes = {}
     for number, path in parts.items():
         with FeatureStore(path) as store:
@@ -99,7 +127,7 @@ def half_done(parts: Mapping[int, Path]) -> dict[str, int]:
 
 
 def compiled_in(files: Iterable[Path]) -> str | None:
-    """How the features of the first file that is there were computed."""
+    """How the features of the first existing file were computed; None if there is none."""
     for file in files:
         if file.exists():
             with FeatureStore(file) as store:
@@ -108,7 +136,7 @@ def compiled_in(files: Iterable[Path]) -> str | None:
 
 
 def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
-    """Take out complete copies of videos that are to be done again, since their file changed."""
+    """Remove complete copies of videos to be processed again because their file changed."""
     wanted = set(video_ids)
     for file in files:
         if file.exists():
@@ -119,7 +147,7 @@ def drop_complete(files: Iterable[Path], video_ids: Iterable[str]) -> None:
 
 
 def remove(part: Path) -> None:
-    """Delete a part, and what a killed worker has left beside it."""
+    """Delete a part and its leftovers of a killed worker."""
     for path in (part, journal_path(part), lock_path(part)):
         path.unlink(missing_ok=True)
 
@@ -132,10 +160,10 @@ def merge_away(
     progress: Progress,
     stop: threading.Event,
 ) -> bool:
-    """Copy the parts into ``out``, one after the other, and delete each that is in it.
+    """Copy the parts into ``out`` one by one, deleting each once it is copied.
 
     Returns:
-        Whether all are; else ``stop`` was set, and the next run goes on.
+        Whether all were; if not, ``stop`` was set, and the next run resumes.
 
     Raises:
         StoreError: a part is locked or damaged, or does not fit; nothing is lost.
@@ -153,7 +181,9 @@ def merge_away(
     for part in parts:
         if stop.is_set():
             return False
-        StoreWriter(part, header_of(part)).close()  # ends what a killed worker had begun
+        StoreWriter(
+            part, header_of(part)
+        ).close()  # completes what a killed worker had begun to write
         merge_parts(out, [part], on_bytes=tell)
         remove(part)
     if failures:
@@ -165,7 +195,7 @@ def merge_away(
 
 
 def header_of(path: Path) -> StoreHeader:
-    """What a file says it was made with."""
+    """The header of a file."""
     if not path.exists():
         raise StoreError(f"{path}: was there a moment ago; it was deleted or moved meanwhile")
     with FeatureStore(path) as store:

@@ -1,4 +1,4 @@
-"""``--ray``: one collection over all GPUs and cores of a cluster, or of this machine."""
+"""``--ray``: process a collection on all GPUs and cores of a cluster, or of this machine."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from pathlib import Path
 from .. import __version__
 from ..config import ExtractConfig
 from ..errors import ConfigError
-from ..pipeline.output import shortened
-from ..pipeline.plan import Planner, SortedVideos, find_all, sort_videos
-from ..pipeline.run import HEAD_START_SECONDS, UNKNOWN_WINDOWS
+from ..pipeline.plan import ClassifiedVideos, Planner, classify_videos
+from ..pipeline.run import find_all
+from ..pipeline.summary import Totals, summarize
 from ..progress import Progress, counted
 from ..records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
 from .connecting import connected, machines, worker_size
-from .handing_out import Ledger, hand_out
 from .parts import (
     Together,
     compiled_in,
@@ -34,7 +33,8 @@ from .parts import (
     remove,
     remove_probes,
 )
-from .ray_crew import RayCrew
+from .ray_workers import RayWorkers
+from .scheduling import Ledger, hand_out
 from .worker import Task
 
 
@@ -53,11 +53,11 @@ def extract_on_ray(
     progress: Progress,
     stop: threading.Event,
 ) -> Summary:
-    """What :func:`pipeline.extract_features` does, by many workers at once.
+    """Like :func:`pipeline.extract_features`, with many workers.
 
-    Each writes a part file beside ``out``, which must be in a folder that all of them share, as
-    the videos must be. At the end the parts are merged into ``out`` and deleted. After any other
-    end the next run uses what they hold.
+    Each writes a part file next to ``out``; all workers must share that folder and those of the
+    videos. At the end the parts are merged into ``out`` and deleted. If the run ends early, the
+    next one uses the parts.
 
     Raises:
         ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
@@ -78,7 +78,7 @@ def extract_on_ray(
             remove(part)
         parts = {}
     stored = Together(None if overwrite else out, parts)
-    videos = sort_videos(found, stored, retry_failed=retry_failed)
+    videos = classify_videos(found, stored, retry_failed=retry_failed)
     run = _RayRun(out, config, found, videos, parts, progress=progress, stop=stop)
     for video_id in videos.skipped:
         progress.video_skipped(video_id)
@@ -102,7 +102,7 @@ class _RayRun:
         out: Path,
         config: ExtractConfig,
         found: Sequence[FoundVideo],
-        videos: SortedVideos,
+        videos: ClassifiedVideos,
         parts: dict[int, Path],
         *,
         progress: Progress,
@@ -114,7 +114,7 @@ class _RayRun:
         self._progress, self._stop = progress, stop
         self._token = secrets.token_hex(6)
         self._started = time.monotonic()
-        self._crew: RayCrew | None = None
+        self._crew: RayWorkers | None = None
 
     def extract(
         self,
@@ -126,8 +126,7 @@ class _RayRun:
         cpus_per_worker: int | None,
     ) -> None:
         """Have the workers do the videos that are to do."""
-        plan = planner.wait(HEAD_START_SECONDS)
-        planner.check_disk()
+        windows = planner.first_estimate()
         files = [self._out, *self._parts.values()]
         compiled = None if overwrite else compiled_in(files)
         if not overwrite:
@@ -153,7 +152,7 @@ class _RayRun:
                     config=config,
                     cores=size.cpus,
                     gpu=size.gpus > 0,
-                    windows=plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS,
+                    windows=windows,
                     compiled=compiled,
                     video_ids=ids if config.keypoints is not None else (),
                     probe=probe_path(self._out, self._token, number),
@@ -161,13 +160,13 @@ class _RayRun:
                     version=__version__,
                 )
 
-            self._crew = crew = RayCrew(
+            self._crew = crew = RayWorkers(
                 ray,
                 size,
                 self._found,
                 numbers=self._numbers(homes),
                 task=task,
-                on_header=self._begin_anew if overwrite else None,
+                on_header=self._empty_output if overwrite else None,
                 progress=self._progress,
             )
             ledger = Ledger({video.id: float(video.work) for video in self._found.values()}, homes)
@@ -183,18 +182,18 @@ class _RayRun:
                 crew.kill()
 
     def _numbers(self, homes: dict[str, int]) -> itertools.chain[int]:
-        """The parts that hold half-done videos first, then the other ones, then new ones."""
+        """Numbers of parts with incomplete videos, then of the other parts, then new ones."""
         before = sorted(self._parts, key=lambda number: (number not in homes.values(), number))
         return itertools.chain(before, (n for n in itertools.count() if n not in before))
 
-    def _begin_anew(self, header: StoreHeader) -> None:
-        """Empty the output, once a worker has loaded what is to be computed with."""
+    def _empty_output(self, header: StoreHeader) -> None:
+        """Empty the output, once a worker has loaded the models."""
         StoreWriter(self._out, header, overwrite=True).close()
 
     def finish(self) -> Summary:
-        """Merge, unless the run was stopped, and say how it went."""
-        failures = self._crew.told.failures if self._crew else {}
-        done = self._crew.told.windows if self._crew else {}
+        """Merge the parts, unless the run was stopped, and summarise it."""
+        failures = self._crew.reports.failures if self._crew else {}
+        done = self._crew.reports.windows if self._crew else {}
         parts = [part for _, part in sorted(self._parts.items()) if part.exists()]
         notes: list[str] = []
         remove_probes(self._out)
@@ -206,32 +205,30 @@ class _RayRun:
                 f"what this run has done, {counted(len(done), 'video')} and parts of others, is in "
                 f"the {counted(len(parts), 'file')} beside it: the same command goes on with them"
             )
-        totals = self._crew.totals() if self._crew else []
-        clipped = sum(total.clipped for total in totals)
-        said = list(dict.fromkeys(note for total in totals for note in total.notes))
-        notes += shortened(said, clipped)
-        videos = self._videos
-        summary = Summary(
-            out=self._out,
-            videos=len(videos.jobs) + len(videos.skipped) + len(videos.failed_before),
-            done=len(videos.skipped) + len(done),
-            skipped=len(videos.skipped),
-            failures=(*videos.failed_before, *failures.values()),
+        each = self._crew.totals() if self._crew else []
+        totals = Totals(
             windows=sum(done.values()),
-            frames=sum(total.frames for total in totals),
-            frames_with_person=sum(total.frames_with_person for total in totals),
-            seconds=time.monotonic() - self._started,
-            size=self._out.stat().st_size if self._out.exists() else 0,
+            frames=sum(worker.frames for worker in each),
+            frames_with_person=sum(worker.frames_with_person for worker in each),
+            clipped=sum(worker.clipped for worker in each),
+            notes=list(dict.fromkeys(note for worker in each for note in worker.notes)),
+        )
+        summary = summarize(
+            self._out,
+            self._videos,
+            totals,
+            done=len(done),
+            failures=failures.values(),
+            notes=notes,
+            started=self._started,
             interrupted=self._stop.is_set(),
-            clipped=clipped,
-            notes=tuple(notes),
         )
         self._progress.finished(summary)
         return summary
 
 
 def _with_whole_paths(config: ExtractConfig) -> ExtractConfig:
-    """The same files whatever folder a worker is in."""
+    """Make all paths absolute, since workers run in other folders."""
 
     def whole(path: Path | None) -> Path | None:
         return None if path is None else path.absolute()

@@ -1,7 +1,7 @@
-"""Which part of a collection a run does, and what the file of that part is called.
+"""Shards: which part of a collection a run processes, and the name of its file.
 
-A video belongs to a part by its id alone, or by a written plan: whatever order a file system lists
-files in, and whatever files come meanwhile, no video changes its part.
+A video's shard depends only on its id, or on a written plan: it does not change with the order in
+which a file system lists files, or when files are added.
 """
 
 from __future__ import annotations
@@ -39,22 +39,22 @@ class Shard:
             )
 
     def has(self, video_id: str) -> bool:
-        """Whether a video is in this part, by a hash of its id."""
+        """Whether a video is in this shard, by a hash of its id."""
         digest = hashlib.blake2b(video_id.encode("utf-8", "surrogateescape"), digest_size=8)
         return int.from_bytes(digest.digest(), "big") % self.count == self.index
 
     def path(self, out: Path) -> Path:
-        """The file of this part, beside ``out``: ``feats.shard-00003-of-00016.h5``."""
+        """The file of this shard, next to ``out``: ``feats.shard-00003-of-00016.h5``."""
         return out.with_name(
             f"{out.stem}.shard-{self.index:05d}-of-{self.count:05d}{out.suffix or '.h5'}"
         )
 
 
 def parse_shard(text: str, environment: Mapping[str, str]) -> tuple[Shard, str]:
-    """The shard that ``I/N`` or ``auto`` means, and a sentence on where it comes from.
+    """Parse ``I/N`` or ``auto``; returns the shard and a description of where it comes from.
 
     Raises:
-        ConfigError: it is neither, or no scheduler says which part this process is.
+        ConfigError: it is neither, or no scheduler says which shard this process has.
     """
     if text == "auto":
         return _from_scheduler(environment)
@@ -80,7 +80,7 @@ def _from_scheduler(environment: Mapping[str, str]) -> tuple[Shard, str]:
 
 
 Found = tuple[int, int, str]
-"""Index, count, and the names of the variables that said so."""
+"""Index, count, and the names of the environment variables they come from."""
 
 
 def _slurm_array(environment: Mapping[str, str]) -> Found | None:
@@ -133,7 +133,7 @@ def _number(environment: Mapping[str, str], name: str, *, default: int | None = 
 
 
 def missing_parts(parts: Iterable[Path]) -> list[str]:
-    """Names of the parts that belong with ``parts`` but are not among them, by their names."""
+    """Names of the shards missing from ``parts``, judging by file names."""
     have: dict[tuple[str, int, str], set[int]] = {}
     for part in parts:
         match = PART.fullmatch(part.name)
@@ -149,7 +149,7 @@ def missing_parts(parts: Iterable[Path]) -> list[str]:
 
 
 def write_plan(path: Path, sizes: Mapping[str, int]) -> None:
-    """Write down which videos there are, with their sizes in bytes; it does for any N.
+    """Write a plan: all videos with their sizes in bytes. It serves any number of shards.
 
     Raises:
         ConfigError: it cannot be written there.
@@ -165,10 +165,10 @@ def write_plan(path: Path, sizes: Mapping[str, int]) -> None:
 
 
 def read_plan(path: Path) -> dict[str, int]:
-    """Sizes of the videos of a plan, by id.
+    """Sizes of the videos in a plan, by id.
 
     Raises:
-        ConfigError: it cannot be read, or is no plan.
+        ConfigError: it cannot be read or is not a plan.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -186,9 +186,9 @@ def read_plan(path: Path) -> dict[str, int]:
 
 
 def balanced(sizes: Mapping[str, int], count: int) -> list[list[str]]:
-    """Ids of each of ``count`` parts: the largest video goes first, to the emptiest part.
+    """Ids of ``count`` parts: videos go to the smallest part so far, the largest video first.
 
-    No part is larger than 4/3 of the best split's largest (Graham 1969).
+    The largest part is at most 4/3 of the optimum (Graham 1969).
     """
     parts: list[list[str]] = [[] for _ in range(count)]
     loads = [(0, index) for index in range(count)]
@@ -200,13 +200,13 @@ def balanced(sizes: Mapping[str, int], count: int) -> list[list[str]]:
 
 
 class ShardChoice:
-    """Accepts the videos of one shard: by the plan, or where there is none by a hash of the id."""
+    """Accepts the videos of one shard, by the plan, or without one by a hash of the id."""
 
     def __init__(self, shard: Shard, plan: Mapping[str, int] | None = None) -> None:
         self._shard, self._plan = shard, plan
         self._mine = frozenset(balanced(plan, shard.count)[shard.index] if plan else ())
         self.unplanned = 0
-        """Videos that the plan does not know, and so are in no shard."""
+        """Number of videos that are not in the plan, and so in no shard."""
 
     def __call__(self, video: FoundVideo) -> bool:
         if self._plan is None:

@@ -1,8 +1,8 @@
-"""One of many workers on one collection: loads the models once and does the videos it is handed.
+"""One of many workers: loads the models once and processes the videos it is given.
 
-It knows nothing of Ray. Its methods are called from any thread and answer at once, except
-:meth:`Worker.news`, which waits a moment for some. A worker writes a part file of its own; one that
-is started again goes on with what the part has.
+It does not depend on Ray. Its methods may be called from any thread and return immediately, except
+:meth:`Worker.news`, which waits briefly. A worker writes its own part file; after a restart it
+resumes from that file.
 """
 
 from __future__ import annotations
@@ -19,11 +19,16 @@ from pathlib import Path
 from .. import __version__
 from ..config import ExtractConfig
 from ..errors import ConfigError, EpamExtractError, MachineError
-from ..pipeline.concurrency import Feed
-from ..pipeline.output import Output
-from ..pipeline.plan import ids_to_match, require_open_files, sort_videos, with_stored_people
-from ..pipeline.run import Run
-from ..pipeline.video_worker import Job
+from ..pipeline.concurrency import Feed, require_open_files
+from ..pipeline.context import RunContext
+from ..pipeline.jobs import Job, recall_people
+from ..pipeline.keypoint_sources import match_keypoints
+from ..pipeline.models import load_models
+from ..pipeline.output import OutputWriter
+from ..pipeline.plan import classify_videos
+from ..pipeline.run import make_runner
+from ..pipeline.stages import run_stages
+from ..pipeline.summary import Totals
 from ..progress import Progress
 from ..records import PoseTrack, StageLoad, VideoFailure
 from ..store import FeatureStore, StoredFailure, StoredProgress, StoreHeader, StoreWriter
@@ -34,52 +39,42 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Task:
-    """What a worker must know before its first video."""
+    """What a worker needs before its first video."""
 
     part: Path
-    """Its file."""
+    """The file it writes."""
     out: Path | None
-    """What it is to be merged into, which refuses other options; None where that begins anew."""
+    """The file the part will be merged into, whose options must match; None if overwritten."""
     config: ExtractConfig
     cores: int
     gpu: bool
-    """Whether a GPU was set apart for it."""
+    """Whether a GPU is reserved for it."""
     windows: int
     """Of the whole collection, to decide whether compiling pays."""
     compiled: str | None
-    """How the features that are there were computed; None where there are none."""
+    """How existing features were computed; None if there are none."""
     video_ids: tuple[tuple[str, str], ...]
-    """Of all videos, each with the one it is cut from, where keypoints come from a file."""
+    """Ids of all videos and of the videos they are cut from, if keypoints come from a file."""
     probe: Path
-    """A file to write, so that the driver sees that they share the folder."""
+    """A file to write, to show the driver that they share the folder."""
     sample: Path
-    """A video, which must be there."""
+    """A video that must exist."""
     version: str
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What a worker has done since it was started."""
-
-    windows: int = 0
-    frames: int = 0
-    frames_with_person: int = 0
-    clipped: int = 0
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
 class Report:
-    """What a worker says when it is asked for news."""
+    """A worker's answer when it is asked for news."""
 
     life: str
-    """Another one after every start."""
+    """Different after every start."""
     host: str
     state: str
     """``arrived``, ``ready`` or ``ended``."""
-    told: tuple[tuple[str, tuple], ...]
-    """Calls of a :class:`Progress`, and ``returned``, with what was not begun."""
+    calls: tuple[tuple[str, tuple], ...]
+    """Calls of a :class:`Progress`, and ``returned`` with videos that were not started."""
     totals: Totals
+    """Since the worker was started."""
     lanes: int = 0
     header: StoreHeader | None = None
     error: tuple[str, str] | None = None
@@ -87,16 +82,16 @@ class Report:
 
 
 class Relay(Progress):
-    """Keeps what a run reports until the driver asks for it."""
+    """Stores a run's progress until the driver asks for it."""
 
     def __init__(self) -> None:
         self.changed = threading.Condition()
-        self.told: list[tuple[str, tuple]] = []
+        self.calls: list[tuple[str, tuple]] = []
 
     def tell(self, name: str, *values: object) -> None:
-        """Note a call."""
+        """Store a call."""
         with self.changed:
-            self.told.append((name, values))
+            self.calls.append((name, values))
             self.changed.notify_all()
 
     def message(self, text: str) -> None:
@@ -132,17 +127,17 @@ class Relay(Progress):
 
 @dataclass
 class HalfDone:
-    """The videos of a part that are not complete in it; ``StoredVideos`` for a plan."""
+    """The incomplete videos of a part; ``StoredVideos`` for a plan."""
 
     states: dict[str, StoredProgress] = field(default_factory=dict)
     people: dict[str, PoseTrack | None] = field(default_factory=dict)
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the part has a video."""
+        """How much of a video the part holds."""
         return self.states.get(video_id)
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """None: who hands a video out wants it done."""
+        """Always empty: a video that was assigned is to be processed."""
         return {}
 
 
@@ -156,7 +151,7 @@ class Worker:
         self._feed: Feed[Job] = Feed()
         self._stop = threading.Event()
         self._half_done = HalfDone()
-        self._output: Output | None = None
+        self._output: OutputWriter | None = None
         self._notes: tuple[str, ...] = ()
         self._state, self._lanes = "arrived", 0
         self._header: StoreHeader | None = None
@@ -168,57 +163,51 @@ class Worker:
             self._end(error)
 
     def start(self, life: str) -> None:
-        """Load the models and wait for videos; the driver has seen the probe file."""
+        """Load the models and wait for videos, once the driver has seen the probe file."""
         self._task.probe.unlink(missing_ok=True)
         if life == self.life and self._thread is None and self._error is None:
             self._thread = threading.Thread(target=self._work, name="worker", daemon=True)
             self._thread.start()
 
     def give(self, life: str, videos: Sequence[FoundVideo]) -> None:
-        """Do these videos, after those given before; not those meant for an earlier life."""
+        """Process these videos, after earlier ones; ignored if meant for an earlier process."""
         if life != self.life:
             return
         there = self._half_done
-        jobs = sort_videos(videos, there, retry_failed=False).jobs
+        jobs = classify_videos(videos, there, retry_failed=False).jobs
         self._feed.put(
-            replace(job, stored=there.people.get(job.video_id)) if job.frames_done else job
+            replace(job, recalled=there.people.get(job.video_id)) if job.frames_done else job
             for job in jobs
         )
 
     def take_back(self, life: str, video_ids: Sequence[str]) -> None:
-        """Give up those of these videos that are not begun; ``returned`` tells which."""
+        """Return those of these videos that are not started; ``returned`` reports which."""
         if life == self.life:
             back = self._feed.take_back(lambda job: job.video_id in video_ids)
             self._relay.tell("returned", [job.video_id for job in back])
 
     def finish(self) -> None:
-        """No more videos come: commit and end."""
+        """There are no more videos: commit and end."""
         self._feed.close()
 
     def stop(self) -> None:
-        """Finish and commit what is in flight, and end."""
+        """Finish and commit what is in flight, then end."""
         self._stop.set()
         self._feed.close()
 
     def news(self, seconds: float) -> Report:
-        """What happened since the last call; waits up to ``seconds`` for something."""
+        """What happened since the last call; waits up to ``seconds`` if nothing has."""
         relay = self._relay
         with relay.changed:
-            relay.changed.wait_for(lambda: relay.told or self._state == "ended", seconds)
-            told, relay.told = tuple(relay.told), []
+            relay.changed.wait_for(lambda: relay.calls or self._state == "ended", seconds)
+            calls, relay.calls = tuple(relay.calls), []
             state = self._state
         output = self._output
         totals = Totals()
         if output is not None:
-            totals = Totals(
-                output.windows,
-                output.frames,
-                output.frames_with_person,
-                output.clipped,
-                (*self._notes, *output.notes),
-            )
+            totals = replace(output.totals, notes=[*self._notes, *output.totals.notes])
         host, lanes, header = socket.gethostname(), self._lanes, self._header
-        return Report(self.life, host, state, told, totals, lanes, header, self._error)
+        return Report(self.life, host, state, calls, totals, lanes, header, self._error)
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -235,29 +224,29 @@ class Worker:
 
     def _extract(self) -> None:
         task, config = self._task, self._task.config
-        run = Run(config, task.part, self._relay, self._stop, cores=task.cores)
+        run = RunContext(config, task.part, self._relay, self._stop, cores=task.cores)
         if task.gpu and run.device.type != "cuda":
             raise MachineError(
                 f"Ray has set a GPU of {socket.gethostname()} apart for a worker and torch there "
                 "can use none: install a CUDA build of torch on it, or say --device cpu"
             )
-        require_open_files(run.lanes)
-        models = run.load()
+        require_open_files(run.workers)
+        models = load_models(run)
         for file in (task.out, task.part):  # refused before a part is made
             compiled = models.compiled_before(file) if file is not None else None
-        network = run.network(models, task.windows, task.compiled if compiled is None else compiled)
-        matches = None
-        if models.keypoints is not None:
-            matches = models.keypoints.match(ids_to_match(task.video_ids, models.keypoints.names))
-            self._relay.message(matches.report())
-        header = models.header(network.compiled or "")
+        compiled = task.compiled if compiled is None else compiled
+        runner = make_runner(run, models, task.windows, compiled)
+        keypoints = match_keypoints(
+            models.pose, models.keypoints, task.video_ids, progress=self._relay
+        )
+        header = models.header(runner.compiled)
         with StoreWriter(task.part, header) as store:
             self._half_done = _half_done(store, config)
-            output = Output(store, config, progress=self._relay, meter=run.meter)
+            output = OutputWriter(store, config, progress=self._relay, meter=run.meter)
             self._notes, self._output = models.notes, output
-            self._lanes, self._header = run.lanes, header
+            self._lanes, self._header = run.workers, header
             self._become("ready")
-            run.extract(self._feed, models, network, output, matches=matches)
+            run_stages(run, self._feed, keypoints, runner, output)
 
     def _end(self, error: EpamExtractError | None) -> None:
         if error is not None:
@@ -271,7 +260,7 @@ class Worker:
 
 
 def _arrive(task: Task) -> None:
-    """Show the driver where this worker is; raise ConfigError where that cannot do."""
+    """Write the probe file. Raises ConfigError if this machine cannot be used."""
     host = socket.gethostname()
     if task.version != __version__:
         raise ConfigError(
@@ -293,14 +282,14 @@ def _arrive(task: Task) -> None:
 
 
 def _half_done(store: StoreWriter, config: ExtractConfig) -> HalfDone:
-    """What the part that was just opened has of videos that are not complete."""
+    """The incomplete videos of a part that was just opened."""
     half_done = HalfDone()
     with FeatureStore(store.path) as there:
         incomplete = [name for name, complete in there.survey()[0].items() if not complete]
     for video_id in incomplete:
         state = store.progress(video_id)
         if state is not None:
-            job = Job(video_id, Path(), windows_done=state.windows, frames_done=state.frames)
+            job = recall_people(Job(video_id, Path(), stored=state), store, config)
             half_done.states[video_id] = state
-            half_done.people[video_id] = with_stored_people(job, store, config).stored
+            half_done.people[video_id] = job.recalled
     return half_done

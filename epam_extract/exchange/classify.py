@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
+from ..schema import POOLED
 from ..store import FeatureStore
 from .labels import Example, Examples, Labelled, find_examples
 
-FEATURES = ("rgb_pooled", "pose_pooled")
 TOP = 5
 
 PUBLISHED = {
@@ -87,7 +87,7 @@ class Classifier:
         import torch
 
         video = self.store[video_id]
-        rgb, pose = (torch.from_numpy(video[name][:]) for name in FEATURES)
+        rgb, pose = (torch.from_numpy(video[name][:]) for name in POOLED)
         with torch.inference_mode():
             return self._heads(rgb, pose).numpy()
 
@@ -188,7 +188,7 @@ def require_pooled(store: FeatureStore) -> None:
     first = next(iter(store.values()), None)
     if first is None:
         raise ConfigError(f"{store.name}: holds no complete video yet")
-    missing = [name for name in FEATURES if name not in first]
+    missing = [name for name in POOLED if name not in first]
     if missing:
         raise ConfigError(
             f"{store.name}: has no {' and no '.join(missing)}; extract again with --features pooled"

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ConfigError, MachineError, StoreError
+from ..schema import POOLED, window_arrays
 from ..store import FeatureStore
-from ..store.layout import feature_specs
 from .annotations import Annotations
+from .export_target import Target
 from .formats import FORMATS, LINKED, Form
-from .target import Target
 from .timeline import Timeline
 
 __all__ = ["FORMATS", "Exported", "export_features"]
 
 MANIFEST = "epam-extract.json"
-POOLED = ("rgb_pooled", "pose_pooled")
 UNREADABLE = (StoreError, KeyError)  # of one video: damaged, or an array is not there
 LINKED_SUFFIX = ".hdf5"  # the reader looks for this in the name
 
@@ -141,7 +140,7 @@ def _form(to: str, out: Path) -> Form:
 
 
 def _require_features(store: FeatureStore, features: Sequence[str]) -> None:
-    have = [name for name in POOLED if name in feature_specs(store.config)]
+    have = [name for name in POOLED if name in window_arrays(store.config)]
     wrong = [name for name in features if name not in have]
     if wrong or not features:
         raise ConfigError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import localization, resampled, tables
-from .target import Target
+from . import localization, resampled_formats, tables
+from .export_target import Target
 
 
 def _nested(video_id: str) -> str:
@@ -91,8 +91,8 @@ FORMATS = {
     "segmentation": Form(
         name=_plain,
         files=_file("features/", ".npy"),
-        video=resampled.segmentation,
-        end=resampled.segmentation_end,
+        video=resampled_formats.segmentation,
+        end=resampled_formats.segmentation_end,
         words=(
             "For MS-TCN, ASFormer and their kin: features/<video>.npy is (numbers, frames), a "
             "column per frame, linear between rows; groundTruth/<video>.txt has a line per frame.",
@@ -103,8 +103,8 @@ FORMATS = {
     "bmn": Form(
         name=_flat,
         files=_file("", ".csv"),
-        video=resampled.bmn,
-        end=resampled.bmn_end,
+        video=resampled_formats.bmn,
+        end=resampled_formats.bmn_end,
         words=(
             "<video>.csv: a header line, then 100 rows evenly over the duration; anno.json.",
             FROM_START,
@@ -113,8 +113,8 @@ FORMATS = {
     "tsu": Form(
         name=_flat,
         files=_file("", ".npy"),
-        video=resampled.tsu,
-        end=resampled.tsu_end,
+        video=resampled_formats.tsu,
+        end=resampled_formats.tsu_end,
         words=(
             "For PDAN and MS-TCT: <video>.npy has ceil(frames / 16) rows evenly over the duration; "
             "annotations.json has subset, duration and actions [class, start, end].",
@@ -124,8 +124,8 @@ FORMATS = {
     "moment": Form(
         name=_flat,
         files=_file("", ".npz"),
-        video=resampled.moment,
-        end=resampled.moment_end,
+        video=resampled_formats.moment,
+        end=resampled_formats.moment_end,
         words=(
             "For Moment-DETR and its kin: <video>.npz, key features, has a row per 2 seconds.",
             "Queries are yours to write; annotations.json has the events of each video.",

@@ -10,8 +10,8 @@ import json
 import math
 
 from ..errors import ConfigError
-from ..store.linked import write_linked
-from .target import Target
+from ..store.virtual_file import write_virtual_file
+from .export_target import Target
 from .timeline import Timeline
 
 LEAST_SEQUENCE = 2304  # max_seq_len of ActionFormer's models, which must be a multiple of 576:
@@ -52,7 +52,7 @@ def actionformer(target: Target) -> None:
 def linked(target: Target) -> None:
     """The same as one HDF5 file, which ActionFormer's ActivityNet dataset reads."""
     with target.writing("hdf5") as path:
-        write_linked(path, target.store, target.names, target.features)
+        write_virtual_file(path, target.store, target.names, target.features)
     _actionformer(target, "anet", target.path("hdf5"), "''", "''")
 
 

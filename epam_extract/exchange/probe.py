@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..errors import ConfigError
+from ..schema import POOLED
 from ..store import FeatureStore
-from .classify import FEATURES, require_pooled
+from .classify import require_pooled
 from .labels import Example, Labelled, find_examples
 
 if TYPE_CHECKING:
@@ -199,12 +200,12 @@ def _streams(store: FeatureStore, examples: Sequence[Example]) -> dict[str, np.n
     for example in examples:
         if example.video != before:
             before, video = example.video, store[example.video]
-            matrix = np.concatenate([video[name] for name in FEATURES], axis=1)
+            matrix = np.concatenate([video[name] for name in POOLED], axis=1)
             weight = video["valid"].astype(np.float64)
         chosen = example.rows
         rows.append(np.average(matrix[chosen], axis=0, weights=weight[chosen]))
     both = np.array(rows, np.float64)
-    width = store[examples[0].video][FEATURES[0]].shape[1]
+    width = store[examples[0].video][POOLED[0]].shape[1]
     return {"rgb": both[:, :width], "pose": both[:, width:], "both": both}
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..errors import ConfigError
 from .annotations import TESTING, TRAINING, VALIDATION
-from .resampled import own_clock
-from .target import Target
+from .export_target import Target
+from .resampled_formats import own_clock
 
 BESIDE = ("_rgb", "_pose", "_fps", "_timestamps_ms")
 """Files beside a video's own, with the names that video_features gives them."""

@@ -1,8 +1,16 @@
-"""From videos to features: every stage at work at once, in bounded memory.
+"""From videos to features, with all stages at work at the same time, in bounded memory.
 
-``run`` joins the stages: ``plan`` says what there is to do, ``video_worker`` turns one video into
-clips, ``inference`` runs the network on batches of them, and ``output`` writes what comes out.
-All threads start in ``concurrency``; ``models`` and ``installed`` find and load what a run needs.
+One run, top-down:
+
+run          find the videos, plan, load the models, open the output, run the stages, sum up
+plan         which videos to do (jobs), how many windows, and whether they fit on the disk
+models       load the weights (installed), pose models and keypoint file; keypoint_sources
+stages       connect the stages through threads and queues (concurrency)
+             video_worker: a video -> keypoints and clips
+             inference:    clips -> features, on a device
+             output:       keypoints and features -> the file
+context      what all stages share
+summary      what the run did
 """
 
 

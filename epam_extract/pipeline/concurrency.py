@@ -1,4 +1,4 @@
-"""The one place where threads are started, and where their work is measured."""
+"""Running functions in threads with bounded queues between them, and measuring their work."""
 
 from __future__ import annotations
 
@@ -15,14 +15,19 @@ from typing import Generic, TypeVar
 import cv2
 import torch
 
+from ..errors import MachineError
+
+OPEN_FILES = 48  # of a process with torch, models, output and log; 22 were too few, 28 enough
+OPEN_FILES_PER_VIDEO = 8  # a decoder's pipes and shared memory
+
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 class Feed(Generic[In]):
-    """Items that come while others are worked on: an iterator that waits for the next one.
+    """A queue of items as an iterator, which waits for the next item until the feed is closed.
 
-    Any thread may add items, take back those that nobody has begun, and close it.
+    Any thread may add items, take back those still in the queue, and close it.
     """
 
     def __init__(self) -> None:
@@ -37,14 +42,14 @@ class Feed(Generic[In]):
             self._changed.notify_all()
 
     def take_back(self, wanted: Callable[[In], bool]) -> list[In]:
-        """Remove and return the items that ``wanted`` accepts, of those still waiting."""
+        """Remove and return the items in the queue that ``wanted`` accepts."""
         with self._changed:
             taken = [item for item in self._items if wanted(item)]
             self._items = deque(item for item in self._items if not wanted(item))
             return taken
 
     def close(self) -> None:
-        """No more items come: the iterator ends, and what still waits is dropped."""
+        """End the iterator; items still in the queue are dropped."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -64,7 +69,7 @@ PAUSE_SECONDS = 0.5
 
 
 class Pause:
-    """Stands among the outputs of a :class:`Feed`'s items where none came for a while."""
+    """Yielded between the outputs of a :class:`Feed`'s items when none has come for a while."""
 
 
 PAUSE = Pause()
@@ -75,10 +80,10 @@ def flat_map(
 ) -> Generator[Out | Pause, None, None]:
     """Run ``fn`` over ``items`` in ``workers`` threads, yielding what each call yields.
 
-    Outputs of one item keep their order; items interleave. At most ``depth`` outputs wait unread.
-    The first exception stops every worker and is raised here; closing stops them too. Where the
-    items are a :class:`Feed`, ``PAUSE`` is yielded after every half second without an output, so
-    that nobody holds on to what came before.
+    Outputs of one item keep their order; those of different items interleave. At most ``depth``
+    outputs wait to be taken. The first exception stops all workers and is raised here; closing the
+    generator stops them too. If ``items`` is a :class:`Feed`, ``PAUSE`` is yielded after every half
+    second without an output, so that the receiver does not keep earlier outputs waiting.
     """
     feed = items if isinstance(items, Feed) else None
     patience = None if feed is None else PAUSE_SECONDS
@@ -98,7 +103,7 @@ def flat_map(
     def work() -> None:
         try:
             while not stop.is_set():
-                with lock:  # nobody else could have an item either while this one waits
+                with lock:  # also while waiting for a feed: the others would have to wait as well
                     item = next(source, done)
                 if item is done:
                     break
@@ -148,11 +153,11 @@ def map_ahead(
     depth: int,
     last: Callable[[In], bool] | None = None,
 ) -> Generator[Out, None, None]:
-    """``map(fn, items)`` in order, with up to ``depth`` calls under way in ``executor``.
+    """``map(fn, items)`` in order, with up to ``depth`` calls running or queued in ``executor``.
 
-    The next item is only asked for when a result is taken, so memory stays bounded; after one that
-    ``last`` accepts, when all results are taken. The first exception is raised in its turn; calls
-    that have not begun by then are cancelled.
+    The next item is requested only when a result has been taken, which bounds memory; after an item
+    that ``last`` accepts, only when all results have been taken. An exception is raised when its
+    result would be; calls that have not started by then are cancelled.
     """
     pending: deque[Future[Out]] = deque()
     try:
@@ -175,8 +180,30 @@ def available_cores() -> int:
     return os.cpu_count() or 1
 
 
+def require_open_files(videos: int) -> None:
+    """Raise this process's limit of open files, if needed, to read so many videos at a time.
+
+    Raises:
+        MachineError: the system does not allow that many.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    needed = OPEN_FILES + OPEN_FILES_PER_VIDEO * videos
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY in (soft, hard) or hard >= needed:
+        if soft != resource.RLIM_INFINITY and soft < needed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+        return
+    raise MachineError(
+        f"this process may open only {hard} files at a time and a run needs {needed}: raise the "
+        "limit (ulimit -n 1024), or use fewer --workers"
+    )
+
+
 class Budget:
-    """A bound on something that several threads hold, such as bytes of frames."""
+    """A limit on what several threads hold together, such as bytes of frames."""
 
     def __init__(self, total: int) -> None:
         self._total, self._held = total, 0
@@ -184,7 +211,7 @@ class Budget:
 
     @contextmanager
     def hold(self, amount: int) -> Iterator[None]:
-        """Wait until ``amount`` fits beside what others hold, or nobody holds anything."""
+        """Wait until ``amount`` fits in with what others hold, or no one holds anything."""
         with self._changed:
             self._changed.wait_for(lambda: not self._held or self._held + amount <= self._total)
             self._held += amount
@@ -197,7 +224,7 @@ class Budget:
 
 
 class Meter:
-    """Adds up, over all threads, how long each stage worked and how much it did."""
+    """Adds up how long each stage worked and how much it did, in all threads."""
 
     def __init__(self, *stages: str) -> None:
         self._lock = threading.Lock()
@@ -207,7 +234,7 @@ class Meter:
 
     @contextmanager
     def measure(self, stage: str, items: int = 1) -> Iterator[None]:
-        """Count the time inside the block, and ``items``, for ``stage``."""
+        """Count the duration of the block, and ``items``, for ``stage``."""
         start = time.perf_counter()
         try:
             yield
@@ -215,18 +242,18 @@ class Meter:
             self.add(stage, time.perf_counter() - start, items)
 
     def add(self, stage: str, seconds: float, items: float = 0) -> None:
-        """Count time measured elsewhere, such as in a decoder's process."""
+        """Count time that was measured elsewhere, such as in a decoder process."""
         with self._lock:
             self._seconds[stage] += seconds
             self._items[stage] += items
 
     @property
     def age(self) -> float:
-        """Seconds since :meth:`since_last` was last called, or the meter was made."""
+        """Seconds since :meth:`since_last` was last called, or since the meter was created."""
         return time.monotonic() - self._last[0]
 
     def since_last(self) -> tuple[float, dict[str, tuple[float, float]]]:
-        """Seconds since the last call, and what was added in them, as :meth:`totals` has it."""
+        """Seconds since the last call, and what was added since, in the form of :meth:`totals`."""
         (then, old), self._last = self._last, (time.monotonic(), self.totals())
         now, new = self._last
         work = {
@@ -236,14 +263,14 @@ class Meter:
         return max(now - then, 1e-6), work
 
     def totals(self) -> dict[str, tuple[float, float]]:
-        """Stage -> (seconds of work, items) so far."""
+        """Per stage: (seconds of work, items) so far."""
         with self._lock:
             return {stage: (self._seconds[stage], self._items[stage]) for stage in self._seconds}
 
 
 @contextmanager
 def single_threaded_ops() -> Iterator[None]:
-    """One core for each call of torch and OpenCV: the pools are what fills the cores."""
+    """Limit each call of torch and OpenCV to one core: the thread pools fill the cores."""
     threads, cv_threads = torch.get_num_threads(), cv2.getNumThreads()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)

@@ -1,10 +1,10 @@
-"""Weights, device and arithmetic: a batch of clips -> features, as they are stored."""
+"""The network: its weights, and features of batches of clips, as they are stored."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,18 +17,18 @@ from ..model import (
     EPAMBackbone,
     load_stream_weights,
     load_weights,
-    native,
-    native_build,
     random_weights,
     weights_identity,
 )
-from ..model.fast import fuse, pool, supports, tokens
-from ..records import ClipBatch, FeatureBatch
+from ..model.fast import fuse, pool, tokens
+from ..records import Clip, ClipBatch, FeatureBatch
+from .concurrency import Pause
+from .device import DTYPES
+from .jobs import VideoResult
 
-DTYPES = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+MAX_OTHERS = 64  # results that may wait for clips
 STORED = {"f16": torch.float16, "f32": torch.float32}
 DEMO_SEED = 0
-COMPILE_MIN_WINDOWS = {"cpu": 20, "cuda": 100_000}  # below, compiling costs more than it saves
 
 
 @dataclass(frozen=True)
@@ -39,15 +39,15 @@ class LoadedBackbone:
     identity: Mapping[str, object]
     """JSON-ready: file and sha256, or the seed of random weights."""
     announcement: str | None
-    """What a person must know, such as that the weights are random."""
+    """What the user must know, such as that the weights are random."""
 
 
 def load_backbone(config: WeightsConfig) -> LoadedBackbone:
-    """Build an EPAM-Net backbone and fill it, strictly, the way ``config`` says.
+    """Build an EPAM-Net backbone and load, strictly, the weights that ``config`` names.
 
     Raises:
         ConfigError: no weights are named.
-        CheckpointError: a file does not fit, or it leaves the attention without weights.
+        CheckpointError: a file does not fit, or leaves the attention without weights.
     """
     streams = {"rgb": config.rgb_file, "pose": config.pose_file}
     given = [path for path in streams.values() if path is not None]
@@ -88,68 +88,41 @@ def load_backbone(config: WeightsConfig) -> LoadedBackbone:
     )
 
 
-def pick_device(name: str) -> torch.device:
-    """``auto`` is the first GPU, else the CPU.
+@dataclass
+class ClipGroup:
+    """Clips for one call of the network, and the other results that came between them."""
 
-    Raises:
-        ConfigError: a GPU is asked for and torch can use none, or the name is none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        built = torch.version.cuda
-        why = "torch sees no GPU" if built else f"torch {torch.__version__} is a CPU build"
-        raise ConfigError(f"--device {name} cannot be used: {why}. Use --device cpu or auto.")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {name}: there are {torch.cuda.device_count()} GPUs")
-    return device
+    clips: list[Clip] = field(default_factory=list)
+    others: list[VideoResult] = field(default_factory=list)
+    last: bool = False
+    """Nothing follows for a while."""
 
 
-def pick_precision(name: str, device: torch.device) -> str:
-    """What ``auto`` means on this device.
-
-    Raises:
-        ConfigError: the device has no such arithmetic.
-    """
-    if name == "auto":
-        return "bf16" if device.type == "cuda" and supports(torch.bfloat16, device) else "float32"
-    if not supports(DTYPES[name], device):
-        raise ConfigError(
-            f"--precision {name} is not supported by this {device.type.upper()} (it would be "
-            "emulated, slower than float32). Use --precision float32."
-        )
-    return name
-
-
-def worth_compiling(choice: str, device: torch.device, dtype: torch.dtype, windows: int) -> bool:
-    """Whether to compile the network for this many windows.
-
-    On a CPU that is a C++ library, which takes seconds and is kept (see ``native.multiplies``);
-    elsewhere it is ``torch.compile``, minutes every time.
-    """
-    if choice != "auto":
-        return choice == "on"
-    if device.type == "cpu":
-        least = 0 if native_build.is_built() else COMPILE_MIN_WINDOWS["cpu"]
-        return (
-            native.multiplies(dtype)
-            and native_build.find_compiler() is not None
-            and windows >= least
-        )
-    return windows >= COMPILE_MIN_WINDOWS["cuda"]
+def group_clips(results: Iterable[VideoResult | Pause], size: int) -> Iterator[ClipGroup]:
+    """Group clips by ``size``, across videos; other results stay with the clips they precede."""
+    group = ClipGroup()
+    for result in results:
+        if isinstance(result, Pause):
+            group.last = True
+            yield group
+            group = ClipGroup()
+            continue
+        if isinstance(result, Clip):
+            group.clips.append(result)
+        else:
+            group.others.append(result)
+        if len(group.clips) == size or len(group.others) >= MAX_OTHERS:
+            yield group
+            group = ClipGroup()
+    if group.clips or group.others:
+        yield group
 
 
-class Network:
-    """``ClipBatch -> FeatureBatch`` on one device; may be called from several threads.
+class BackboneRunner:
+    """Computes the features of batches of clips on one device; several threads may call it.
 
-    Every call runs at the batch shape it is given. On a GPU that runs out of memory the batch is
-    halved for good, and ``on_halved`` is told the new size.
+    Every call runs at the batch shape it is given. If a GPU runs out of memory, batches are halved
+    from then on, and ``on_halved`` is called with the new size.
     """
 
     def __init__(
@@ -167,30 +140,30 @@ class Network:
         self.dtype = DTYPES[config.precision]
         self._fused = fuse(backbone.to(device), dtype=self.dtype, compile=compile)
         self.compiled: str = self._fused.compiled
-        """``native``, ``inductor``, or empty: last digits differ between them."""
+        """``native``, ``inductor`` or empty; the last digits of features depend on it."""
         self.uncompiled_because: str = self._fused.uncompiled_because
         self._limit: int | None = None
         self._on_halved = on_halved
         self._local = threading.local()
 
     def __call__(self, batch: ClipBatch) -> FeatureBatch:
-        """Features of the batch's real rows.
+        """The features of the batch's clips, without its padding.
 
         Raises:
-            MachineError: the GPU is lost, or even one clip does not fit in memory.
+            MachineError: the GPU is lost, or not even one clip fits in memory.
         """
         while True:
-            # A CPU takes clips one by one, so it needs no padding to one shape.
-            full = len(batch.clips) if self.device.type == "cpu" else len(batch.rgb)
+            # A CPU takes clips one by one and needs no padding to a fixed shape.
+            full = len(batch.rows) if self.device.type == "cpu" else len(batch.rgb)
             size = min(self._limit or full, full)
             try:
-                parts = [self._run(batch, i, size) for i in range(0, len(batch.clips), size)]
+                parts = [self._run(batch, i, size) for i in range(0, len(batch.rows), size)]
                 break
             except torch.cuda.OutOfMemoryError:
                 torch.cuda.empty_cache()
                 if size == 1:
                     raise MachineError(
-                        "the GPU's memory does not hold even one clip; free it, or use another "
+                        "not even one clip fits in the GPU's memory; free some, or use another "
                         "--device"
                     ) from None
                 self._limit = size // 2
@@ -206,16 +179,16 @@ class Network:
                 first = str(error).splitlines()[0]
                 raise MachineError(f"the device failed in the network: {first}") from error
         arrays = {
-            name: np.concatenate([part[name] for part, _ in parts])[: len(batch.clips)]
+            name: np.concatenate([part[name] for part, _ in parts])[: len(batch.rows)]
             for name in parts[0][0]
         }
-        clipped = np.concatenate([clipped for _, clipped in parts])[: len(batch.clips)]
-        return FeatureBatch(batch.clips, arrays, clipped)
+        clipped = np.concatenate([clipped for _, clipped in parts])[: len(batch.rows)]
+        return FeatureBatch(batch.rows, arrays, clipped)
 
     def _run(
         self, batch: ClipBatch, start: int, size: int
     ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Features of ``size`` rows from ``start`` on, padded with zero rows past the end."""
+        """Features of ``size`` clips from ``start`` on, padded with zeros past the end."""
         with torch.inference_mode(), self._stream():
             rgb, keypoints, scores = (
                 self._to_device(array[start : start + size], size)
@@ -244,7 +217,7 @@ class Network:
         return tensor.to(self.device, non_blocking=True)
 
     def _store_form(self, streams: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
-        """Pool and cast on the device; also how many values of each row were clipped."""
+        """Pool and cast on the device; also return how many values of each row were clipped."""
         tensors: dict[str, Tensor] = {}
         rows = len(next(iter(streams.values())))
         clipped = torch.zeros(rows, dtype=torch.int64, device=self.device)

@@ -1,14 +1,13 @@
-"""The weights a user installs once, and which weights a command line means.
+"""Installed weights, and which weights a run uses.
 
 ``epam-extract weights add FILE`` checks a checkpoint and copies it into the user's data folder;
-the one added last is the default. A run takes its weights from, in this order: the options,
-``$EPAM_WEIGHTS``, the installed default.
+the one added last is the default. A run takes its weights from the options, ``$EPAM_WEIGHTS`` or
+the installed default, whichever comes first.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
 import os
 import secrets
@@ -22,6 +21,7 @@ import platformdirs
 
 from ..config import WeightsConfig
 from ..errors import ConfigError
+from ..records import sha256
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ WHERE_FROM = (
     "github.com/ahmed-nady/Multimodal-Action-Recognition"
 )
 ADDING = ".adding-"  # files that are being copied
-LEFT_OVER_SECONDS = 3600  # since its last byte was written
+LEFT_OVER_SECONDS = 3600  # after its last byte was written, a copy is taken for abandoned
 _DEFAULT = "default.txt"  # in the folder: the file name of the default
 
 
@@ -45,28 +45,28 @@ class InstalledWeights:
     """Bytes."""
     sha256: str
     default: bool
-    """Whether a run without further options uses it."""
+    """Whether a run without options for weights uses it."""
 
 
 def folder() -> Path:
-    """Where installed weights are kept; it need not exist."""
+    """The folder for installed weights, which need not exist yet."""
     return platformdirs.user_data_path("epam-extract", appauthor=False) / "weights"
 
 
 def installed() -> list[InstalledWeights]:
-    """Return what is installed, by file name."""
+    """The installed checkpoints, sorted by file name."""
     if not folder().is_dir():
         return []
     chosen = default()
     return [
-        InstalledWeights(path, path.stat().st_size, _sha256(path), path == chosen)
+        InstalledWeights(path, path.stat().st_size, sha256(path), path == chosen)
         for path in sorted(folder().iterdir())
         if path.suffix in SUFFIXES and not path.name.startswith(".")
     ]
 
 
 def default() -> Path | None:
-    """Return the file that a run without further options uses, or None."""
+    """The file that a run without options for weights uses, or None."""
     pointer = folder() / _DEFAULT
     if not pointer.is_file():
         return None
@@ -77,8 +77,8 @@ def default() -> Path | None:
 def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
     """Copy a checkpoint into the user's data folder and make it the default.
 
-    ``check`` loads it strictly and raises where it does not fit; nothing is copied then. Another
-    file of the same name stays: the new one gets a part of its checksum into its name.
+    ``check`` loads it strictly and raises if it does not fit; then nothing is copied. If there is
+    another file of the same name, part of the new one's checksum is added to its name.
 
     Raises:
         ConfigError: there is no such file, or the folder cannot be written.
@@ -89,9 +89,9 @@ def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
             f"{source}: expected a checkpoint named {', '.join('*' + s for s in SUFFIXES)}"
         )
     check(source)
-    digest = _sha256(source)
+    digest = sha256(source)
     target = folder() / source.name
-    if target.exists() and _sha256(target) != digest:
+    if target.exists() and sha256(target) != digest:
         target = target.with_stem(f"{source.stem}-{digest[:8]}")
     try:
         folder().mkdir(parents=True, exist_ok=True)
@@ -110,10 +110,10 @@ def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
 def resolve(
     weights: WeightsConfig, *, environ: Mapping[str, str] = os.environ
 ) -> tuple[WeightsConfig, str]:
-    """Return the weights that are meant, and in words where that was said.
+    """The weights to use, and which option, variable or default names them.
 
     Raises:
-        ConfigError: no weights are named anywhere, a file is not there, or the attention's
+        ConfigError: no weights are named anywhere, a file does not exist, or the attention's
             weights would be missing.
     """
     if weights.demo:
@@ -155,36 +155,28 @@ def _must_have_attention(weights: WeightsConfig, option: str) -> None:
         raise ConfigError(
             f"{option} names a single-stream checkpoint, which has no attention weights, and the "
             "RGB features of EPAM-Net are guided by its attention. Expected a multimodal "
-            f"checkpoint in --weights, alone or beside {option}. {WHERE_FROM}"
+            f"checkpoint in --weights, alone or together with {option}. {WHERE_FROM}"
         )
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy so that ``target`` is either whole or not there; what killed copies left is removed."""
+    """Copy so that ``target`` is either complete or absent; remove what killed copies have left."""
     for left_over in target.parent.glob(f"{ADDING}*"):
         with contextlib.suppress(OSError):
             if left_over.stat().st_mtime < time.time() - LEFT_OVER_SECONDS:
                 left_over.unlink()
-    beside = target.with_name(f"{ADDING}{secrets.token_hex(8)}{target.suffix}")
+    temporary = target.with_name(f"{ADDING}{secrets.token_hex(8)}{target.suffix}")
     try:
-        with beside.open("xb") as out, source.open("rb") as data:  # its mode follows the umask
+        with temporary.open("xb") as out, source.open("rb") as data:  # its mode follows the umask
             shutil.copyfileobj(data, out)
             out.flush()
             os.fsync(out.fileno())
-        beside.replace(target)
+        temporary.replace(target)
     finally:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(text + "\n", encoding="utf-8")
-    beside.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as data:
-        while block := data.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.replace(path)

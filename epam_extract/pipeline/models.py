@@ -1,4 +1,4 @@
-"""What a run computes with, once it is loaded, and what the file says of it."""
+"""The models and keypoints of a run: loaded, announced, and described in the file."""
 
 from __future__ import annotations
 
@@ -6,40 +6,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from ..config import ExtractConfig
-from ..exchange.keypoints import KeypointFile
-from ..pose import PoseEstimator, gpu_provider_available
-from ..progress import Progress
+from ..exchange.keypoints import KeypointFile, open_keypoints
+from ..pose import PoseEstimator, open_pose_model
 from ..store import FeatureStore, StoreHeader
-from .inference import LoadedBackbone
+from .context import RunContext
+from .device import pose_device
+from .inference import LoadedBackbone, load_backbone
 
 
 @dataclass(frozen=True)
 class Models:
-    """What a run computes with, loaded."""
+    """The models of a run."""
 
     weights: LoadedBackbone
     pose: PoseEstimator | None
-    """None where all keypoints come from a file."""
+    """None if all keypoints come from a file."""
     keypoints: KeypointFile | None
-    identity: Mapping[str, object]
-    """``ExtractConfig.identity()``."""
+    config: ExtractConfig
     pose_source: Mapping[str, object]
+    """Where keypoints come from, JSON-ready."""
     notes: tuple[str, ...]
-    """What the user must know of them."""
+    """What the user must know about them."""
 
     def header(self, compiled: str) -> StoreHeader:
-        """What the file says of them; ``compiled`` is :attr:`Network.compiled`."""
-        identity = {**self.identity, "compiled": compiled}
+        """The file's header; ``compiled`` is :attr:`BackboneRunner.compiled`."""
+        identity = {**self.config.identity(), "compiled": compiled}
         return StoreHeader(identity, self.weights.identity, self.pose_source)
 
     def compiled_before(self, out: Path) -> str | None:
-        """How the features that are in ``out`` were computed; None where there is no file.
+        """How the features in ``out`` were compiled; None if there is no file.
 
         Raises:
-            StoreMismatch: with other options or models.
+            StoreMismatch: they were made with other options or models.
         """
         if not out.exists():
             return None
@@ -51,15 +50,29 @@ class Models:
         return compiled
 
 
-def pose_device(config: ExtractConfig, device: torch.device, progress: Progress) -> str:
-    """Where pose models run: the network's device, where onnxruntime can use it too.
+def load_models(run: RunContext) -> Models:
+    """Load weights, pose models and keypoints, and announce what the user must know about them.
 
-    A GPU asked for by name is insisted on; the pose stage raises if it cannot be had.
+    Raises:
+        ConfigError, CheckpointError, PoseModelError, KeypointsError: one of them cannot be loaded.
     """
-    if config.device == "auto" and device.type == "cuda" and not gpu_provider_available():
-        progress.warning(
-            "pose models run on the CPU: this onnxruntime has no GPU support "
-            "(pip install onnxruntime-gpu)"
+    config = run.config
+    weights = load_backbone(config.weights)
+    keypoints = open_keypoints(config.keypoints) if config.keypoints is not None else None
+    pose = None
+    if keypoints is None or config.keypoints_missing == "estimate":
+        pose = open_pose_model(
+            config.pose,
+            device=pose_device(config, run.device, run.progress),
+            threads=1,
+            on_download=run.progress.download,
         )
-        return "cpu"
-    return str(device)
+    pose_source: dict[str, object] = {}
+    for source in (pose, keypoints):
+        if source is not None:
+            pose_source |= source.source
+    announced = (weights.announcement, pose.announcement if pose is not None else None)
+    notes = tuple(note for note in announced if note)
+    for note in notes:
+        run.progress.message(note)
+    return Models(weights, pose, keypoints, config, pose_source, notes)

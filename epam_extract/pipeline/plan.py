@@ -1,7 +1,7 @@
-"""What a run has to do: which videos, how many windows and bytes, whether the disk holds them.
+"""What a run has to do: which videos, how many windows and bytes, and whether these fit the disk.
 
-Nothing is read but the videos' headers, in a thread beside the run: the first features never wait
-for the last header.
+Only the videos' headers are read, in a thread of their own, so that a run with many videos can
+start before all headers are read.
 """
 
 from __future__ import annotations
@@ -10,60 +10,54 @@ import contextlib
 import shutil
 import threading
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import (
-    GRID_SIZE,
-    NUM_KEYPOINTS,
-    POSE_CHANNELS,
-    POSE_FRAMES,
-    RGB_CHANNELS,
-    RGB_FRAMES,
-    ExtractConfig,
-    in_bytes,
-)
+from ..config import ExtractConfig, in_bytes
 from ..errors import EpamExtractError, MachineError
-from ..exchange.segments import find_segments, read_segments
 from ..progress import Progress, counted
 from ..records import Plan, RemoteFile, Segment, VideoFailure
-from ..store import StoredVideos, StoreWriter
-from ..video import FoundVideo, Header, find_videos, read_header
-from ..video.fetch import Fetcher, fetched_folder
+from ..schema import FULL_MAPS, TRACKS, window_arrays
+from ..store import StoredVideos
+from ..video import FoundVideo, Header, read_header
+from ..video.memory import Room, available_memory
 from ..windows import window_starts
-from .concurrency import Meter
-from .video_worker import Event, Job, VideoStarted
+from .jobs import Job, VideoResult, VideoStarted
 
 # Size on disk of compressed full maps, as a share, measured on realistic features.
 COMPRESSED_SHARE = {"none": 1.0, "lzf": 0.55, "gzip": 0.47, "blosc2": 0.44}
-BYTES_PER_FRAME = NUM_KEYPOINTS * (2 * 4 + 2)  # keypoints and scores of one person
+BYTES_PER_FRAME = sum(array.item_bytes for array in TRACKS.values())  # of one person
 BYTES_PER_VIDEO = 32 << 10  # HDF5's own, measured
 TELL_SECONDS = 0.5  # between two estimates
 LEAVE_SECONDS = 2.0
-OPEN_FILES = 48  # of a process with torch, models, output and log; 22 did not do, 28 did
-OPEN_FILES_PER_LANE = 8  # a decoder's pipes and shared memory
+HEAD_START_SECONDS = 0.5  # for reading headers, before the first video is opened
+UNKNOWN_WINDOWS = 1_000_000  # expected if no header was read by then
 
 
 @dataclass
-class SortedVideos:
-    """The videos asked for, by what is to become of them."""
+class ClassifiedVideos:
+    """The videos asked for, by what is to be done with them."""
 
     jobs: list[Job] = field(default_factory=list)
+    """To do."""
     skipped: list[str] = field(default_factory=list)
     """Complete in the file."""
     failed_before: list[VideoFailure] = field(default_factory=list)
     """Failed in an earlier run, and unchanged since."""
 
+    def __len__(self) -> int:
+        return len(self.jobs) + len(self.skipped) + len(self.failed_before)
 
-def sort_videos(
+
+def classify_videos(
     found: Sequence[FoundVideo], stored: StoredVideos, *, retry_failed: bool
-) -> SortedVideos:
-    """Decide by id, size and mtime alone; no video is opened.
+) -> ClassifiedVideos:
+    """Decide what to do by ids, sizes and times of change alone; no video is opened.
 
-    With ``retry_failed`` only those that failed before are done.
+    With ``retry_failed`` only those that failed before are to do.
     """
-    result = SortedVideos()
+    result = ClassifiedVideos()
     failures = stored.failures()
     for video in found:
         same = video.size_and_time()
@@ -80,31 +74,23 @@ def sort_videos(
                 VideoFailure(video.id, failure.stage, failure.message, video.path)
             )
         elif failure is not None or not retry_failed:
-            rows, frames = (progress.windows, progress.frames) if progress else (0, 0)
-            job = Job(video.id, video.path, rows, frames, segment=video.segment)
-            result.jobs.append(job)
+            result.jobs.append(Job(video.id, video.path, video.segment, progress))
     return result
 
 
-def with_stored_people(job: Job, store: StoreWriter, config: ExtractConfig) -> Job:
-    """``job`` with the people of the frames before it, so that they keep their rows."""
-    if not job.frames_done:
-        return job
-    return replace(job, stored=store.keypoints(job.video_id, job.frames_to_recall(config)))
-
-
 class Planner:
-    """Adds up what is to do from the videos' headers, in a thread of its own.
+    """Adds up what there is to do from the videos' headers, in a thread of its own.
 
-    ``progress`` is told the plan as far as it is known, twice a second, and at last the exact one.
-    Headers of videos that are elsewhere are counted by :meth:`event`, once they are here.
+    Twice a second ``progress`` is told the plan as far as it is known, and finally the exact one.
+    Videos that are elsewhere are counted by :meth:`take`, once they are fetched.
     A context manager; leaving it ends the thread.
     """
 
     def __init__(
-        self, videos: SortedVideos, config: ExtractConfig, out: Path, *, progress: Progress
+        self, videos: ClassifiedVideos, config: ExtractConfig, out: Path, *, progress: Progress
     ) -> None:
         self._videos, self._config, self._out, self._progress = videos, config, out, progress
+        self._window_bytes = window_bytes(config)
         self._free = shutil.disk_usage(out.absolute().parent).free
         self._looked_at = self._frames = self._windows = self._bytes = 0
         self._awaited = {
@@ -122,8 +108,8 @@ class Planner:
             files = set(remote_files(list(self._awaited.values())).values())
             size = in_bytes(sum(file.size for file in files))
             self._progress.message(
-                f"{counted(len(files), 'video')} of {size} elsewhere: what they hold is known once "
-                "they are fetched"
+                f"{counted(len(files), 'video')} of {size} elsewhere: their frames are counted "
+                "once they are fetched"
             )
         self._thread.start()
         return self
@@ -132,22 +118,28 @@ class Planner:
         self._stop.set()
         self._thread.join(LEAVE_SECONDS)  # it may wait for a dead network disk
 
-    def wait(self, seconds: float | None = None) -> Plan:
-        """The plan once all headers here were looked at, or what there is after ``seconds``."""
-        self._done.wait(seconds)
-        return self.plan
+    def wait(self, stop: threading.Event) -> None:
+        """Wait until all headers on this machine are read, or ``stop`` is set."""
+        while not stop.is_set() and not self._done.wait(0.1):
+            pass
 
-    @property
-    def looked(self) -> bool:
-        """Whether all headers here were looked at."""
-        return self._done.is_set()
+    def first_estimate(self) -> int:
+        """The number of windows to expect, after waiting a moment for headers to be read.
 
-    def event(self, event: Event) -> None:
-        """Count a video from elsewhere once it was opened, or has failed."""
-        if isinstance(event, VideoStarted):
-            video_id, frames = event.job.video_id, event.frames
-        elif isinstance(event, VideoFailure):
-            video_id, frames = event.video_id, 0
+        Raises:
+            MachineError: the disk is too small even for what is known by then.
+        """
+        self._done.wait(HEAD_START_SECONDS)  # enough to read all headers of most runs
+        plan = self.plan
+        self.check_disk()
+        return plan.windows if plan.windows or plan.exact else UNKNOWN_WINDOWS
+
+    def take(self, result: VideoResult) -> None:
+        """Count a video that was elsewhere once it is open, or has failed."""
+        if isinstance(result, VideoStarted):
+            video_id, frames = result.job.video_id, result.frames
+        elif isinstance(result, VideoFailure):
+            video_id, frames = result.video_id, 0
         else:
             return
         job = self._awaited.pop(video_id, None)
@@ -157,12 +149,12 @@ class Planner:
 
     @property
     def plan(self) -> Plan:
-        """What is known now; sums are scaled up from the videos looked at until all were."""
+        """What is known now; extrapolated from the headers read, until all are."""
         jobs, videos = self._videos.jobs, self._videos
         exact = (self._done.is_set() and not self._awaited) or not jobs
         scale = 1.0 if exact else len(jobs) / max(self._looked_at, 1)
         return Plan(
-            videos=len(jobs) + len(videos.skipped) + len(videos.failed_before),
+            videos=len(videos),
             to_do=len(jobs),
             skipped=len(videos.skipped),
             failed_before=len(videos.failed_before),
@@ -174,14 +166,14 @@ class Planner:
         )
 
     def check_disk(self) -> None:
-        """Raise MachineError where what was looked at is already more than the disk holds."""
+        """Raise MachineError if the videos counted so far need more than the disk has left."""
         if self._bytes > self._free:
             raise too_large(self.plan, self._config, self._out)
 
     def _look(self) -> None:
-        """Half done videos count with what is left of them, unreadable ones with nothing."""
+        """Read the headers on this machine and count what is left to do of each video."""
         here = [(job, job.path) for job in self._videos.jobs if isinstance(job.path, Path)]
-        lengths = Lengths(self._config)
+        lengths = HeaderLengths(self._config)
         for number, (job, path) in enumerate(here, start=1):
             if self._stop.is_set():
                 return
@@ -198,7 +190,7 @@ class Planner:
                 left = max(rows - job.windows_done, 0)
                 self._frames += length * left // rows
                 self._windows += left
-                self._bytes += int(left * window_bytes(self._config)) + BYTES_PER_VIDEO
+                self._bytes += int(left * self._window_bytes) + BYTES_PER_VIDEO
                 self._bytes += BYTES_PER_FRAME * max(length - job.frames_done, 0)
             self._looked_at += 1
 
@@ -209,41 +201,21 @@ class Planner:
 
 
 def remote_files(jobs: Sequence[Job]) -> dict[str, RemoteFile]:
-    """The files that are to be fetched, by video."""
+    """The files to fetch, by video."""
     files = {job.video_id: job.path for job in jobs}
     return {name: file for name, file in files.items() if isinstance(file, RemoteFile)}
 
 
-def fetcher_for(
-    jobs: Sequence[Job],
-    out: Path,
-    config: ExtractConfig,
-    *,
-    meter: Meter,
-    stop: threading.Event,
-    progress: Progress,
-) -> Fetcher:
-    """What will fetch the videos that are elsewhere, announced if there are any."""
-    files, folder = remote_files(jobs), fetched_folder(out)
-    if files:
-        room = f"at most {in_bytes(config.fetch_ahead)} at a time"
-        progress.message(f"what is elsewhere is fetched into {folder}, {room}")
-
-    def on_bytes(seconds: float, count: int) -> None:
-        meter.add("fetch", seconds, count / 1e6)
-
-    return Fetcher(folder, files, limit=config.fetch_ahead, stop=stop, on_bytes=on_bytes)
-
-
-class Lengths:
-    """How many frames videos and parts of them have, by their headers."""
+class HeaderLengths:
+    """How many frames videos, and segments of them, have, according to their headers."""
 
     def __init__(self, config: ExtractConfig) -> None:
         self._config = config
+        self._room = Room(available_memory())
         self._last: tuple[Path, Header | None] | None = None  # segments of a video are neighbours
 
     def of(self, path: Path, segment: Segment | None) -> int:
-        """Frames that a run goes through; 0 where there are none, and its lane will say why."""
+        """Frames to process; 0 if the header cannot be read, which fails the video later on."""
         header = self._header(path)
         if header is None or not header.frames:
             return 0
@@ -258,18 +230,18 @@ class Lengths:
         if self._last is None or self._last[0] != path:
             header = None
             with contextlib.suppress(EpamExtractError):
-                header = read_header(path, image_fps=self._config.image_rate)
+                header = read_header(path, image_fps=self._config.image_rate, room=self._room)
             self._last = path, header
         return self._last[1]
 
 
 def count_windows(videos: Sequence[FoundVideo], config: ExtractConfig, *, enough: int) -> int:
-    """Windows of ``videos`` by their headers, or ``enough`` where there are at least that many.
+    """Windows of ``videos`` according to their headers, or ``enough`` if there are more.
 
-    ``enough`` too where one is elsewhere, so that its header cannot be read.
+    Also ``enough`` if a video is elsewhere, so that its header cannot be read.
     """
     windows = 0
-    lengths = Lengths(config)
+    lengths = HeaderLengths(config)
     for video in videos:
         if windows >= enough or isinstance(video.path, RemoteFile):
             return enough
@@ -280,38 +252,10 @@ def count_windows(videos: Sequence[FoundVideo], config: ExtractConfig, *, enough
 
 def window_bytes(config: ExtractConfig) -> float:
     """Bytes one window takes in the file, estimated for compressed maps."""
-    cells = GRID_SIZE * GRID_SIZE
-    rgb, pose = RGB_CHANNELS * RGB_FRAMES, POSE_CHANNELS * POSE_FRAMES
-    item = {"f16": 2, "f32": 4}[config.stored_dtype] * COMPRESSED_SHARE[config.compression]
-    sizes = {
-        "pooled": 4 * (RGB_CHANNELS + POSE_CHANNELS),
-        "tokens": 4 * (rgb + pose),
-        "full": item * cells * (rgb + pose),
-        "attention": 2 * RGB_FRAMES * cells,
-    }
-    rows = 4 * POSE_FRAMES + 3 * 8 + 4 + 4 + 4 * 4  # frames, times, valid, person, box
-    return rows + sum(sizes[name] for name in set(config.features))
-
-
-def require_open_files(lanes: int) -> None:
-    """Have the system let this process open the files of so many lanes at a time.
-
-    Raises:
-        MachineError: it lets us open fewer, and the limit is not ours to raise.
-    """
-    try:
-        import resource
-    except ImportError:  # Windows has no such limit
-        return
-    needed = OPEN_FILES + OPEN_FILES_PER_LANE * lanes
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY in (soft, hard) or hard >= needed:
-        if soft != resource.RLIM_INFINITY and soft < needed:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
-        return
-    raise MachineError(
-        f"this process may open only {hard} files at a time and a run needs {needed}: raise the "
-        "limit (ulimit -n 1024), or use fewer --workers"
+    share = COMPRESSED_SHARE[config.compression]
+    return sum(
+        array.item_bytes * (share if name in FULL_MAPS else 1)
+        for name, array in window_arrays(config.identity()).items()
     )
 
 
@@ -327,27 +271,3 @@ def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
         f"{out}: {counted(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
         f"has {in_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
     )
-
-
-def find_all(
-    sources: Sequence[str | Path],
-    config: ExtractConfig,
-    *,
-    list_file: Path | None,
-    segments: Path | None,
-    progress: Progress,
-) -> list[FoundVideo]:
-    """The videos at ``sources`` and in the list; with ``segments`` the parts of them it names."""
-    found = find_videos(sources, list_file=list_file, pictures=config.image_fps is not None)
-    if segments is not None:
-        found, notes = find_segments(read_segments(segments), found, source=segments.name)
-        for note in notes:
-            progress.warning(note)
-    return found
-
-
-def ids_to_match(ids: Iterable[tuple[str, str]], names: Iterable[str]) -> list[str]:
-    """Under which id to look for each video's keypoints, once each: its own where it is among
-    ``names``, or else that of the video it is cut from. ``ids`` are pairs of both."""
-    known = set(names)
-    return list(dict.fromkeys(own if own in known else source for own, source in ids))

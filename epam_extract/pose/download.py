@@ -7,7 +7,6 @@ collects those of several sources; errors of the local disk are raised as OSErro
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import http.client
 import logging
 import os
@@ -22,6 +21,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
+
+from ..records import sha256
 
 log = logging.getLogger(__name__)
 
@@ -95,16 +96,6 @@ def place(archive: Path, target: Path, *, expected: str | None) -> str | None:
         if reason is None:
             source.replace(target)
     return reason
-
-
-def sha256(*paths: Path) -> str:
-    """The digest of a file's content, or of several one after the other, in hexadecimal."""
-    digest = hashlib.sha256()
-    for path in paths:
-        with path.open("rb") as file:
-            while block := file.read(BLOCK):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from urllib.parse import urlparse
 
 from ..config import POSE_MODES
 from ..errors import ConfigError, PoseModelError
-from .download import Progress, download, left_over, locked, place, sha256, temporary
+from ..records import sha256
+from .download import Progress, download, left_over, locked, place, temporary
 
 log = logging.getLogger(__name__)
 

@@ -33,7 +33,7 @@ import numpy as np
 
 from ..config import NUM_KEYPOINTS
 from ..errors import PoseModelError
-from .download import sha256
+from ..records import sha256
 from .onnx_file import external_files
 
 KINDS = {

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..config import in_bytes
+from ..schema import AXES, shape_text
 from . import counted, escaped, in_time
 
 NAME_WIDTH = 14  # of the videos' column, at least
@@ -181,10 +182,9 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
-def _shape(shape: Sequence[object]) -> str:
-    letters = {"windows": "W", "people": "M", "frames": "T"}
-    inside = ", ".join(letters.get(str(length), str(length)) for length in shape)
-    return f"({inside},)" if len(shape) == 1 else f"({inside})"
+def _shape(shape: Sequence[str | int]) -> str:
+    letters = {name: letter for letter, name in AXES.items()}
+    return shape_text([letters.get(str(length), length) for length in shape])
 
 
 def _fps(text: str) -> str:

@@ -11,16 +11,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ..config import (
-    GRID_SIZE,
-    POSE_CHANNELS,
-    POSE_FRAMES,
-    RGB_CHANNELS,
-    RGB_FRAMES,
-    ExtractConfig,
-    in_bytes,
-)
+from ..config import ExtractConfig, in_bytes
 from ..records import BenchReport, Summary, VideoFailure
+from ..schema import shape_text, video_arrays
 from . import counted, escaped, in_rate, in_time
 
 WIDTH = 120  # of a log or a pipe, which have none of their own
@@ -99,33 +92,9 @@ def failure_table(failures: Sequence[VideoFailure]) -> RenderableType:
 
 def datasets(config: ExtractConfig) -> list[tuple[str, str, str, str]]:
     """Name, shape, dtype and meaning of what a run stores for each video of W windows."""
-    full = {"f16": "float16", "f32": "float32"}[config.stored_dtype]
-    grid = f"{GRID_SIZE}, {GRID_SIZE}"
-    rows = []
-    if "pooled" in config.features:
-        rows.append(("rgb_pooled", f"(W, {RGB_CHANNELS})", "float32", "pooled RGB features"))
-        rows.append(("pose_pooled", f"(W, {POSE_CHANNELS})", "float32", "pooled pose features"))
-    if "full" in config.features:
-        shape = f"(W, {RGB_CHANNELS}, {RGB_FRAMES}, {grid})"
-        rows.append(("rgb", shape, full, "RGB feature maps"))
-        shape = f"(W, {POSE_CHANNELS}, {POSE_FRAMES}, {grid})"
-        rows.append(("pose", shape, full, "pose feature maps"))
-    if "tokens" in config.features:
-        shape = f"(W, {RGB_FRAMES}, {RGB_CHANNELS})"
-        rows.append(("rgb_tokens", shape, "float32", "RGB features, time kept"))
-        shape = f"(W, {POSE_FRAMES}, {POSE_CHANNELS})"
-        rows.append(("pose_tokens", shape, "float32", "pose features, time kept"))
-    if "attention" in config.features:
-        shape = f"(W, {RGB_FRAMES}, {grid})"
-        rows.append(("attention", shape, "float16", "where the pose stream makes RGB look, 0 to 1"))
-    return rows + [
-        ("frames", f"(W, {POSE_FRAMES})", "int32", "the window's frames"),
-        ("times", "(W, 3)", "float64", "start, centre, end in seconds"),
-        ("valid", "(W,)", "float32", "share of the window inside the video"),
-        ("person", "(W,)", "float32", "share of its frames with a person"),
-        ("box", "(W, 4)", "int32", "crop in pixels: x1, y1, x2, y2"),
-        ("keypoints", "(M, T, 17, 2)", "float32", "of M people in T frames, in pixels"),
-        ("keypoint_scores", "(M, T, 17)", "float16", "of each keypoint, 0 where there is none"),
+    return [
+        (array.name, shape_text(array.axes), array.dtype_name, array.meaning)
+        for array in video_arrays(config.identity()).values()
     ]
 
 

@@ -15,6 +15,7 @@ from ..config import as_fraction, in_bytes
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
 from ..progress import SILENT, Progress, counted, in_time
+from ..schema import meaning
 from ..store import FeatureStore
 from ..store.in_child import look
 from ..video import find_videos
@@ -155,6 +156,7 @@ def _template() -> Any:
         script=markupsafe.Markup(script),
         script_hash=base64.b64encode(digest).decode(),
         strip_height=STRIP_HEIGHT,
+        meaning=meaning,
     )
     return environment.get_template("page.html")
 

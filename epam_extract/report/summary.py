@@ -11,6 +11,7 @@ import numpy as np
 from ..errors import StoreError
 from ..exchange import Event
 from ..records import Segment
+from ..schema import POOLED, window_arrays
 from ..store import FeatureStore, StoredVideo
 
 FEW_PERSONS = 0.5  # of a video's frames: fewer with a person are worth a look
@@ -18,7 +19,6 @@ MOSTLY_OUTSIDE = 0.5  # mean share of a window inside the video
 STILL = 1e-4  # spread of features over their size, in a video where nothing changes
 ODD = 6.0  # robust standard deviations from the other videos
 ENOUGH = 8  # videos, to say which one is unlike the others
-POOLED = ("rgb_pooled", "pose_pooled")
 
 KINDS: dict[str, tuple[str, int]] = {
     "no_person": ("no person", 5),
@@ -87,8 +87,8 @@ class VideoSummary:
 
 def pooled_names(store: FeatureStore) -> tuple[str, ...]:
     """The pooled features that a file has."""
-    features = store.config["features"]
-    return POOLED if isinstance(features, list) and "pooled" in features else ()
+    stored = window_arrays(store.config)
+    return tuple(name for name in POOLED if name in stored)
 
 
 def summarise(

@@ -11,11 +11,11 @@ from torch.utils.data import Dataset
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from ..errors import ConfigError, StoreError
-from .layout import TRACKS
-from .stored import index_of
+from ..schema import TRACKS
+from .feature_store import index_of
 
 if TYPE_CHECKING:
-    from .stored import FeatureStore
+    from .feature_store import FeatureStore
 
 Item = dict[str, "torch.Tensor | Window"]
 IN_MEMORY = 1 << 30  # bytes of features that are read once and kept; more are read as they are used

@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from .hdf5 import BROKEN, first_line, has_checksum, read_progress
-from .layout import ROWS, TRACKS, VIDEO_ATTRIBUTES, feature_specs
-from .objects import get_attribute, get_text
-from .reader import FeatureFile
+from ..schema import AXES, VIDEO_ATTRIBUTES, kinds, video_arrays
+from .feature_file import FeatureFile
+from .h5_objects import get_attribute, get_text
+from .h5_read import BROKEN, first_line, has_checksum, read_progress
 
-ADDED_UP: dict[str, type] = {
-    **{name: VIDEO_ATTRIBUTES[name] for name in ("duration", "num_windows", "num_frames")},
-    "person_share": float,
-    "clipped": int,
-}
-SHOWN = {
-    **{name: VIDEO_ATTRIBUTES[name] for name in ("fps_num", "fps_den", "height", "width")},
-    "source": str,
-    "notes": str,
-    "label": str,
-}
+ADDED_UP = ("duration", "num_windows", "num_frames", "person_share", "clipped")
+SHOWN = ("fps_num", "fps_den", "height", "width", "source", "notes", "label")
 """Attributes of a video that ``info`` shows, where they are there, beside those it adds up."""
+KINDS = kinds(VIDEO_ATTRIBUTES)
 READERS: dict[type, Callable[[h5py.Group, str], object]] = {
     int: lambda group, name: int(get_attribute(group, name)),
     float: lambda group, name: float(get_attribute(group, name, np.float64)),
@@ -63,7 +55,7 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
             "totals": {
                 "videos": len(done),
                 "incomplete": len(rows) - len(done),
-                "failed": len(store.failures),
+                "failed": len(store.failures()),
                 "damaged": len(damaged),
                 "windows": windows,
                 "frames": frames,
@@ -72,11 +64,17 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
                 "clipped": sum(int(str(row["clipped"])) for row in done),
                 "uncovered": uncovered + sum(not row["covered"] for row in done),
             },
-            "arrays": _arrays(store),
+            "arrays": {
+                name: {
+                    "shape": [AXES.get(str(axis), axis) for axis in array.axes],
+                    "dtype": array.dtype_name,
+                }
+                for name, array in video_arrays(store.config).items()
+            },
             "videos": [row for row in rows if "source" in row],
             "failures": [
                 {"id": video_id, "stage": failure.stage, "message": failure.message}
-                for video_id, failure in store.failures.items()
+                for video_id, failure in store.failures().items()
             ],
             "damaged": [{"id": name, "message": reason} for name, reason in damaged.items()],
         }
@@ -136,23 +134,10 @@ def _shown(group: h5py.Group) -> dict[str, object]:
     }
 
 
-def _values(group: h5py.Group, kinds: Mapping[str, type]) -> dict[str, object]:
+def _values(group: h5py.Group, names: Iterable[str]) -> dict[str, object]:
     """Those of the attributes that are there."""
     values = {}
-    for name, kind in kinds.items():
+    for name in names:
         with contextlib.suppress(KeyError):
-            values[name] = READERS[kind](group, name)
+            values[name] = READERS[KINDS[name]](group, name)
     return values
-
-
-def _arrays(store: FeatureFile) -> dict[str, dict[str, object]]:
-    specs = {**feature_specs(store.config), **ROWS}
-    rows: dict[str, dict[str, object]] = {
-        name: {"shape": ["windows", *shape], "dtype": np.dtype(dtype).name}
-        for name, (shape, dtype) in specs.items()
-    }
-    tracks: dict[str, dict[str, object]] = {
-        name: {"shape": ["people", "frames", *shape], "dtype": np.dtype(dtype).name}
-        for name, (shape, dtype) in TRACKS.items()
-    }
-    return {**rows, **tracks}

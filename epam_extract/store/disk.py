@@ -6,18 +6,9 @@ import contextlib
 import errno
 import os
 import stat
-import struct
 from pathlib import Path
 
-from ..errors import StoreError, StoreLocked
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
-WRITER_BYTE = 1 << 62  # far past any data: whoever has it locked is the file's one writer
-FLOCK = struct.Struct("hhqqi")  # struct flock of 64-bit Linux
+from ..errors import StoreError
 
 
 class Operations:
@@ -114,86 +105,6 @@ def is_at(descriptor: int, path: Path) -> bool:
         return False
 
 
-def take_lock(path: Path, operations: Operations, *, output: Path) -> int:
-    """Open the lock file of ``output`` and lock it; it then holds this process's id.
-
-    Whoever has locked a file whose name was taken away meanwhile starts over.
-
-    Raises:
-        StoreLocked: another process has it.
-        StoreError: it is not ours, or the file system has no locks.
-    """
-    while True:
-        descriptor = open_companion(path, operations)
-        try:
-            content = os.pread(descriptor, 64, 0)
-            if content.strip(b"0123456789\n"):
-                raise in_the_way(path)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = content.decode("ascii").strip() or "unknown"
-                raise locked(output, f"process {holder}") from None
-            except OSError as error:
-                raise StoreError(
-                    f"{path}: this file system has no file locks ({error.strerror}). Write the "
-                    "output to a local disk, and copy it when it is done."
-                ) from error
-            if not is_at(descriptor, path):
-                os.close(descriptor)
-                continue
-            with contextlib.suppress(OSError):  # only a courtesy to whoever is refused
-                operations.ftruncate(descriptor, 0)
-                operations.pwrite(descriptor, memoryview(f"{os.getpid()}\n".encode()), 0)
-            return descriptor
-        except BaseException:
-            with contextlib.suppress(OSError):
-                os.close(descriptor)
-            raise
-
-
-def claim(descriptor: int, path: Path) -> None:
-    """Be the one writer of an open file, whatever name others open it by (Linux only).
-
-    Raises StoreLocked where another process is.
-    """
-    if not hasattr(fcntl, "F_OFD_SETLK"):
-        return
-    record = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WRITER_BYTE, 1, 0)
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, record)
-    except BlockingIOError:
-        raise locked(path, "another process (by another name)") from None
-    except OSError:
-        return  # a file system without such locks; the lock file serves
-
-
-def require_unwritten(path: Path, *, lock: Path) -> None:
-    """Raise StoreLocked while a process writes ``path``; creates and keeps no lock itself."""
-    try:
-        descriptor = open_to_read(lock)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown"
-        raise StoreLocked(
-            f"{path}: process {holder} is still writing it. Wait until it ends, or stop it; then "
-            "run the same command again."
-        ) from None
-    finally:
-        os.close(descriptor)
-
-
-def locked(path: Path, holder: str) -> StoreLocked:
-    """Another process writes the output."""
-    return StoreLocked(
-        f"{path}: {holder} is writing it. Wait until it ends, or stop it, or choose another "
-        "output file."
-    )
-
-
 def require_one_name(descriptor: int, path: Path) -> None:
     """Raise StoreError where an open file has several names (hard links).
 
@@ -228,15 +139,3 @@ def require_in_place(descriptor: int, path: Path) -> None:
         else "what was committed is lost with it; run the same command again"
     )
     raise StoreError(f"{path}: {what} while it was written. The run stops here: {data}.")
-
-
-def holders(path: Path) -> str:
-    """The other processes that hold a lock on ``path``, as " (process 12)", or nothing."""
-    try:
-        inode = f":{path.stat().st_ino}"
-        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    except OSError:
-        return ""
-    found = sorted({row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)})
-    others = [pid for pid in found if pid not in ("0", "-1", str(os.getpid()))]
-    return f" (process {', '.join(others)})" if others else ""

@@ -85,7 +85,7 @@ def _ascending(part: slice, length: int) -> tuple[slice, slice]:
     return slice(chosen[-1], chosen[0] + 1, -chosen.step), slice(None, None, -1)
 
 
-def run_of(axes: Sequence[Axis], shape: Sequence[int]) -> int | None:
+def contiguous_start(axes: Sequence[Axis], shape: Sequence[int]) -> int | None:
     """Index of the first element where all that is selected follows on it in C order, else None."""
     start, step = 0, math.prod(shape)
     open_end = False  # whether an axis was cut before: those after it must be whole

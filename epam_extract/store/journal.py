@@ -37,54 +37,54 @@ class CommittedView:
     def __init__(
         self, descriptor: int, size: int, *, pages: Mapping[int, bytes] | None = None
     ) -> None:
-        self._main = descriptor
-        self._base = self.size = size
-        self._pages: dict[int, bytearray] = {
+        self.descriptor = descriptor
+        self.committed_size = self.size = size
+        self.pages: dict[int, bytearray] = {
             number: bytearray(data) for number, data in (pages or {}).items()
         }
-        self._position = 0
+        self.position = 0
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Move to ``offset``; return the new position."""
         if whence != os.SEEK_SET:
-            offset += self._position if whence == os.SEEK_CUR else self.size
-        self._position = offset
+            offset += self.position if whence == os.SEEK_CUR else self.size
+        self.position = offset
         return offset
 
     def tell(self) -> int:
         """Position of the next read or write."""
-        return self._position
+        return self.position
 
     def flush(self) -> None:
         """Nothing to do: only a commit makes bytes count."""
 
     def read(self, count: int = -1) -> bytes:
         """Up to ``count`` bytes, all that is left for -1."""
-        left = max(self.size - self._position, 0)
+        left = max(self.size - self.position, 0)
         data = bytearray(left if count < 0 else min(count, left))
         self.readinto(memoryview(data))
         return bytes(data)
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill ``buffer``; past the end with zeros, since HDF5 ignores short reads."""
-        if not self._pages:  # 9 times for each video that `info` looks at
-            count = os.preadv(self._main, (buffer,), self._position)
+        if not self.pages:  # 9 times for each video that `info` looks at
+            count = os.preadv(self.descriptor, (buffer,), self.position)
             if count == len(buffer):
-                self._position += count
+                self.position += count
                 return count
         view = memoryview(buffer).cast("B")
-        self.fill(view, self._position)
-        self._position += len(view)
+        self.fill(view, self.position)
+        self.position += len(view)
         return len(view)
 
     def fill(self, view: memoryview, start: int) -> None:
         """Fill ``view``, of bytes, from ``start`` on; past the end with zeros."""
-        read_at(self._main, view, start)
-        if self._pages and start < self._base:
+        read_at(self.descriptor, view, start)
+        if self.pages and start < self.committed_size:
             stop = start + len(view)
-            last = min(stop, self._base)
+            last = min(stop, self.committed_size)
             for number in range(start // PAGE, -(-last // PAGE)):
-                page = self._pages.get(number)
+                page = self.pages.get(number)
                 if page is not None:
                     low = max(number * PAGE, start)
                     high = min(number * PAGE + len(page), stop)

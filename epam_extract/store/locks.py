@@ -5,24 +5,119 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import struct
 import time
 from pathlib import Path
 
-from ..errors import StoreLocked
-from .disk import holders
+from ..errors import StoreError, StoreLocked
+from .disk import Operations, in_the_way, is_at, open_companion, open_to_read
 
 try:
     import fcntl
 except ImportError:  # Windows, where nothing writes
     fcntl = None  # type: ignore[assignment]
 
+WRITER_BYTE = 1 << 62  # far past any data: whoever has it locked is the file's one writer
+FLOCK = struct.Struct("hhqqi")  # struct flock of 64-bit Linux
 PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
 FIRST_WARNING, NEXT_WARNING = 5.0, 60.0  # seconds a commit waits for readers before it says so
 
 log = logging.getLogger(__name__)
 
 
-def share(descriptor: int, path: Path) -> None:
+def take_lock(path: Path, operations: Operations, *, output: Path) -> int:
+    """Open the lock file of ``output`` and lock it; it then holds this process's id.
+
+    Whoever has locked a file whose name was taken away meanwhile starts over.
+
+    Raises:
+        StoreLocked: another process has it.
+        StoreError: it is not ours, or the file system has no locks.
+    """
+    while True:
+        descriptor = open_companion(path, operations)
+        try:
+            content = os.pread(descriptor, 64, 0)
+            if content.strip(b"0123456789\n"):
+                raise in_the_way(path)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = content.decode("ascii").strip() or "unknown"
+                raise locked_by(output, f"process {holder}") from None
+            except OSError as error:
+                raise StoreError(
+                    f"{path}: this file system has no file locks ({error.strerror}). Write the "
+                    "output to a local disk, and copy it when it is done."
+                ) from error
+            if not is_at(descriptor, path):
+                os.close(descriptor)
+                continue
+            with contextlib.suppress(OSError):  # only a courtesy to whoever is refused
+                operations.ftruncate(descriptor, 0)
+                operations.pwrite(descriptor, memoryview(f"{os.getpid()}\n".encode()), 0)
+            return descriptor
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+            raise
+
+
+def claim(descriptor: int, path: Path) -> None:
+    """Be the one writer of an open file, whatever name others open it by (Linux only).
+
+    Raises StoreLocked where another process is.
+    """
+    if not hasattr(fcntl, "F_OFD_SETLK"):
+        return
+    record = FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, WRITER_BYTE, 1, 0)
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, record)
+    except BlockingIOError:
+        raise locked_by(path, "another process (by another name)") from None
+    except OSError:
+        return  # a file system without such locks; the lock file serves
+
+
+def require_unwritten(path: Path, *, lock: Path) -> None:
+    """Raise StoreLocked while a process writes ``path``; creates and keeps no lock itself."""
+    try:
+        descriptor = open_to_read(lock)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(descriptor, 64, 0).decode("ascii", "replace").strip() or "unknown"
+        raise StoreLocked(
+            f"{path}: process {holder} is still writing it. Wait until it ends, or stop it; then "
+            "run the same command again."
+        ) from None
+    finally:
+        os.close(descriptor)
+
+
+def locked_by(path: Path, holder: str) -> StoreLocked:
+    """Another process writes the output."""
+    return StoreLocked(
+        f"{path}: {holder} is writing it. Wait until it ends, or stop it, or choose another "
+        "output file."
+    )
+
+
+def lock_holders(path: Path) -> str:
+    """The other processes that hold a lock on ``path``, as " (process 12)", or nothing."""
+    try:
+        inode = f":{path.stat().st_ino}"
+        rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:
+        return ""
+    found = sorted({row[4] for row in rows if row[1] == "FLOCK" and row[5].endswith(inode)})
+    others = [pid for pid in found if pid not in ("0", "-1", str(os.getpid()))]
+    return f" (process {', '.join(others)})" if others else ""
+
+
+def lock_shared(descriptor: int, path: Path) -> None:
     """Keep commits out for the length of an access."""
     if fcntl is None:
         return None
@@ -40,24 +135,25 @@ def share(descriptor: int, path: Path) -> None:
             return None  # a file system without locks: nothing of ours writes there
 
 
-def unshare(descriptor: int) -> None:
+def unlock(descriptor: int) -> None:
     """Let commits go on."""
     if fcntl is not None and descriptor >= 0:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-def hold(descriptor: int, path: Path) -> None:
+def hold_shared(descriptor: int, path: Path) -> None:
     """Between commits: readers come in, and other writers do not. Raises StoreLocked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         raise StoreLocked(
-            f"{path}: another program has it open for writing{holders(path)}. Close it there first."
+            f"{path}: another program has it open for writing"
+            f"{lock_holders(path)}. Close it there first."
         ) from None
 
 
-def exclude(descriptor: int, path: Path, patience: float) -> None:
+def lock_exclusive(descriptor: int, path: Path, patience: float) -> None:
     """Take the file alone, waiting so many seconds for readers to let it go, or StoreLocked."""
     start = time.monotonic()
     warn_at = FIRST_WARNING
@@ -70,20 +166,20 @@ def exclude(descriptor: int, path: Path, patience: float) -> None:
         if waited > patience:
             raise StoreLocked(
                 f"{path}: another program has kept it open for {waited:.0f} s"
-                f"{holders(path)}, so nothing could be committed. Close it there and run "
+                f"{lock_holders(path)}, so nothing could be committed. Close it there and run "
                 "the same command again; everything committed before stays."
             )
         if waited > warn_at:
             log.warning(
                 "waiting to commit: another program has %s open%s",
                 path,
-                holders(path),
+                lock_holders(path),
             )
             warn_at += NEXT_WARNING
         time.sleep(0.002 if waited < 1 else 0.05)
 
 
-def stamp_of(descriptor: int, journal: Path) -> tuple[int, ...]:
+def commit_stamp(descriptor: int, journal: Path) -> tuple[int, ...]:
     """Changes with every commit, and with a journal that waits to be replayed."""
     main = os.fstat(descriptor)
     try:

@@ -16,13 +16,15 @@ from pathlib import Path
 import h5py
 
 from ..errors import ConfigError, StoreError
-from .disk import require_unwritten
-from .hdf5 import own_array, spans
+from ..schema import ARRAY_NAMES
+from .checks import attributes_checksum, extend_checksum
+from .feature_file import FeatureFile
+from .h5_objects import get_attribute, get_attributes, set_attribute
+from .h5_read import block_slices, video_array
+from .header import common_header
 from .journal import lock_path
-from .layout import OWN_NAMES, StoredFailure, attributes_checksum, run_on
-from .objects import get_attribute, get_attributes, set_attribute
-from .reader import FeatureFile
-from .several import common_header
+from .locks import require_unwritten
+from .video_states import StoredFailure
 from .writer import StoreWriter
 
 BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video
@@ -141,8 +143,8 @@ def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
         contents: dict[str, object] = {
             name: value for name, value in get_attributes(group).items() if name not in OF_THE_COPY
         }
-        for name in OWN_NAMES.intersection(group):
-            array = own_array(group, name)
+        for name in ARRAY_NAMES.intersection(group):
+            array = video_array(group, name)
             contents[name] = (array.shape, array.dtype, int(get_attribute(array, "checksum")))
         return contents
 
@@ -154,7 +156,7 @@ def require_room(video_ids: Iterable[str]) -> None:
         parts = video_id.split("/")
         for depth, name in enumerate(parts):
             parent = "/".join(parts[:depth])
-            if name in OWN_NAMES and parent in ids:
+            if name in ARRAY_NAMES and parent in ids:
                 raise StoreError(
                     f"{video_id}: cannot be stored beside the video {parent}, which has an array "
                     f"called {name}; rename one of the two videos and run its part again"
@@ -196,13 +198,13 @@ def _copy(h5: h5py.File, video_id: str, part: FeatureFile) -> int:
         if expected is not None and expected != attributes_checksum(attributes):
             raise _changed("an attribute", video_id, part.path)
         target = h5["videos"].require_group(video_id)
-        for name in sorted(OWN_NAMES.intersection(group)):
-            own_array(group, name)  # refuses what does not lie in the part itself
+        for name in sorted(ARRAY_NAMES.intersection(group)):
+            video_array(group, name)  # refuses what does not lie in the part itself
             h5py.h5o.copy(group.id, name.encode(), target.id, name.encode())
             array = target[name]
             value = 0
-            for span in spans(array):
-                value = run_on(value, name, array[span])
+            for span in block_slices(array):
+                value = extend_checksum(value, name, array[span])
             if value != get_attribute(array, "checksum"):
                 raise _changed(name, video_id, part.path)
             size += array.id.get_storage_size()
@@ -234,7 +236,7 @@ def failures_of(
     """The failures ``known`` and of all parts, less the videos that are complete; sorted by id."""
     merged = dict(known or {})
     for store in stores:
-        for video_id, failure in store.failures.items():
+        for video_id, failure in store.failures().items():
             merged.setdefault(video_id, failure)
     return {video_id: merged[video_id] for video_id in sorted(merged.keys() - set(complete))}
 

@@ -6,28 +6,25 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import h5py
 
 from ..errors import ConfigError, StoreError
-from .disk import require_unwritten
-from .hdf5 import end_of_file_in
-from .hdf5_write import empty_file, require_group, seal, write_failures
+from ..schema import ARRAY_NAMES
+from .disk_errors import from_os_error
+from .feature_file import FeatureFile
+from .h5_objects import get_attributes, set_attribute
+from .h5_read import hdf5_length
+from .h5_write import empty_file, require_group, write_attributes_checksum, write_failures
+from .header import StoreHeader, common_header
 from .journal import lock_path
-from .layout import OWN_NAMES, StoredFailure, StoreHeader, explain
-from .links import PARTS, LinkedVideos, Stamp, is_linked, nested, part_stamp
-from .merge import (
-    Merged,
-    failures_of,
-    owners_of,
-    require_distinct,
-    require_room,
-)
-from .objects import get_attributes, set_attribute
-from .reader import FeatureFile
-from .several import common_header
-from .transaction import JournaledFile
+from .journaled_file import JournaledFile
+from .linked_parts import PARTS, LinkedVideos, Stamp, is_linked, nested, part_stamp
+from .locks import require_unwritten
+from .merge import Merged, failures_of, owners_of, require_distinct, require_room
+from .video_states import StoredFailure
 
 
 def link_parts(out: Path, parts: Sequence[Path]) -> Merged:
@@ -125,7 +122,7 @@ def _linked_file(
     shared = _shared(owners)
     with h5py.File(memory, "r+") as h5:
         h5.attrs[PARTS] = json.dumps(stamps, sort_keys=True)
-        seal(h5)
+        write_attributes_checksum(h5)
         write_failures(h5, {}, failures)
         for video_id, store in sorted(owners.items()):
             if video_id in shared:
@@ -158,7 +155,7 @@ def _link_arrays(target: h5py.Group, video_id: str, store: FeatureFile, name: st
     with store.group(video_id) as group:
         for attribute in get_attributes(group):
             set_attribute(target, attribute, group.attrs[attribute])
-        for array in sorted(OWN_NAMES.intersection(group)):
+        for array in sorted(ARRAY_NAMES.intersection(group)):
             target[array] = h5py.ExternalLink(name, f"/videos/{video_id}/{array}")
 
 
@@ -167,8 +164,10 @@ def _put(out: Path, content: bytes) -> None:
     there = out.exists()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with JournaledFile(out, initial=content, end_of_file=end_of_file_in(out)) as file:
+        with JournaledFile(
+            out, initial=content, end_of_file=partial(hdf5_length, path=out)
+        ) as file:
             if there:
                 file.replace(content)
     except OSError as error:
-        raise explain(error, out) from error
+        raise from_os_error(error, out) from error

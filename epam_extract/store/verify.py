@@ -9,19 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import StoreError
-from .hdf5 import BROKEN, first_line, has_checksum
-from .layout import (
-    ROWS,
-    TRACKS,
-    VIDEO_ATTRIBUTES,
-    Spec,
-    attributes_checksum,
-    feature_specs,
-    finite,
-    run_on,
-)
-from .reader import FeatureFile
-from .stored import StoredVideo
+from ..schema import VIDEO_ATTRIBUTES, Array, kinds, video_arrays
+from .checks import attributes_checksum, extend_checksum, finite
+from .feature_file import FeatureFile
+from .feature_store import StoredVideo
+from .h5_read import BROKEN, first_line, has_checksum
 
 
 @dataclass(frozen=True)
@@ -53,7 +45,7 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
     with FeatureFile(path) as store:
         found, damaged = store.survey()
         complete = [video_id for video_id, done in found.items() if done]
-        specs = {**feature_specs(store.config), **ROWS}
+        expected = video_arrays(store.config)
         problems = _file_problems(store)
         problems += [
             Problem(video_id, f"cannot be opened ({reason})")
@@ -61,7 +53,7 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
         ]
         seen: set[tuple[Path, int]] = set()
         for video_id in complete:
-            problems.extend(_problems(StoredVideo(store, video_id), specs, seen=seen))
+            problems.extend(_problems(StoredVideo(store, video_id), expected, seen=seen))
         if videos is not None:
             bad = {problem.video_id for problem in problems}
             left = [StoredVideo(store, video_id) for video_id in complete if video_id not in bad]
@@ -112,13 +104,14 @@ def _covered(attributes: Mapping[str, object]) -> bool:
 
 
 def _problems(
-    video: StoredVideo, specs: dict[str, Spec], *, seen: set[tuple[Path, int]]
+    video: StoredVideo, expected: Mapping[str, Array], *, seen: set[tuple[Path, int]]
 ) -> Iterator[Problem]:
     """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
     try:
-        video.read_plainly()
+        video.read_all_attributes()
         attributes, names = video.attrs, set(video)
-        missing = [name for name in VIDEO_ATTRIBUTES if name not in attributes]
+        required = kinds(VIDEO_ATTRIBUTES, required=True)
+        missing = [name for name in required if name not in attributes]
         if missing:
             yield Problem(video.id, f"lacks the attributes {', '.join(missing)}")
             return
@@ -130,47 +123,40 @@ def _problems(
             return
         seen |= video.addresses()
         windows, frames = int(str(attributes["num_windows"])), int(str(attributes["num_frames"]))
-        for name in names - specs.keys() - TRACKS.keys():
+        for name in names - expected.keys():
             yield Problem(video.id, "is not an array of this configuration", name)
-        for name in [*specs, *TRACKS]:
+        for name in expected:
             if name not in names:
                 yield Problem(video.id, "is missing", name)
     except (StoreError, *BROKEN) as error:
         yield Problem(video.id, f"cannot be read ({_cause(error)})")
         return
     people: set[int] = set()
-    for name in sorted(names):
-        if name in specs:
-            shape, dtype = specs[name]
-            yield from _array_problems(video, name, (windows, *shape), dtype)
-        elif name in TRACKS:
-            shape, dtype = TRACKS[name]
-            yield from _array_problems(video, name, (None, frames, *shape), dtype, people=people)
+    lengths = {"W": windows, "T": frames}
+    for name in sorted(names & expected.keys()):
+        yield from _array_problems(video, expected[name], lengths, people)
     if len(people) > 1:
         yield Problem(video.id, f"has keypoints and scores of different people: {sorted(people)}")
 
 
 def _array_problems(
-    video: StoredVideo,
-    name: str,
-    shape: tuple[int | None, ...],
-    dtype: str,
-    *,
-    people: set[int] | None = None,
+    video: StoredVideo, array: Array, lengths: Mapping[str, int], people: set[int]
 ) -> Iterator[Problem]:
-    """What is wrong with one array; ``people`` gets the length that ``None`` stands for."""
+    """What is wrong with one array; ``people`` gets the number of people it has."""
+    name = array.name
     try:
         have = video[name].shape
-        if people is not None and have:
+        if array.axes[0] == "M" and have:
             people.add(have[0])
-            shape = (have[0], *shape[1:])
-        if have != shape or video[name].dtype != np.dtype(dtype):
-            expected = f"{shape} {np.dtype(dtype).name}"
+            lengths = {**lengths, "M": have[0]}
+        shape = tuple(lengths.get(str(axis), axis) for axis in array.axes)
+        if have != shape or video[name].dtype != np.dtype(array.dtype):
+            expected = f"{shape} {array.dtype_name}"
             yield Problem(video.id, f"is {have} {video[name].dtype}, expected {expected}", name)
             return
         value, bad = 0, False
         for block in video[name].blocks():
-            value = run_on(value, name, block)
+            value = extend_checksum(value, name, block)
             bad = bad or not finite(block)
         if bad:
             yield Problem(video.id, "holds NaN or infinity", name)

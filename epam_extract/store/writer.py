@@ -6,56 +6,43 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
 
 from ..errors import StoreError
 from ..records import PoseTrack, RemoteFile, Video, VideoFailure
+from ..schema import ARRAY_NAMES, AT_THE_END, TRACKS, window_arrays
+from .checks import check_id, check_rows, extend_checksum, finite, unstorable
 from .disk import Operations
-from .hdf5 import (
+from .disk_errors import from_os_error
+from .draft import Draft, source_attributes, video_attributes
+from .feature_file import FeatureFile
+from .h5_objects import find, find_array, get_attribute
+from .h5_read import (
     BROKEN,
-    end_of_file_in,
-    explained,
-    own_array,
+    as_store_error,
+    hdf5_length,
     read_failures,
     read_progress,
+    video_array,
     video_group,
 )
-from .hdf5_write import (
+from .h5_write import (
     FILTERS,
-    drop,
     empty_file,
-    put_aside,
-    remains,
+    has_leftovers,
+    quarantine,
+    remove_video,
     write_failures,
     write_video,
 )
-from .layout import (
-    AT_THE_END,
-    OWN_NAMES,
-    ROWS,
-    TRACKS,
-    Draft,
-    StoredFailure,
-    StoredProgress,
-    StoreHeader,
-    check_id,
-    check_rows,
-    explain,
-    feature_specs,
-    finite,
-    run_on,
-    source_attributes,
-    unstorable,
-    video_attributes,
-)
-from .links import is_linked, never_written
-from .objects import find, find_array, get_attribute
-from .reader import FeatureFile
-from .transaction import JournaledFile
+from .header import StoreHeader
+from .journaled_file import JournaledFile
+from .linked_parts import is_linked, never_written
+from .video_states import StoredFailure, StoredProgress
 
 
 class StoreWriter:
@@ -80,7 +67,7 @@ class StoreWriter:
         operations: Operations | None = None,
     ) -> None:
         self.path = path
-        self.specs = {**feature_specs(header.config), **ROWS}
+        self._arrays = window_arrays(header.config)
         self._filter = FILTERS[str(header.config["compression"])]()
         self._drafts: dict[str, Draft] = {}
         self._dropped: dict[str, None] = {}
@@ -94,30 +81,28 @@ class StoreWriter:
                 _require_fit(path, header, overwrite=overwrite)
             new = empty_file(header)
             self._file = JournaledFile(
-                path, initial=new, end_of_file=end_of_file_in(path), operations=operations
+                path,
+                initial=new,
+                end_of_file=partial(hdf5_length, path=path),
+                operations=operations,
             )
         except OSError as error:
-            raise explain(error, path) from error
+            raise from_os_error(error, path) from error
         try:
             if overwrite:
                 self._file.replace(new)
-            with explained(path), contextlib.closing(h5py.File(self._file, "r")) as h5:
+            with as_store_error(path), contextlib.closing(h5py.File(self._file, "r")) as h5:
                 self._failures = read_failures(h5)
         except BaseException as error:
             self._file.close()
             if isinstance(error, OSError):
-                raise explain(error, path) from error
+                raise from_os_error(error, path) from error
             raise
 
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -129,14 +114,14 @@ class StoreWriter:
 
     def progress(self, video_id: str) -> StoredProgress | None:
         """How far the committed file has this video, None if it has nothing of it."""
-        with explained(self.path):
+        with as_store_error(self.path):
             group = video_group(self._reading(), video_id)
             return None if group is None else read_progress(group)
 
     def keypoints(self, video_id: str, frames: range) -> PoseTrack:
         """Committed keypoints of consecutive frames of a video."""
         where = slice(frames.start, frames.stop)
-        with explained(self.path):
+        with as_store_error(self.path):
             group = video_group(self._reading(), video_id)
             if group is None:
                 raise ValueError(f"{video_id} is not there")
@@ -148,10 +133,19 @@ class StoreWriter:
         merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
         return {video_id: failure for video_id, failure in merged.items() if failure is not None}
 
+    def handed_over(self, video_id: str) -> tuple[int, int]:
+        """Windows, and frames with keypoints, of an incomplete video, committed or waiting.
+
+        Raises:
+            StoreError: the video was not begun, or is complete.
+        """
+        draft = self._draft(video_id)
+        return draft.windows, draft.frames
+
     @property
     def pending_bytes(self) -> int:
         """Bytes waiting for the next commit."""
-        return sum(draft.waiting for draft in self._drafts.values())
+        return sum(draft.pending_bytes for draft in self._drafts.values())
 
     # -- handing over -----------------------------------------------------------------------
 
@@ -182,8 +176,8 @@ class StoreWriter:
             VideoError: an array is missing, has another shape, or holds NaN or infinity.
         """
         draft = self._draft(video_id)
-        specs = {name: spec for name, spec in self.specs.items() if name not in AT_THE_END}
-        self._add_rows(draft, check_rows(video_id, arrays, specs))
+        expected = {name: spec for name, spec in self._arrays.items() if not spec.known_at_end}
+        self._add_rows(draft, check_rows(video_id, arrays, expected))
         draft.windows += len(arrays["frames"])
         draft.clipped += clipped
 
@@ -222,8 +216,8 @@ class StoreWriter:
                 f"{video.id}: {draft.windows} of {len(times)} windows and {draft.frames} of "
                 f"{video.num_frames} frames' keypoints were handed in"
             )
-        specs = {name: self.specs[name] for name in AT_THE_END}
-        self._add_rows(draft, check_rows(video.id, {"times": times, "valid": valid}, specs))
+        expected = {name: self._arrays[name] for name in AT_THE_END}
+        self._add_rows(draft, check_rows(video.id, {"times": times, "valid": valid}, expected))
         draft.attributes.update(video_attributes(video, len(times), grid))
         draft.finished = True
         self.forget_failure(video.id)
@@ -232,7 +226,7 @@ class StoreWriter:
     def _add_rows(draft: Draft, rows: Mapping[str, np.ndarray]) -> None:
         for name, array in rows.items():
             draft.rows.setdefault(name, []).append(array)
-            draft.checksums[name] = run_on(draft.checksums.get(name, 0), name, array)
+            draft.checksums[name] = extend_checksum(draft.checksums.get(name, 0), name, array)
 
     def fail(self, failure: VideoFailure) -> None:
         """Remember a failure, with size and time of the video's file; drop what there is of it."""
@@ -256,13 +250,13 @@ class StoreWriter:
         self._drafts.pop(video_id, None)
         self._dropped[video_id] = None
 
-    def put_aside(self, video_id: str) -> None:
+    def quarantine(self, video_id: str) -> None:
         """Move what could not be dropped of a damaged video out of sight, at once."""
         self._dropped.pop(video_id, None)
-        if not remains(self._reading(), video_id):
+        if not has_leftovers(self._reading(), video_id):
             return
         with self.transaction() as h5:
-            put_aside(h5, video_id)
+            quarantine(h5, video_id)
 
     def commit(self) -> None:
         """Make everything handed over so far last, all of it or nothing.
@@ -276,19 +270,19 @@ class StoreWriter:
         if self._dropped:  # by itself: writing into space just freed would go through the journal
             with self.transaction() as h5:
                 for video_id in self._dropped:
-                    drop(h5, video_id)
+                    remove_video(h5, video_id)
             self._dropped.clear()
-        touched = {name: draft for name, draft in self._drafts.items() if draft.touched}
+        touched = {name: draft for name, draft in self._drafts.items() if draft.changed}
         if not (touched or self._failure_changes):
             return
         with self.transaction() as h5:
             for video_id, draft in touched.items():
                 write_video(
-                    h5, video_id, draft, self.specs, filters=self._filter, check=self._file.check
+                    h5, video_id, draft, self._arrays, filters=self._filter, check=self._file.check
                 )
             write_failures(h5, self._failures, self._failure_changes)
         for video_id, draft in touched.items():
-            draft.written()
+            draft.forget_written()
             if draft.finished:
                 del self._drafts[video_id]
         self._failures = self.failures()
@@ -302,7 +296,7 @@ class StoreWriter:
             with self._file.transaction() as file, h5py.File(file, "r+") as h5:
                 yield h5
         except OSError as error:
-            raise explain(error, self.path) from error
+            raise from_os_error(error, self.path) from error
 
     # -- inside -----------------------------------------------------------------------------
 
@@ -318,9 +312,9 @@ class StoreWriter:
             windows=there.windows,
             frames=there.frames,
             checksums={
-                name: int(get_attribute(own_array(group, name), "checksum"))
-                for name in self.specs
-                if name not in AT_THE_END
+                name: int(get_attribute(video_array(group, name), "checksum"))
+                for name, spec in self._arrays.items()
+                if not spec.known_at_end
             },
             clipped=int(get_attribute(group, "clipped")),
         )
@@ -331,14 +325,14 @@ class StoreWriter:
         """Raise VideoError where this id's group would be another video's array, or hold it."""
         h5 = self._reading()
         parts = video_id.split("/")
-        pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in OWN_NAMES]
+        pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in ARRAY_NAMES]
         for parent, name in pairs:
             if parent in self._drafts or video_group(h5, parent) is not None:
                 raise unstorable(
                     f"{video_id}: cannot be stored beside the video {parent}, which has an array "
                     f"called {name}; rename one of the two"
                 )
-        for name in OWN_NAMES:
+        for name in ARRAY_NAMES:
             below = f"{video_id}/{name}"
             folder = find(h5, f"videos/{below}")
             waiting = any(f"{other}/".startswith(f"{below}/") for other in self._drafts)
@@ -377,14 +371,14 @@ def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
         MachineError: the disk is full or fails; the file stays as it was.
     """
     with FeatureFile(path) as store:
-        header = StoreHeader(store.config, store.weights, store.pose_source)
+        header = store.header
     with StoreWriter(path, header) as writer:
         for video_id in video_ids:
             with contextlib.suppress(StoreError, *BROKEN):
                 writer.drop(video_id)
                 writer.commit()
-            with explained(path):
-                writer.put_aside(video_id)
+            with as_store_error(path):
+                writer.quarantine(video_id)
 
 
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:

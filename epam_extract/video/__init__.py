@@ -1,7 +1,7 @@
-"""Find videos, here or at addresses, measure them, read their frames.
+"""Find videos, local or remote, measure them and read their frames.
 
-Order never depends on the file system, frames are exact and in order, and nothing a file does can
-hang or crash the run: PyAV and decord work in processes of their own, watched and reused.
+The order never depends on the file system, frames are exact and in order, and no file can hang or
+crash the run: PyAV and decord run in separate processes, which are watched and reused.
 """
 
 from .decode import Header

@@ -1,8 +1,7 @@
-"""A file opened by PyAV: its video stream, and what the header promises.
+"""Open a file with PyAV: its video stream, and what its header promises.
 
-Nothing but the file itself is ever opened: formats that name other files (concat scripts, HLS and
-DASH playlists, SDP, image sequences) are not on the list of formats, and no protocol but ``file``
-is allowed.
+No other file is ever opened: formats that refer to other files (concat scripts, HLS and DASH
+playlists, SDP, image sequences) are not allowed, and neither is any protocol but ``file``.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any
 
 from .memory import Room
 
-DEFAULT_FPS = Fraction(25)  # where a file says nothing
-LEAST_FRAME_BYTES = 8  # of any codec and container, with its entry in the index
+DEFAULT_FPS = Fraction(25)  # if the file does not say
+LEAST_FRAME_BYTES = 8  # in any codec and container, index entry included
 MOST_FRAMES = 1 << 26  # a month at 25 frames a second
 FORMATS = (
     "mov,mp4,matroska,webm,avi,mpegts,mpegtsraw,mpeg,mpegvideo,flv,live_flv,kux,asf,asf_o,ogg,mxf,"
@@ -22,15 +21,15 @@ FORMATS = (
     "cavsvideo,avs2,avs3,evc,apv,mjpeg,mjpeg_2000,smjpeg,yuv4mpegpipe,gif,apng,jpegxl_anim,swf,roq,"
     "smk,bink,flic,film_cpk,dhav,ty,pva,nsv,viv,vivo,xmv,avr,cine,rpl,wc3movie,4xm,cdxl,thp,moflex"
 )
-"""Containers that hold their frames themselves."""
+"""Containers that hold their own frames."""
 
 
 class Unreadable(Exception):
-    """The file is no video, or it cannot be read; the message says why."""
+    """The file is not a video or cannot be read; the message says why."""
 
 
 def open_container(path: str, room: Room) -> Any:
-    """The file, opened by PyAV; raises Unreadable with a reason that helps."""
+    """Open a file with PyAV. Raises Unreadable with a helpful reason."""
     import av
 
     av.logging.set_level(None)
@@ -46,12 +45,12 @@ def open_container(path: str, room: Room) -> Any:
 
 
 def picture_limit(room: Room) -> dict[str, str]:
-    """Option of every codec: no picture is larger, also where the header lies or it changes."""
+    """Codec option that refuses larger pictures, even if the header understates their size."""
     return {"max_pixels": str(min(room.most_pixels, 2**31 - 1))}
 
 
 def _why_not_open(path: str, error: Exception) -> str:
-    """A sentence that helps more than "Invalid data found when processing input"."""
+    """A better explanation than "Invalid data found when processing input"."""
     try:
         with Path(path).open("rb") as file:
             head = file.read(512)
@@ -72,7 +71,7 @@ def _why_not_open(path: str, error: Exception) -> str:
 
 
 def video_stream(container: Any) -> Any:
-    """The stream that is the video; raises Unreadable where there is none."""
+    """The video stream. Raises Unreadable if there is none."""
     from av.stream import Disposition
 
     pictures = list(container.streams.video)
@@ -97,7 +96,7 @@ def header_fps(stream: Any) -> Fraction:
 
 
 def announced(container: Any, stream: Any) -> int:
-    """Frames that the index counts, without those an edit list hides; 0 where it does not say."""
+    """Frames in the index, without those hidden by an edit list; 0 if it does not say."""
     if not stream.frames or not container.format.name.startswith(("mov", "avi")):
         return 0
     hidden = sum(1 for entry in stream.index_entries if entry.is_discard)
@@ -105,7 +104,7 @@ def announced(container: Any, stream: Any) -> int:
 
 
 def expected_frames(container: Any, stream: Any, fps: Fraction) -> int:
-    """Frames that the header promises, as far as the file has room for them; 0 if it is silent."""
+    """Frames that the header promises, capped by the size of the file; 0 if it does not say."""
     expected = announced(container, stream) or stream.frames
     if not expected and stream.duration is not None:
         expected = round(stream.duration * stream.time_base * fps)

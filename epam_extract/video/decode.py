@@ -1,10 +1,8 @@
-"""What one file says in its header, and the frames it really holds, by PyAV.
+"""Read a file's header and its frames with PyAV.
 
-This runs in a process of its own (:mod:`.decode_worker`): a file that makes FFmpeg hang or crash
-takes that process with it and nothing more. A file is read once: how many frames it has, when they
-are shown and what is damaged is measured while they are decoded.
-
-:mod:`.container` opens it.
+This runs in a separate process (:mod:`.decode_worker`), so that a file that makes FFmpeg hang or
+crash ends only that process. A file is read once: the number of frames, their times and any damage
+are measured while it is decoded. :mod:`.container` opens it.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from ..config import in_bytes
-from .clock import measured_fps, seconds_of
 from .container import (
     Unreadable,
     announced,
@@ -28,21 +25,22 @@ from .container import (
     video_stream,
 )
 from .memory import Room
+from .timestamps import measured_fps, seconds_of
 
 Tick = Callable[[], None]
-SAME_TIME = 1e-6  # seconds: two that are computed from the same ticks
-SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # seconds before a frame, where one decodes from to reach it
+SAME_TIME = 1e-6  # seconds by which times computed from the same ticks may differ
+SEEK_BACK = (0.0, 2.0, 10.0, 60.0)  # seconds before a frame to start decoding from, in turn
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says before it is read; only its first frame was decoded."""
+    """What a file says before it is read; at most its first frame has been decoded."""
 
     fps: Fraction
     frames: int
-    """How many to expect: exactly what its index counts, or about its duration times its rate."""
+    """How many to expect: the exact number in its index, or roughly its duration times its rate."""
     height: int
-    """As displayed, rotation applied; 0 where no frame was decoded."""
+    """As displayed, rotation applied; 0 if no frame was decoded."""
     width: int
 
 
@@ -58,28 +56,28 @@ class Measured:
     """(T,) float64 seconds, in display order."""
     notes: tuple[str, ...]
     wrong: tuple[str, ...] = ()
-    """Why decord would read it wrongly, or not at all."""
+    """Why decord would read it wrongly or not at all."""
     seekable: bool = False
-    """Whether a frame can be found by its time: the packets are the frames, one for one."""
+    """Whether frames can be found by time: packets and frames correspond one to one."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """The frames of a video that are wanted."""
+    """The frames of a video to read."""
 
     indices: np.ndarray
     """(U,) int64, ascending."""
     seconds: np.ndarray
-    """(U,) float64, when each is shown."""
+    """(U,) float64: the time of each."""
     seekable: bool
 
     def after(self, count: int) -> Choice:
-        """Without the first ``count``."""
+        """The choice without its first ``count`` frames."""
         return Choice(self.indices[count:], self.seconds[count:], self.seekable)
 
 
 def header(path: str, tick: Tick, room: Room) -> Header:
-    """What the header says, without decoding anything: the plan's question."""
+    """The header alone, without decoding anything; used for planning."""
     with open_container(path, room) as container:
         tick()
         stream = video_stream(container)
@@ -91,9 +89,9 @@ def header(path: str, tick: Tick, room: Room) -> Header:
 
 
 class PyavDecoder:
-    """Reads a file once, in order: every frame that decodes, and what was met on the way.
+    """Reads a file once, in order, and measures it on the way.
 
-    Raises :class:`Unreadable`, before anything is decoded, where its pictures do not fit ``room``.
+    Raises :class:`Unreadable`, before anything is decoded, if its pictures do not fit ``room``.
     """
 
     def __init__(self, path: str, tick: Tick, room: Room) -> None:
@@ -125,7 +123,7 @@ class PyavDecoder:
         self.header = Header(self._fps, expected, height, width)
 
     def _decode(self) -> Iterator[Any]:
-        """Every frame that decodes, in display order; packets that do not are passed over."""
+        """Every frame that decodes, in display order; packets that fail are skipped."""
         import av
 
         packets = self._container.demux(self._stream)
@@ -134,9 +132,9 @@ class PyavDecoder:
             try:
                 packet = next(packets, None)
             except (av.error.FFmpegError, IndexError):  # IndexError: a stream appears in mid-file
-                packet, self._damaged = None, True  # it breaks off here: give out what is buffered
+                packet, self._damaged = None, True  # the file ends here: flush the decoder
             if packet is not None and packet.size == 0 and packet.dts is not None:
-                continue  # "the last picture again": decoding it would end the stream
+                continue  # "repeat the last picture": decoding it would end the stream
             if packet is not None and packet.size:
                 self._packets += 1
                 self._hidden += packet.is_discard
@@ -171,10 +169,10 @@ class PyavDecoder:
             frame, index = next(self._decoded, None), index + 1
 
     def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
-        """These frames likewise, from the keyframe before the first.
+        """The chosen frames, as :meth:`frames` yields them, decoded from the keyframe before.
 
-        For one that does not decode, the one before it is shown again, and :attr:`missing` counts.
-        Raises :class:`Unreadable` where none of them decodes.
+        A frame that does not decode is replaced by the previous one and counted in :attr:`missing`.
+        Raises :class:`Unreadable` if none of them decodes.
         """
         pixels = self._converter()
         index, frame = self._reach(choice)
@@ -192,13 +190,13 @@ class PyavDecoder:
             yield pixels(shown)
 
     def _before(self, frame: Any, index: int, wanted: int, second: float, choice: Choice) -> bool:
-        """Whether a frame comes before the wanted one: by time, or else by count."""
+        """Whether a frame comes before the wanted one, by time if possible, else by index."""
         if not choice.seekable or frame.pts is None:
             return index < wanted
         return frame.pts * self.time_base < second - SAME_TIME
 
     def _converter(self) -> Callable[[Any], np.ndarray]:
-        """What turns a decoded frame into upright pixels, which the next call overwrites."""
+        """A function that turns a decoded frame into upright pixels, overwritten by the next."""
         from av.video.reformatter import VideoReformatter
 
         convert = VideoReformatter()
@@ -215,7 +213,7 @@ class PyavDecoder:
         return pixels
 
     def _reach(self, choice: Choice) -> tuple[int, Any]:
-        """The first frame of a choice, or one before it, and its index."""
+        """Index and frame of the first chosen frame, or of an earlier one to decode on from."""
         if choice.seekable and choice.indices[0] > 0:
             second = float(choice.seconds[0])
             for back in SEEK_BACK:
@@ -229,7 +227,7 @@ class PyavDecoder:
     def _seek(self, start: float, wanted: float) -> Any:
         """The frame shown at ``wanted``, decoded from the keyframe before ``start``.
 
-        None where that keyframe is shown after it: the frame then leans on pictures before.
+        None if that keyframe is shown later: the frame then refers to pictures before it.
         """
         import av
 
@@ -238,7 +236,7 @@ class PyavDecoder:
         except av.error.FFmpegError:
             return None
         self._decoded = self._decode()
-        whole = False  # once a keyframe has come
+        whole = False  # True from the first keyframe
         for frame in self._decoded:
             whole = whole or bool(frame.key_frame)
             if frame.pts is None:
@@ -251,7 +249,7 @@ class PyavDecoder:
         return frame.pts is not None and abs(frame.pts * self.time_base - second) < SAME_TIME
 
     def measured(self) -> Measured:
-        """What the file really held; to be asked once the frames have ended."""
+        """What the file really held; call it after the last frame."""
         seconds, notes = seconds_of(self._pts, self._stream.time_base, self._fps)
         expected = max(self._announced, self._packets - self._hidden)
         cut_short = self._announced > self._packets
@@ -277,10 +275,10 @@ class PyavDecoder:
         return self._stream.time_base
 
     def by_index(self) -> Measured | None:
-        """What the index alone says of every frame, None where it does not say enough.
+        """Measure the file from its index alone; None if the index does not say enough.
 
-        An index holds decoding times. They are the frames' own where nothing is reordered, or
-        where all frames last equally long. To be asked before the second frame.
+        An index holds decoding times. They equal display times if no frame is reordered, or if all
+        frames last equally long. Call it before reading the second frame.
         """
         entries = list(self._stream.index_entries)
         first = self._pts[0]
@@ -304,7 +302,7 @@ class PyavDecoder:
         return Measured(measured_fps(seconds, self._fps), *size, seconds, ())
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._container.close()
 
 

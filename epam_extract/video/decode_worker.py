@@ -1,4 +1,4 @@
-"""What runs in a decode worker's process: answer requests, put frames into shared memory.
+"""The code of a decode worker process: it answers requests and puts frames into shared memory.
 
 :mod:`.worker_pool` is the other end of the connection.
 """
@@ -23,7 +23,7 @@ import numpy as np
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable, header
 from .decord_decoder import DecordDecoder
 from .images import ImagesDecoder, measure_folder
-from .measure import probe
+from .measure import measure_file
 from .memory import Room
 
 Decoder = PyavDecoder | DecordDecoder | ImagesDecoder
@@ -43,7 +43,7 @@ class HeaderRequest:
 
 @dataclass(frozen=True)
 class ProbeRequest:
-    """Answer with what is :class:`Measured`."""
+    """Answer with a :class:`Measured`."""
 
     path: str
     image_fps: Fraction | None
@@ -64,21 +64,21 @@ class OpenRequest:
 
 @dataclass(frozen=True)
 class ReadRequest:
-    """Decode the open video into slots of shared memory, then answer what was :class:`Measured`, or
-    that all of a choice is :class:`Delivered`."""
+    """Decode the open video into slots of shared memory, then answer with a :class:`Measured`, or
+    for a choice with a :class:`Delivered`."""
 
     id: int
     wanted: int | Choice
-    """First frame to hand over, those before it being decoded and dropped; or which frames."""
+    """The first frame to deliver (earlier ones are decoded and dropped), or a choice of frames."""
     piece_frames: int
     slots: int
     fresh: bool
-    """Map new memory: somebody still looks at the old one."""
+    """Map new memory, since arrays still point into the old one."""
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """New shared memory of ``size`` bytes; its descriptor follows."""
+    """There is new shared memory of ``size`` bytes; its descriptor follows."""
 
     size: int
 
@@ -93,41 +93,41 @@ class Piece:
 
 @dataclass(frozen=True)
 class Delivered:
-    """Every frame of a choice was handed over."""
+    """Every frame of a choice was delivered."""
 
     missing: int
-    """How many of them do not decode: the frame before was handed over instead."""
+    """How many of them do not decode; the previous frame was delivered instead."""
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The process has started and takes requests."""
+    """The process has started and accepts requests."""
 
 
 @dataclass(frozen=True)
 class Trouble:
-    """A request failed with a sentence that is fit for the user."""
+    """A request failed; the message is meant for the user."""
 
     message: str
 
 
 @dataclass(frozen=True)
 class Free:
-    """The receiver is done with a slot of read ``id``."""
+    """The receiver has released a slot of read ``id``."""
 
     id: int
     slot: int
 
 
 class _Slots:
-    """Shared memory cut into slots of one piece each; the child's side."""
+    """Shared memory, divided into slots of one piece each."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.memory: mmap.mmap | None = None
 
     def arrays(self, request: ReadRequest, found: Header) -> np.ndarray:
-        """(slots, piece_frames, H, W, 3) uint8 in memory that the parent sees too."""
+        """(slots, piece_frames, H, W, 3) uint8 in memory shared with the parent."""
         frame = found.height * found.width * 3
         size = max(request.slots * request.piece_frames * frame, 1)
         if request.fresh or self.memory is None or not size <= len(self.memory) <= 4 * size:
@@ -142,7 +142,7 @@ class _Slots:
 
 
 def new_memory(size: int) -> int:
-    """A descriptor of ``size`` bytes of memory that vanishes with its last user."""
+    """A descriptor of ``size`` bytes of anonymous memory, freed with its last user."""
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("epam_extract")
     else:  # macOS
@@ -158,7 +158,7 @@ def _read(
     connection: Connection,
     slots: _Slots,
 ) -> None:
-    """Serve one :class:`ReadRequest`; raises Unreadable."""
+    """Serve one :class:`ReadRequest`. Raises Unreadable."""
     arrays = slots.arrays(request, decoder.header)
     free = deque(range(request.slots))
 
@@ -195,11 +195,11 @@ def _open(request: OpenRequest, tick: Tick) -> Decoder:
 def _measure(request: ProbeRequest, tick: Tick) -> Measured:
     if request.image_fps is not None:
         return measure_folder(request.path, request.image_fps, tick, request.room)
-    return probe(request.path, tick, request.room)
+    return measure_file(request.path, tick, request.room)
 
 
 def _leave_with(parent: int) -> None:
-    """End this process once its parent is gone, whatever C code is doing meanwhile."""
+    """Exit when the parent is gone, even if C code is stuck."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
@@ -218,7 +218,7 @@ def serve() -> None:
 
     decoder: Decoder | None = None
     try:
-        import av  # noqa: F401  # slow to load: not on the first video's account
+        import av  # noqa: F401  # slow to import, so before the first video
 
         connection.send(Ready())
         while True:

@@ -15,24 +15,24 @@ from collections.abc import Iterator
 import numpy as np
 
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
-from .measure import probe
+from .measure import measure_file
 from .memory import Room
 
-FAULT_TOLERANCE = 1e-4  # the first frame that decord would make up is an error
-OTHER_COLOURS = 6.0  # grey levels in the mean; two ways to convert colours stay under it
+FAULT_TOLERANCE = 1e-4  # so that the first frame that decord makes up is an error
+OTHER_COLOURS = 6.0  # mean grey levels; two ways to convert colours differ by less
 
 
 class DecordDecoder:
-    """Reads a file by decord, once it is known how many frames that must give, and when."""
+    """Reads a file with decord, after its frames and their times have been measured."""
 
     missing = 0
-    """Wanted frames that do not decode: each of them is an error here."""
+    """Chosen frames that do not decode; always 0, since each is an error here."""
 
     def __init__(self, path: str, tick: Tick, room: Room) -> None:
         first = PyavDecoder(path, tick, room)
         try:
             self._reference = next(first.frames(0)).copy()
-            self._found = first.by_index() or probe(path, tick, room)
+            self._found = first.by_index() or measure_file(path, tick, room)
         finally:
             first.close()
         if self._found.wrong:
@@ -44,8 +44,8 @@ class DecordDecoder:
     def frames(self, start: int) -> Iterator[np.ndarray]:
         """Frames ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB, by decord's ``next``.
 
-        Raises :class:`Unreadable` where decord is missing, refuses the file, counts other frames,
-        or shows another first frame than PyAV.
+        Raises :class:`Unreadable` if decord is missing, refuses the file, counts a different number
+        of frames, or shows a different first frame than PyAV.
         """
         import cv2  # noqa: F401  # must come first: decord's zlib breaks OpenCV's PNG reader
 
@@ -79,7 +79,7 @@ class DecordDecoder:
             raise Unreadable("decord gives up: no more frames") from error
 
     def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
-        """These frames likewise; all frames before the last of them are decoded."""
+        """The chosen frames; every frame up to the last of them is decoded."""
         wanted = set(choice.indices.tolist())
         for index, frame in enumerate(self.frames(0)):
             if index in wanted:
@@ -88,7 +88,7 @@ class DecordDecoder:
                 return
 
     def measured(self) -> Measured:
-        """What the file holds; decord has given all of it."""
+        """What the file holds, measured when it was opened."""
         return self._found
 
     def close(self) -> None:
@@ -96,7 +96,7 @@ class DecordDecoder:
 
 
 def refused_by_decord(found: Measured) -> str:
-    """The sentence for a file that decord would get wrong."""
+    """The message for a file that decord would read wrongly."""
     reasons = ", ".join(found.wrong)
     return f"decord does not read this file right ({reasons}); use --decoder auto or pyav"
 

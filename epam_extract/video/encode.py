@@ -1,4 +1,4 @@
-"""Write pictures as an H.264 video with PyAV; for previews only."""
+"""Write pictures as an H.264 video with PyAV, for previews."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SPEED = "veryfast"  # of x264's presets
 LARGEST_RATE = 65535  # what MPEG-4 time scales and x264 take as a fraction's parts
 
 
-def write_video(path: Path, pictures: Iterable[np.ndarray], *, fps: Fraction) -> int:
+def encode_video(path: Path, pictures: Iterable[np.ndarray], *, fps: Fraction) -> int:
     """Encode RGB pictures (H, W, 3) uint8, all of one even size; returns how many there were.
 
-    Pictures are taken one at a time. Pixels are 4:2:0 in BT.709, which every player shows. A file
-    that was begun and not finished stays at ``path``: the caller removes it.
+    Pictures are consumed one at a time. Pixels are 4:2:0 in BT.709, which every player supports. An
+    unfinished file stays at ``path``; the caller removes it.
 
     Raises:
         ConfigError: this PyAV has no H.264 encoder, or ``path`` cannot be written.

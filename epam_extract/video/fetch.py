@@ -1,9 +1,8 @@
-"""Videos from elsewhere, fetched ahead of the decoder into a folder of a bounded size.
+"""Fetch remote videos ahead of the decoder, into a folder of bounded size.
 
-Files come in the order in which the run takes them. Each has its room in the folder before it is
-fetched, in that order too, so that a video is never kept waiting by those after it; it goes as
-soon as it was read. Segments of one file that follow each other share it. Whatever a killed run has
-left goes at the next start.
+Files are fetched in the order in which the run needs them, and space is reserved in that order, so
+that no video waits for later ones. A file is deleted as soon as it has been read; consecutive
+segments of one file share it. Leftovers of a killed run are deleted at the next start.
 """
 
 from __future__ import annotations
@@ -22,24 +21,25 @@ from ..errors import EpamExtractError, FetchError, MachineError, StoreError, Vid
 from ..records import RemoteFile
 from .remote import Ended, fetch
 
-FETCHES = 4  # files on their way at once
-FOLDER = ".fetched"  # behind the output's name
+FETCHES = 4  # at the same time
+FOLDER = ".fetched"  # appended to the output's name
 OURS = re.compile(r"\d{8,}(\.[a-z0-9]{1,8})?")  # the files in it
-LOOK_SECONDS = 0.1  # between two looks at whether the run is to stop
-LEAVE_SECONDS = 2.0  # for threads that wait for a dead server
+LOOK_SECONDS = 0.1  # between checks whether the run should stop
+LEAVE_SECONDS = 2.0  # to wait for threads stuck at a dead server
 
 
 class Fetcher:
-    """Fetches ``videos`` ahead, in their order; a context manager, entered by who locks the output.
+    """Fetches ``videos`` ahead, in order. A context manager; enter it while the output is locked.
 
-    Entering makes the folder, leaving removes it.
+    Entering creates the folder, leaving removes it.
 
     Args:
         folder: :func:`fetched_folder` of the output, cleared.
         videos: by id; several may be parts of one file.
-        limit: bytes that the folder may hold; of a video larger than that, that one alone.
+        limit: bytes that the folder may hold; a larger video is fetched on its own.
         stop: once set, nothing more is fetched.
-        on_bytes: told, by the threads that fetch, how long some bytes took and how many they are.
+        on_bytes: called by the fetching threads with the seconds that some bytes took, and their
+            number.
     """
 
     def __init__(
@@ -59,11 +59,11 @@ class Fetcher:
             if not self._files or self._files[-1] != file:
                 self._files.append(file)
             self._numbers[video_id] = len(self._files) - 1
-        self._to_read = Counter(self._numbers.values())  # videos that a file is still wanted for
+        self._to_read = Counter(self._numbers.values())  # videos that still need a file
         self._left = iter(range(len(self._files)))
-        self._turn = threading.Lock()  # to take the next file, until there is room for it
+        self._turn = threading.Lock()  # held while a thread waits for space for the next file
         self._changed = threading.Condition()
-        self._held: dict[int, int] = {}  # bytes that a file may take up
+        self._held: dict[int, int] = {}  # bytes reserved for each file
         self._here: dict[int, Path | EpamExtractError] = {}
         self._closed = False
         self._threads: list[threading.Thread] = []
@@ -86,7 +86,7 @@ class Fetcher:
 
     @contextmanager
     def fetched(self, video_id: str) -> Iterator[Path | None]:
-        """Wait for a video and lend its file, to read it once; None once the run is to stop.
+        """Wait for a video and yield its file, to be read once; None if the run is to stop.
 
         Raises:
             FetchError: it could not be fetched.
@@ -106,7 +106,7 @@ class Fetcher:
             if isinstance(here, Path):
                 error.args = (str(error).replace(str(here), str(self._files[number])),)
             raise
-        except (EpamExtractError, MemoryError):  # the run ends: no other lane may go on waiting
+        except (EpamExtractError, MemoryError):  # the run ends, so nothing may wait any longer
             self._end()
             raise
         finally:
@@ -141,17 +141,17 @@ class Fetcher:
             try:
                 here: Path | EpamExtractError = self._fetch(number)
             except Ended:
-                return  # nobody waits for it any more
+                return  # no longer needed
             except EpamExtractError as error:
                 here = error
-            except Exception as error:  # of this module: it must not leave a lane waiting
+            except Exception as error:  # a bug here must not leave readers waiting
                 here = FetchError(f"{self._files[number]}: {type(error).__name__}")
             with self._changed:
                 self._here[number] = here
                 self._changed.notify_all()
 
     def _make_room(self, number: int) -> bool:
-        """Wait until a file fits beside the others, or is alone; False once the run is to stop."""
+        """Wait for space for a file, or until it is the only one; False if the run is to stop."""
         size = self._files[number].size or self._limit
         with self._changed:
             while not self._ending:
@@ -170,7 +170,7 @@ class Fetcher:
 
         too_many, before, last = False, 0, time.perf_counter()
 
-        def told(count: int) -> None:
+        def on_bytes(count: int) -> None:
             nonlocal too_many, before, last
             now = time.perf_counter()
             self._on_bytes(now - last, count - before)
@@ -179,7 +179,7 @@ class Fetcher:
                 raise Ended
 
         try:
-            fetch(file, to, told)
+            fetch(file, to, on_bytes)
         except BaseException as error:
             if isinstance(error, Ended) and too_many:
                 what = "were listed" if file.size else "may be held here (--fetch-ahead)"
@@ -191,17 +191,17 @@ class Fetcher:
 
 
 def fetched_folder(out: Path) -> Path:
-    """Where the videos fetched for an output lie."""
+    """The folder for the videos fetched for an output."""
     real = out.resolve()
     return real.with_name(real.name + FOLDER)
 
 
 def clear_folder(folder: Path) -> None:
-    """Take away what a killed run has left.
+    """Delete what a killed run has left.
 
     Raises:
         StoreError: something in the folder, or the folder itself, is not ours.
-        MachineError: it cannot be taken away.
+        MachineError: it cannot be deleted.
     """
     try:
         status = folder.lstat()

@@ -1,4 +1,4 @@
-"""What the file system says of a video's file, or of a folder of pictures; nothing is opened."""
+"""What the file system says about a video's file or a folder of pictures; nothing is opened."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..records import file_stamp
 
 
 def file_status(path: Path) -> os.stat_result:
-    """Size and time of change of a regular file that is not empty; it is not opened.
+    """Status of a regular file that is not empty, without opening it.
 
     Raises :class:`ProbeError` for anything else.
     """
@@ -36,7 +36,7 @@ def file_status(path: Path) -> os.stat_result:
 
 
 def real_path(path: Path) -> Path:
-    """Absolute, so that the worker's own folder does not matter; links as the user wrote them."""
+    """The absolute path, independent of the worker's current folder; links are not resolved."""
     return Path(os.path.abspath(path))  # noqa: PTH100  # resolve() follows links
 
 

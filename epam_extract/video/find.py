@@ -1,4 +1,4 @@
-"""Which videos are meant by files, directories, patterns and lists. Opens none of them."""
+"""Find the videos that files, directories, patterns and lists stand for. Opens none of them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ SUFFIXES = frozenset(
         *("mxf", "ogm", "ogv", "qt", "rm", "rmvb", "ts", "vob", "webm", "wmv", "y4m"),
     )
 )
-"""What counts as a video inside a directory, in any case. A file named directly always counts."""
+"""Suffixes of videos in a directory, in any case. A file that is named directly always counts."""
 
-BROKEN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # what Path makes of one
+BROKEN_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/[^/]")  # an address passed through Path
 ADDRESSES_AT_ONCE, LINES_AT_ONCE = 16, 1000  # of a list
 
 _log = logging.getLogger(__name__)
@@ -38,13 +38,13 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, order=True)
 class FoundVideo:
-    """A video that was asked for; nothing has been opened yet."""
+    """A video to process; nothing has been opened yet."""
 
     id: str
     """Path under its root without suffix, "/" kept; see :func:`find_videos`."""
     path: Path | RemoteFile
     segment: Segment | None = field(default=None, compare=False)
-    """The part of it that is meant, or its label."""
+    """The part of it to process, or its label."""
 
     @property
     def source_id(self) -> str:
@@ -53,14 +53,14 @@ class FoundVideo:
 
     @property
     def file(self) -> Path:
-        """Its file on this machine; raises ConfigError where it is elsewhere."""
+        """Its local file. Raises ConfigError if it is remote."""
         if isinstance(self.path, RemoteFile):
             raise ConfigError(f"{self.path}: is elsewhere, and a file on this machine is needed")
         return self.path
 
     def size_and_time(self) -> tuple[int, int]:
-        """Bytes and time of change in ns, by which a video is the same one as before; see
-        :func:`records.file_stamp`. Zeros where the system does not say; opening it will tell why.
+        """Bytes and modification time in ns, which identify a version of the file; see
+        :func:`records.file_stamp`. Zeros if they are unknown; opening the file gives the reason.
         """
         if isinstance(self.path, RemoteFile):
             return self.path.size, self.path.mtime_ns
@@ -71,7 +71,7 @@ class FoundVideo:
 
     @property
     def work(self) -> int:
-        """How long it takes beside others: by a segment's milliseconds, or the bytes of a whole."""
+        """Relative cost: milliseconds of a segment, or bytes of a whole video."""
         if self.segment is not None and not self.segment.whole:
             return round((self.segment.end - self.segment.start) * 1000)
         return self.size_and_time()[0]
@@ -91,11 +91,11 @@ class _Candidate:
 
     @property
     def key(self) -> tuple[PurePath, str | None]:
-        """The same for two ways to name one file."""
+        """Equal for two names of one file."""
         return self.path, None if self.remote is None else self.remote.path
 
     def name(self, level: int) -> str:
-        """The id at a level of precision: without suffix, with it, then with more parents."""
+        """The id at a level of detail: without suffix, with it, then with more parents."""
         parents, suffix = divmod(level, 2)
         root = self.root
         for _ in range(parents):
@@ -115,14 +115,14 @@ def find_videos(
 
     Each may be an address such as ``s3://bucket/videos``: see :mod:`video.remote`.
     The root is the directory given, the part of a glob before its first wildcard, or a file's own
-    directory. An id is the path under the root without suffix; where two files would share one both
-    keep their suffix, and where that is not enough the names of the directories above are put in
-    front. Hidden files and directories are passed over, symbolic links followed, each directory
-    once. ``-`` as a source or list reads paths from standard input. With ``pictures`` each folder
-    of numbered pictures is a video, too.
+    directory. An id is the path under the root without suffix. If two files would share an id, both
+    keep their suffix; if that is not enough, the names of the directories above are prepended.
+    Hidden files and directories are ignored. Symbolic links are followed, each directory once.
+    ``-`` as a source or list reads paths from standard input. With ``pictures``, folders of
+    numbered pictures count as videos.
 
     Raises :class:`ConfigError` naming every source that does not exist or holds no video. A path
-    in a list that does not exist is kept: its probe fails, and the others are done.
+    in a list that does not exist is kept: only that video fails.
     """
     found: dict[tuple[PurePath, str | None], _Candidate] = {}
     troubles: list[str] = []
@@ -151,12 +151,12 @@ def find_videos(
 
 
 def _absolute(path: str | Path) -> Path:
-    """Absolute, without "." and ".." but with symbolic links as the user wrote them."""
+    """The absolute path without "." and ".."; symbolic links are not resolved."""
     return Path(os.path.abspath(Path(path).expanduser()))  # noqa: PTH100  # resolve() follows links
 
 
 def _expand_lines(list_name: str, lines: Sequence[str], pictures: bool) -> Iterator[_Candidate]:
-    """What the lines of a list stand for, in their order."""
+    """What the lines of a list stand for, in order."""
     expand = partial(_expand_line, list_name, pictures)
     if not any(map(is_address, lines)):
         for line in lines:
@@ -169,7 +169,7 @@ def _expand_lines(list_name: str, lines: Sequence[str], pictures: bool) -> Itera
 
 
 def _expand_line(list_name: str, pictures: bool, line: str) -> list[_Candidate]:
-    """What a line of a list stands for; if nothing, that will be its own failure, in its turn."""
+    """What a line of a list stands for; if nothing, a candidate that will fail later."""
     try:
         return _expand(line, pictures)
     except ConfigError as error:
@@ -182,7 +182,7 @@ def _expand_line(list_name: str, pictures: bool, line: str) -> list[_Candidate]:
 
 
 def _expand(source: str, pictures: bool) -> list[_Candidate]:
-    """What one source stands for; raises ConfigError if nothing."""
+    """What one source stands for. Raises ConfigError if nothing."""
     if is_address(source):
         top, files = find_remote(source, SUFFIXES, pictures=pictures)
         return [_Candidate(name, top, file) for name, file in files]
@@ -225,7 +225,7 @@ def _expand(source: str, pictures: bool) -> list[_Candidate]:
 
 
 def _below(folder: Path, root: Path, pictures: bool) -> Iterator[_Candidate]:
-    """Videos under a directory, which may be one itself."""
+    """Videos under a directory, which may itself be one."""
     for found in _walk(folder, pictures=pictures):
         is_itself = found == root
         yield _Candidate(
@@ -234,7 +234,7 @@ def _below(folder: Path, root: Path, pictures: bool) -> Iterator[_Candidate]:
 
 
 def _walk(top: Path, *, pictures: bool) -> Iterator[Path]:
-    """Videos under a directory. Real directories come before links to them, each once."""
+    """Videos under a directory. Real directories come before links to them; each is read once."""
     seen: set[tuple[int, int]] = set()
     waiting = [top]
     links: list[Path] = []
@@ -258,7 +258,9 @@ def _walk(top: Path, *, pictures: bool) -> Iterator[Path]:
                 continue
             if _is_folder(entry):
                 (links if entry.is_symlink() else waiting).append(entry)
-            elif entry.suffix.lower() in SUFFIXES:  # a broken link too: its probe says so
+            elif (
+                entry.suffix.lower() in SUFFIXES
+            ):  # also a broken link: probing it gives the reason
                 yield entry
 
 
@@ -270,7 +272,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _lines(name: str) -> list[str]:
-    """Paths of a list: one a line; empty lines and lines that start with # are left out."""
+    """Paths of a list, one per line; empty lines and lines that start with # are skipped."""
     try:
         if name == "-":
             text = sys.stdin.read()
@@ -286,7 +288,7 @@ def _lines(name: str) -> list[str]:
 
 
 def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
-    """Give each file the shortest id that no other has."""
+    """Give each file the shortest unique id."""
     alike = Counter(readable(str(item.path)) for item in candidates)
     marks = [_digest(item) if alike[readable(str(item.path))] > 1 else "" for item in candidates]
     levels = [0] * len(candidates)
@@ -306,6 +308,6 @@ def _named(candidates: list[_Candidate]) -> Iterator[tuple[str, _Candidate]]:
 
 
 def _digest(item: _Candidate) -> str:
-    """Tells apart two paths that read alike, since one has bytes that are no UTF-8, or a query."""
+    """Distinguishes two paths that look alike because of invalid UTF-8 or a query."""
     name = os.fsencode(item.path if item.remote is None else item.remote.path)
     return f"~{hashlib.blake2b(name, digest_size=4).hexdigest()}"

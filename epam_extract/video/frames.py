@@ -1,8 +1,8 @@
-"""Read one video: its header at once, then its frames in order, then what it really held.
+"""Read one video: first its header, then its frames in order, and at the end what it really held.
 
-:func:`views.open_video` is how a run reads: the file is gone through once, and how many frames it
-has, when they are shown and what is damaged is known at the end. :func:`probe` measures a file
-without reading its frames, and :func:`read_frames` insists on what a probe found.
+A run reads with :func:`views.open_video`: one pass over the file, after which the number of frames,
+their times and any damage are known. :func:`probe` measures a file without reading its frames, and
+:func:`read_frames` insists on what a probe found.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .images import folder_header
 from .memory import Room, available_memory
 from .worker_pool import SLOTS, DecodeWorker, WorkerLost, borrow, borrowed, give_back
 
-STALL_SECONDS = 20.0  # without a packet or frame, until a worker is taken for hung
-ATTEMPTS = 3  # a worker that dies may have been killed: the file is to blame when three died
+STALL_SECONDS = 20.0  # a worker that delivers no packet or frame for so long has hung
+ATTEMPTS = 3  # a worker may be killed by the system; if three die, the file is to blame
 
 Found = TypeVar("Found")
 
@@ -34,12 +34,16 @@ _log = logging.getLogger(__name__)
 
 
 def read_header(
-    path: Path, *, image_fps: Fraction | None = None, stall_seconds: float = STALL_SECONDS
+    path: Path,
+    *,
+    image_fps: Fraction | None = None,
+    stall_seconds: float = STALL_SECONDS,
+    room: Room | None = None,
 ) -> Header:
     """What a file says about itself, from its header or index alone.
 
-    With ``image_fps`` a folder of pictures is a video, too. Raises :class:`ProbeError` for what is
-    no video.
+    With ``image_fps`` a folder of pictures counts as a video. Raises :class:`ProbeError` if the
+    file is not a video, or does not fit ``room`` (None: what the machine has).
     """
     if is_folder_of_pictures(path, image_fps) and image_fps is not None:
         try:
@@ -47,7 +51,11 @@ def read_header(
         except Unreadable as error:
             raise ProbeError(f"{path}: {error}") from error
     file_status(path)
-    return _ask(path, lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds))
+    limit = room or Room(available_memory())
+    return _ask(
+        path,
+        lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds, room=limit),
+    )
 
 
 def probe(
@@ -58,13 +66,14 @@ def probe(
     image_fps: Fraction | None = None,
     stall_seconds: float = STALL_SECONDS,
 ) -> Video:
-    """Measure a video: how many frames really come out, their times, size and rate.
+    """Measure a video: how many frames really decode, their times, size and rate.
 
     Packets are counted without decoding; where they cannot be trusted (damage, edit lists, missing
     timestamps, MPEG-TS) every frame is decoded and counted.
 
-    Raises :class:`ProbeError` for what is no video or has no frames, with ``decoder="decord"`` also
-    for what decord gets wrong; :class:`ConfigError` when decord is asked for and not there.
+    Raises :class:`ProbeError` if the file is not a video or has no frames, with
+    ``decoder="decord"`` also if decord would read it wrongly; :class:`ConfigError` if decord is
+    requested but not installed.
     """
     path = Path(path)
     found = measure(path, decoder=decoder, image_fps=image_fps, stall_seconds=stall_seconds)
@@ -74,7 +83,7 @@ def probe(
 def measure(
     path: Path, *, decoder: str, image_fps: Fraction | None, stall_seconds: float = STALL_SECONDS
 ) -> Measured:
-    """What :func:`probe` finds, before it has an id."""
+    """What :func:`probe` finds, without an id."""
     check_decoder(decoder)
     fps = image_fps if is_folder_of_pictures(path, image_fps) else None
     if fps is None:
@@ -95,7 +104,7 @@ def read_frames(
     piece_frames: int = PIECE_FRAMES,
     image_fps: Fraction | None = None,
 ) -> Generator[FramePiece, None, None]:
-    """Yield every frame from ``start`` on, once, in order, in pieces; all but the last are full.
+    """Yield every frame from ``start``, once, in order, in pieces; all but the last are full.
 
     Raises :class:`DecodeError` with counts unless exactly ``video.num_frames`` frames come out.
     """
@@ -131,7 +140,7 @@ def _read_probed(
                     "decode: it changed since it was probed"
                 )
             yield piece
-            del piece  # its slot is the worker's again once the receiver lets go
+            del piece  # the worker can reuse its slot once the receiver drops it
     if done < video.num_frames:
         raise DecodeError(
             f"{video.path}: only {done} of {video.num_frames} frames decode: the file is damaged, "
@@ -140,7 +149,7 @@ def _read_probed(
 
 
 class OpenVideo:
-    """A video that is being read. Made by :func:`views.open_video`."""
+    """A video being read. Created by :func:`views.open_video`."""
 
     def __init__(
         self,
@@ -156,14 +165,14 @@ class OpenVideo:
         self.room = room or Room(available_memory())
         self._image_fps = image_fps if is_folder_of_pictures(path, image_fps) else None
         self.stamp: tuple[int, int] = self._stamp()
-        """Size and time of change, as :func:`records.file_stamp` has them."""
+        """Size and modification time, see :func:`records.file_stamp`."""
         self.video: Video | None = None
-        """What was measured, once every frame was read."""
+        """What was measured; None until every frame has been read."""
         self.missing = 0
         self._decoder = "pyav" if decoder == "auto" else decoder
         self._stall_seconds = stall_seconds
         self._worker: DecodeWorker | None = None
-        self._busy = False  # between a request and the last word of its answer
+        self._busy = False  # between a request and the end of its answer
         self._lost = 0
         self.header: Header = self._open()
         """From the file's own header: its rate and the number of frames it promises."""
@@ -175,7 +184,7 @@ class OpenVideo:
         self.close()
 
     def close(self) -> None:
-        """Let the worker go; one that is in the middle of something is ended."""
+        """Release the worker; a busy one is killed."""
         worker, self._worker = self._worker, None
         if worker is not None:
             give_back(worker, alive=not self._busy)
@@ -183,14 +192,15 @@ class OpenVideo:
     def frames(
         self, start: int = 0, *, piece_frames: int | None = None
     ) -> Generator[FramePiece, None, None]:
-        """Yield every frame from ``start`` on, once, in order, in pieces; all but the last full.
+        """Yield every frame from ``start``, once, in order, in pieces; all but the last are full.
 
         Frames before ``start`` are decoded and dropped, since seeking is not frame-exact. Decoding
-        runs ahead in a process of its own, at most three pieces. A piece's array belongs to the
-        receiver for as long as it likes. A worker that dies is replaced, with less memory at last,
-        and reading goes on with the next frame. Afterwards :attr:`video` is known.
+        runs up to three pieces ahead in a separate process. The receiver may keep a piece's array
+        for as long as it likes. If a worker dies, another one continues with the next frame, the
+        last one with less memory. Afterwards :attr:`video` is known.
 
-        Raises :class:`DecodeError` where it cannot be read to its end, or changed meanwhile.
+        Raises :class:`DecodeError` if the file cannot be read to its end, or changes while it is
+        read.
         """
         if self.video is None:
             found = yield from self._pieces(start, None, piece_frames)
@@ -201,10 +211,10 @@ class OpenVideo:
     def chosen(
         self, choice: Choice, start: int = 0, *, piece_frames: int | None = None
     ) -> Generator[FramePiece, None, None]:
-        """Yield the frames of a choice likewise, in pieces that count them, from ``start`` on.
+        """Yield the chosen frames in pieces, numbered by their place in the choice, from ``start``.
 
-        To reach them, no more is decoded than from the keyframe before. Nothing is measured, but
-        :attr:`missing` counts those that do not decode: the one before is shown instead.
+        Decoding begins at the keyframe before the first of them. Nothing is measured, but
+        :attr:`missing` counts the frames that do not decode; the previous one is shown instead.
         """
         end = yield from self._pieces(start, choice, piece_frames)
         if isinstance(end, Delivered):
@@ -212,11 +222,11 @@ class OpenVideo:
         self.require_unchanged()
 
     def piece_start(self, frame: int, step: int) -> int:
-        """The frame at which the piece of ``step`` frames begins that has ``frame`` in it."""
+        """First frame of the piece of ``step`` frames that contains ``frame``."""
         return frame // step * step
 
     def again(self) -> Iterator[FramePiece]:
-        """Read all frames once more, after they were read."""
+        """Read all frames a second time; only after the first."""
         if self.video is None:
             raise ValueError(f"{self.path} was not read yet")
         return read_frames(self.video, decoder=self._decoder, image_fps=self._image_fps)
@@ -245,7 +255,7 @@ class OpenVideo:
                     self._require_room(done)
                     yield FramePiece(first, frames)
                     self._lost = 0
-                    del frames  # its slot is the worker's again once the receiver lets go
+                    del frames  # the worker can reuse the slot once the receiver drops it
             except StopIteration as ended:
                 self._busy = False
                 return ended.value
@@ -258,7 +268,7 @@ class OpenVideo:
                 raise DecodeError(f"{self.path}: {error}") from error
 
     def _open(self) -> Header:
-        """Have a worker open the file, and another one where that dies."""
+        """Have a worker open the file; if it dies, try another one."""
         while True:
             self._worker, self._busy = borrow(), True
             try:
@@ -280,7 +290,7 @@ class OpenVideo:
                 return header
 
     def _give_up(self, error: WorkerLost, so_far: str) -> None:
-        """Raise what was met, unless another worker may do better."""
+        """Raise the error, unless another worker may do better."""
         self.close()
         self._lost += 1
         if self._lost == ATTEMPTS or not error.died:
@@ -289,7 +299,7 @@ class OpenVideo:
         _log.warning("%s: %s%s; another one is tried", self.path, so_far, error)
 
     def _require_room(self, frames: int) -> None:
-        """Raise DecodeError where a video that holds more than it promised does not fit."""
+        """Raise DecodeError if a video has more frames than promised and they do not fit."""
         found = self.header
         if frames > found.frames and (
             too_large := self.room.refusal(found.height, found.width, frames)
@@ -302,7 +312,7 @@ class OpenVideo:
         return stamp_of(self.path)
 
     def require_unchanged(self) -> None:
-        """Raise DecodeError where the file is not the one that was opened."""
+        """Raise DecodeError if the file is no longer the one that was opened."""
         now = self._stamp()
         if now != self.stamp:
             how = f" ({self.stamp[0]} bytes, then {now[0]})" if self._image_fps is None else ""
@@ -312,7 +322,7 @@ class OpenVideo:
 
 
 def _ask(path: Path, question: Callable[[DecodeWorker], Found]) -> Found:
-    """The answer of a worker, of another one where that dies; raises ProbeError."""
+    """Ask a worker, or another one if it dies. Raises ProbeError."""
     lost = 0
     while True:
         try:
@@ -330,7 +340,7 @@ def _ask(path: Path, question: Callable[[DecodeWorker], Found]) -> Found:
 def as_video(
     path: Path, video_id: str, found: Measured, stamp: tuple[int, int] | None = None
 ) -> Video:
-    """What was measured of a file, as a video of this id."""
+    """Turn what was measured of a file into a :class:`Video`."""
     size, mtime_ns = stamp or stamp_of(path)
     return Video(
         id=video_id,
@@ -347,7 +357,7 @@ def as_video(
 
 
 def check_decoder(decoder: str) -> None:
-    """Raise ConfigError unless there is such a decoder."""
+    """Raise ConfigError unless this decoder exists and is installed."""
     if decoder not in DECODERS:
         raise ConfigError(f"decoder must be one of {', '.join(DECODERS)}, got {decoder!r}")
     if decoder == "decord" and not has_decord():

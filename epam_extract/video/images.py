@@ -1,4 +1,4 @@
-"""Folders of numbered pictures, each of which is a video: mmaction2's rawframes and the like."""
+"""Folders of numbered pictures as videos, such as mmaction2's rawframes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ PICTURE = re.compile(
     r"(?P<series>.*?)(?P<number>\d{1,12})\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE
 )
 """``img_00001.jpg``, ``frame_000001.png``, ``1.jpeg``: a series, and a number in it."""
-FLOW = re.compile(r"(?:flow_?|.*_)?[xyuv]_?", re.IGNORECASE)  # what lies beside img_ in rawframes
-SHOWN_GAPS = 3  # of many, in a note
+FLOW = re.compile(
+    r"(?:flow_?|.*_)?[xyuv]_?", re.IGNORECASE
+)  # optical flow, next to img_ in rawframes
+SHOWN_GAPS = 3  # at most, in a note
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,15 @@ class Series:
 
     @property
     def step(self) -> int:
-        """From one number to the next, where none is missing."""
+        """Difference between consecutive numbers."""
         return int(np.diff(self.numbers).min(initial=1 << 62)) if len(self.numbers) > 1 else 1
 
     def seconds(self, fps: Fraction) -> np.ndarray:
-        """(T,) float64: when each is shown. A missing one leaves its time empty."""
+        """(T,) float64: the time of each picture. A missing picture leaves a gap."""
         return (self.numbers - self.numbers[0]) / self.step / float(fps)
 
     def gaps(self) -> list[str]:
-        """The numbers that are missing, as in ``17 to 19``."""
+        """The missing numbers, such as ``17 to 19``."""
         found = []
         for at in np.flatnonzero(np.diff(self.numbers) > self.step):
             first, last = int(self.numbers[at]) + self.step, int(self.numbers[at + 1]) - self.step
@@ -48,7 +50,7 @@ class Series:
         return found
 
     def notes(self) -> tuple[str, ...]:
-        """A sentence on what is missing, if anything is."""
+        """A note on what is missing, if anything."""
         gaps = self.gaps()
         if not gaps:
             return ()
@@ -57,15 +59,15 @@ class Series:
 
 
 def has_pictures(names: Sequence[str]) -> bool:
-    """Whether files of these names are, some of them, numbered pictures."""
+    """Whether any of these names is that of a numbered picture."""
     return any(PICTURE.fullmatch(name) and not name.startswith(".") for name in names)
 
 
 def list_pictures(folder: Path | str) -> Series:
     """The numbered pictures of a folder, in the order of their numbers.
 
-    Of several series that of frames is taken: optical flow (``flow_x_00001.jpg``) is passed over.
-    Raises :class:`Unreadable` where there is none, or no telling which.
+    Optical flow (``flow_x_00001.jpg``) is ignored. Raises :class:`Unreadable` if there are no
+    pictures, or several series of them.
     """
     series: dict[str, list[tuple[int, str]]] = {}
     try:
@@ -97,12 +99,12 @@ def list_pictures(folder: Path | str) -> Series:
 
 
 def folder_header(folder: Path | str, fps: Fraction) -> Header:
-    """How many pictures there are; none is opened."""
+    """How many pictures there are, without opening any."""
     return Header(fps, len(list_pictures(folder).names), 0, 0)
 
 
 def measure_folder(path: str, fps: Fraction, tick: Tick, room: Room) -> Measured:
-    """What a folder holds; its first picture alone is opened."""
+    """Measure a folder; only its first picture is opened."""
     return ImagesDecoder(path, fps, tick, room).measured()
 
 
@@ -110,7 +112,7 @@ class ImagesDecoder:
     """Reads the pictures of a folder as the frames of a video."""
 
     missing = 0
-    """Wanted frames that do not decode: each of them is an error here."""
+    """Chosen pictures that do not decode; always 0, since each is an error here."""
 
     def __init__(self, path: str, fps: Fraction, tick: Tick, room: Room) -> None:
         self._folder, self._fps, self._tick = Path(path), fps, tick
@@ -122,12 +124,12 @@ class ImagesDecoder:
     def frames(self, start: int) -> Iterator[np.ndarray]:
         """Pictures ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB.
 
-        Raises :class:`Unreadable` for one that is no picture, or of another size than the first.
+        Raises :class:`Unreadable` if one is not a picture, or not of the size of the first.
         """
         return self._pictures(range(start, len(self._series.names)))
 
     def chosen(self, choice: Choice) -> Iterator[np.ndarray]:
-        """These pictures likewise; no other one is opened."""
+        """The chosen pictures; no other one is opened."""
         return self._pictures(choice.indices.tolist())
 
     def measured(self) -> Measured:

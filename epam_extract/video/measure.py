@@ -1,21 +1,21 @@
-"""Measure a file without decoding all of it, where its packets can be trusted."""
+"""Measure a file without decoding all of it, if its packets can be trusted."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from .clock import measured_fps, seconds_of
 from .container import open_container, video_stream
 from .decode import Measured, PyavDecoder, Tick
 from .memory import Room
+from .timestamps import measured_fps, seconds_of
 
 
-def probe(path: str, tick: Tick, room: Room) -> Measured:
+def measure_file(path: str, tick: Tick, room: Room) -> Measured:
     """Measure a file from its packets; frames are decoded only where packets cannot be trusted.
 
-    Reads the whole file: 0.15 s for 60 s of 1080p. Where the packets do not say how many frames
-    come out (damage, edit lists, missing timestamps, MPEG-TS ...) every frame is decoded.
+    Reads the whole file: 0.15 s for 60 s of 1080p. If the packets do not determine the frames
+    (damage, edit lists, missing timestamps, MPEG-TS ...), every frame is decoded.
     """
     with open_container(path, room) as container:
         stream = video_stream(container)
@@ -50,7 +50,7 @@ Packets = list[tuple[int | None, bool, bool, bool]]
 
 
 def _packets(container: Any, stream: Any, tick: Tick) -> tuple[Packets, str]:
-    """(pts, keyframe, discard, corrupt) of every packet, and what ended the list early."""
+    """(pts, keyframe, discard, corrupt) of every packet, and "damaged" if the list is cut off."""
     import av
 
     found: Packets = []
@@ -66,7 +66,7 @@ def _packets(container: Any, stream: Any, tick: Tick) -> tuple[Packets, str]:
 
 
 def _doubts(packets: Packets, form: str) -> list[str]:
-    """Why the packets may not be the frames, one for one."""
+    """Why packets and frames may not correspond one to one."""
     doubts = []
     pts = [p for p, *_ in packets]
     known = [p for p in pts if p is not None]

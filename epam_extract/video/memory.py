@@ -10,8 +10,8 @@ import psutil
 
 from ..config import frames_per_piece, in_bytes
 
-DECODER_FRAMES = 6  # RGB pictures' worth that FFmpeg holds, measured on H.264: 4
-CGROUP_FILES = (  # limit, use, and the key of what the use counts though it can be given back
+DECODER_FRAMES = 6  # that FFmpeg holds, in RGB pictures; measured on H.264: 4
+CGROUP_FILES = (  # limit, use, and the key of memory in use that can be reclaimed
     ("memory.max", "memory.current", "inactive_file"),
     ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
@@ -19,17 +19,17 @@ CGROUP_FILES = (  # limit, use, and the key of what the use counts though it can
 
 @dataclass(frozen=True)
 class Room:
-    """Memory for the pictures of one video that is being read."""
+    """Memory for the pictures of one video while it is read."""
 
     limit: int
     """Bytes."""
     frames: int = 0
-    """Whole frames that whoever reads keeps."""
+    """Whole frames that the reader keeps."""
     pieces: int = 4
-    """Pieces under way beside them."""
+    """Pieces in flight, in addition."""
 
     def needed(self, height: int, width: int, promised: int) -> int:
-        """Bytes for a video of so many frames (0: not known), the decoder's own included."""
+        """Bytes for a video of so many frames (0: unknown), including the decoder's own."""
         alive = self.alive(height, width, promised)
         return (alive + DECODER_FRAMES) * height * width * 3
 
@@ -39,7 +39,7 @@ class Room:
         return min(most, promised or most)
 
     def refusal(self, height: int, width: int, promised: int) -> str:
-        """Why a video does not fit, empty if it does, or its size is not known (0)."""
+        """Why a video does not fit; empty if it does, or if its size is unknown (0)."""
         needed = self.needed(height, width, promised) if height and width else 0
         if needed <= self.limit:
             return ""
@@ -51,19 +51,19 @@ class Room:
 
     @property
     def most_pixels(self) -> int:
-        """Of one picture, whatever the header says: the decoder alone would need all of it."""
+        """Most pixels of one picture: with more, the decoder alone would need all the memory."""
         return max(1, self.limit // (3 * DECODER_FRAMES))
 
 
 def available_memory() -> int:
-    """Bytes that this process can still have: of the machine, and of its cgroups."""
+    """Bytes that this process can still allocate, by the machine and its cgroups."""
     return max(0, min([psutil.virtual_memory().available, *_left_in_cgroups()]))
 
 
 def _left_in_cgroups(
     groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
 ) -> list[int]:
-    """Bytes left under each limit that is set on this process, of either version of cgroups."""
+    """Bytes left under each cgroup limit (v1 or v2) of this process."""
     left = []
     for line in _text(groups).splitlines():
         _, controllers, path = line.split(":", 2)

@@ -1,7 +1,7 @@
-"""Videos that are elsewhere: what an address stands for, and how one file of it gets here.
+"""Remote videos: which files an address stands for, and how one of them is downloaded.
 
-Addresses are fsspec's: ``s3://``, ``gs://``, ``https://``, ``hf://`` and the others it knows. So
-are credentials: what an address or fsspec's own settings say is handed on to it, and never shown.
+Addresses and credentials are fsspec's: ``s3://``, ``gs://``, ``https://``, ``hf://`` and the others
+it knows. Credentials in an address or in fsspec's settings are passed to it and never shown.
 """
 
 from __future__ import annotations
@@ -31,32 +31,32 @@ WEB = ("http", "https")
 IN_EXTRA = {"s3", "s3a", "gs", "gcs", "hf", *WEB}  # their packages come with epam-extract[remote]
 TIMES = ("LastModified", "last_modified", "Last-Modified", "mtime", "modified", "updated")
 MARKS = ("ETag", "etag", "Content-MD5", "md5Hash", "blob_id", "sha256", "sha")
-MADE = ("created", "ctime")  # of stores that tell nothing else
+MADE = ("created", "ctime")  # of stores that say nothing else
 ASKED_AT_ONCE = 16  # files on a web server, whose lists hold names alone
 # aiohttp's own limit, 5 minutes for all of a file, is too short for a long video.
 CONNECT_SECONDS, SILENT_SECONDS = 30, 60
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 LONGEST_REASON = 300  # characters
-SHORTEST_SECRET = 4  # of a query's values, that a server's words may repeat
+SHORTEST_SECRET = 4  # shorter query values are not masked in a server's messages
 
 log = logging.getLogger(__name__)
 
 Named = tuple[PurePosixPath, RemoteFile]
-"""A path such as ``/s3/bucket/videos/a.mp4`` to name a video by, and what its store says of it."""
+"""A path to name a video by, such as ``/s3/bucket/videos/a.mp4``, and the file it stands for."""
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is an address; one that is, is never taken for a path."""
+    """Whether a source is an address. If so, it is never treated as a path."""
     return ADDRESS.match(source) is not None
 
 
 def without_secrets(text: str) -> str:
-    """``text`` with no user, password, query or fragment in any address in it."""
+    """``text`` without the user, password, query and fragment of any address in it."""
     return SECRETS.sub(lambda found: found["scheme"] + found["rest"], text)
 
 
 def shown_address(source: str) -> str:
-    """One address without user, password, query and fragment, whatever is in them."""
+    """An address without user, password, query and fragment, whatever characters they have."""
     scheme, colon, rest = source.partition("://")
     authority, slash, path = re.split(r"[?#]", rest, maxsplit=1)[0].partition("/")
     return f"{scheme}{colon}{authority.rpartition('@')[2]}{slash}{path}"
@@ -67,12 +67,12 @@ def find_remote(
 ) -> tuple[PurePosixPath, list[Named]]:
     """The videos that an address stands for: a file, a folder, or a pattern with ``*``.
 
-    Returns the path below which they are named, and the videos. No file is opened. In a folder,
-    what is hidden or ends in none of ``suffixes`` is passed over. ``pictures`` says that folders of
-    pictures are videos too; none is found here, and the error says so.
+    Returns the path that names are relative to, and the videos. No file is opened. In a folder,
+    hidden files and those with other suffixes than ``suffixes`` are ignored. ``pictures`` means
+    that folders of pictures count as videos; they are not supported here, and the error says so.
 
     Raises:
-        ConfigError: its protocol is unknown, or needs a package that is not there; or there is no
+        ConfigError: the protocol is unknown or needs a package that is not installed, there is no
             video, or the store does not answer.
     """
     shown = shown_address(source)
@@ -83,7 +83,7 @@ def find_remote(
     with _explained(shown, source):
         store.invalidate_cache()
         root, found = (_on_web if web else _in_store)(store, path, suffixes)
-        store.invalidate_cache()  # a list of millions, held for nobody
+        store.invalidate_cache()  # it may hold a list of millions
         top = _name(source, root)
         videos: list[Named] = []
         for name, info in sorted(found.items()):
@@ -100,32 +100,32 @@ def find_remote(
 
 
 def missing_remote(source: str) -> Named:
-    """An address that stands for nothing, as one file: fetching it will tell why."""
+    """An address under which nothing was found, as a file; fetching it will give the reason."""
     name = source if _protocol(source) in WEB else source.partition("://")[2]
     return _name(source, name), RemoteFile(shown_address(source), 0, 0, source=source, path="")
 
 
 class Ended(Exception):
-    """Raised by ``on_bytes`` to end a copy."""
+    """Raised by ``on_bytes`` to abort a download."""
 
 
 def fetch(file: RemoteFile, to: Path, on_bytes: Callable[[int], None]) -> None:
-    """Copy a file into ``to``. ``on_bytes`` gets the bytes so far; it may raise Ended.
+    """Download a file to ``to``. ``on_bytes`` gets the bytes so far; it may raise Ended.
 
     Raises:
-        FetchError: the store fails, after what retries fsspec makes, or the file has changed.
+        FetchError: the store fails, even after fsspec's retries, or the file has changed.
         MachineError: the disk is full or cannot be written.
     """
     from fsspec.callbacks import Callback
 
-    class Told(Callback):
+    class CountBytes(Callback):
         def relative_update(self, inc: int = 1) -> None:
             self.value += inc
             on_bytes(self.value)
 
     try:
         store, path = _open(file.source)
-        store.get_file(file.path or path, str(to), callback=Told())
+        store.get_file(file.path or path, str(to), callback=CountBytes())
         size = to.stat().st_size
     except ConfigError as error:
         raise FetchError(str(error)) from None
@@ -150,7 +150,7 @@ def _protocol(source: str) -> str:
 
 
 def _open(source: str) -> tuple[Any, str]:
-    """The store of an address, and the path in it."""
+    """The store of an address, and the path within it."""
     shown, protocol = shown_address(source), _protocol(source)
     try:
         from fsspec.core import url_to_fs
@@ -169,7 +169,7 @@ def _open(source: str) -> tuple[Any, str]:
 
 
 def _options(protocol: str) -> dict[str, Any]:
-    """What a protocol needs to be told, under what fsspec's own settings say."""
+    """Options for a protocol; fsspec's own settings override them."""
     if protocol not in WEB:
         return {}
     import aiohttp
@@ -188,7 +188,7 @@ def _options(protocol: str) -> dict[str, Any]:
 
 @contextmanager
 def _explained(shown: str, source: str) -> Iterator[None]:
-    """Turn what a store raises into one sentence without secrets."""
+    """Turn a store's exceptions into one sentence without secrets."""
     try:
         yield
     except ConfigError:
@@ -198,10 +198,10 @@ def _explained(shown: str, source: str) -> Iterator[None]:
 
 
 def _reason(error: BaseException, source: str) -> str:
-    """What a store complains of, in a line without secrets."""
+    """A store's error in one line, without secrets."""
     error = error.__cause__ or error  # fsspec calls whatever a web server says "not found"
     text = without_secrets(" ".join(str(error).split()))
-    with suppress(ValueError):  # of an address that is none
+    with suppress(ValueError):  # not a valid address
         parts = urlsplit(source)
         values = [value for _, value in parse_qsl(parts.query) if len(value) >= SHORTEST_SECRET]
         for secret in filter(None, (parts.query, parts.password, *values)):
@@ -212,7 +212,7 @@ def _reason(error: BaseException, source: str) -> str:
 
 
 def _is_video(name: str, root: str, suffixes: Collection[str] | None) -> bool:
-    """Whether a file counts: not hidden, and with one of these suffixes, or any for None."""
+    """Whether a file counts as a video: not hidden, and with one of these suffixes (None: any)."""
     below = name[len(root) :].strip("/").split("/")
     if any(part.startswith(".") for part in below):
         return False
@@ -220,17 +220,17 @@ def _is_video(name: str, root: str, suffixes: Collection[str] | None) -> bool:
 
 
 def _asked(path: str, suffixes: Collection[str]) -> Collection[str] | None:
-    """The suffixes that a pattern may match: any where it names one, such as ``*.dat``."""
+    """The suffixes that a pattern may match; any (None) if it names one, such as ``*.dat``."""
     ending = PurePosixPath(path).suffix
     return None if ending and not re.search(r"[*?\[]", ending) else suffixes
 
 
 Found = dict[str, Mapping[str, Any]]
-"""What a store says of each file, by its name in the store."""
+"""What a store says about each file, by its name in the store."""
 
 
 def _in_store(store: Any, path: str, suffixes: Collection[str]) -> tuple[str, Found]:
-    """The folder that the names are below, and the videos."""
+    """The folder that names are relative to, and the videos."""
     found: Found = {}
     if not re.search(r"[*?\[]", path):
         info = store.info(path)
@@ -250,7 +250,7 @@ def _in_store(store: Any, path: str, suffixes: Collection[str]) -> tuple[str, Fo
 
 
 def _on_web(store: Any, url: str, suffixes: Collection[str]) -> tuple[str, Found]:
-    """As :func:`_in_store`, of a server that lists a folder as a page of links."""
+    """Like :func:`_in_store`, for a server that lists a folder as a page of links."""
     place, _, query = url.partition("?")
     if not re.search(r"[*\[]", place):
         if not place.endswith("/"):
@@ -277,14 +277,14 @@ def _on_web(store: Any, url: str, suffixes: Collection[str]) -> tuple[str, Found
                 continue
             if _is_video(plain, root, asked):
                 names.append(name)
-    if query:  # what lets one into the folder lets one at its files
+    if query:  # what grants access to the folder grants access to its files
         names = [name if "?" in name else f"{name}?{query}" for name in names]
     with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         return root, dict(zip(names, pool.map(lambda name: _info(store, name), names), strict=True))
 
 
 def _linked(store: Any, top: str, query: str) -> list[str]:
-    """Every file that the pages of a folder and of those below it link to, each once."""
+    """Every file linked from the pages of a folder and its subfolders, each once."""
     names: set[str] = set()
     seen, waiting = {top}, [top]
     while waiting:
@@ -318,7 +318,7 @@ def _plain(url: str) -> str:
 
 
 def _info(store: Any, name: str) -> Mapping[str, Any]:
-    """What a web server says of a file; nothing if it does not answer: fetching it tells why."""
+    """What a web server says about a file; empty if it fails, since fetching gives the reason."""
     try:
         return store.info(name)
     except Exception as error:
@@ -351,10 +351,7 @@ def _size(info: Mapping[str, Any]) -> int:
 
 
 def _stamp(info: Mapping[str, Any]) -> int:
-    """Time of change in ns; of a store that keeps none, a number made of its mark of the content.
-
-    0 where it tells neither.
-    """
+    """Modification time in ns, or a number derived from an ETag or checksum; 0 without either."""
     for name in TIMES:
         time = _time_ns(info.get(name))
         if time:
@@ -367,7 +364,7 @@ def _stamp(info: Mapping[str, Any]) -> int:
 
 
 def _time_ns(value: object) -> int:
-    """A store's time in ns, 0 if it is none."""
+    """A store's time in ns, 0 if it is not a time."""
     if isinstance(value, str):
         with suppress(ValueError, TypeError):
             value = parsedate_to_datetime(value)

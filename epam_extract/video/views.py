@@ -1,7 +1,7 @@
-"""A part of a video, or its frames on a regular time line: a video that is read through a map.
+"""Views of a video: a segment of it, or its frames at a regular rate (``--fps``).
 
-The file is measured first, from its packets where they can be trusted, so that it is known which
-of its frames are needed. These are decoded once each, from the keyframe before the first of them.
+The file is measured first, from its packets if they can be trusted, to find out which of its frames
+are needed. Each of these is decoded once, beginning at the keyframe before the first one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .frames import STALL_SECONDS, OpenVideo, as_video, check_decoder, measure
 from .memory import Room
 
 EARLY = 1e-3  # seconds: containers and annotations round times to a millisecond
-REMEMBERED = 32  # measured files: segments of one video come one after the other
+REMEMBERED = 32  # measured files; the segments of a video follow each other
 
 
 def open_video(
@@ -42,12 +42,12 @@ def open_video(
 ) -> OpenVideo | OpenView:
     """Open a video to read it once, from its first frame to its last; a context manager.
 
-    With ``segment`` a part of it is the video, with ``fps`` its frames on a regular time line, and
-    with ``image_fps`` a folder of pictures is a video of this rate, too.
+    ``segment`` selects a part of it, ``fps`` resamples its frames to a regular rate, and
+    ``image_fps`` allows folders of pictures, as videos of this rate.
 
-    Raises :class:`ProbeError` for what is no video, has no frames or does not fit ``room`` (None:
-    what the machine has), with ``decoder="decord"`` also for what decord gets wrong;
-    :class:`ConfigError` when decord is asked for and not there.
+    Raises :class:`ProbeError` if the file is not a video, has no frames or does not fit ``room``
+    (None: the memory available), with ``decoder="decord"`` also if decord would read it wrongly;
+    :class:`ConfigError` if decord is requested but not installed.
     """
     check_decoder(decoder)
     path = Path(path)
@@ -75,10 +75,10 @@ def open_video(
 def view_of(
     source: Video, segment: Segment | None, fps: Fraction | None
 ) -> tuple[Video, np.ndarray]:
-    """A part of a video as a video, and which of the source's frames each of its frames is, (T,).
+    """A view as a video, and for each of its frames the index of the source's frame, (T,) int64.
 
-    A segment has the frames that begin in it, to the millisecond. A time line of ``fps`` frames a
-    second begins with the segment, and each of its frames is the one shown at that moment.
+    A segment has the frames that begin in it, to the millisecond. With ``fps``, the view starts
+    with the segment, and each of its frames is the one on screen at that moment.
 
     Raises:
         ProbeError: there is no frame in the segment.
@@ -119,7 +119,7 @@ def view_of(
 
 
 class OpenView:
-    """A part or a time line of a video that is being read; used as :class:`OpenVideo` is."""
+    """A view of a video being read; used like :class:`OpenVideo`."""
 
     def __init__(
         self,
@@ -139,15 +139,15 @@ class OpenView:
         self.stamp = stamp_of(path)
         found = _measured(path, self.stamp, decoder, image_fps)
         self.source = as_video(path, video_id, found, self.stamp)
-        """All of the file."""
+        """The whole file."""
         self._view, self.indices = view_of(self.source, segment, fps)
-        """(T,) int64: which of the source's frames each frame is."""
+        """(T,) int64: for each frame, the index of the source's frame."""
         used, self._shown = np.unique(self.indices, return_inverse=True)
         self._starts = np.flatnonzero(np.diff(self._shown, prepend=-1))  # (U,)
         self._choice = Choice(used, self.source.timestamps[used], found.seekable)
         self.header = Header(self._view.fps, len(self.indices), found.height, found.width)
         self.video: Video | None = None
-        """What it is, once every frame was read."""
+        """The view as a video; None until every frame has been read."""
         self._reader = self._open()
 
     def __enter__(self) -> OpenView:
@@ -157,14 +157,14 @@ class OpenView:
         self.close()
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._reader.close()
 
     def frames(self, start: int = 0) -> Generator[FramePiece, None, None]:
-        """Yield the frames from ``start`` on, a :meth:`piece_start`, in order.
+        """Yield the frames from ``start`` in order; ``start`` must be a :meth:`piece_start`.
 
-        A piece has 16 pictures, all but the last, and shows some of them again where the time line
-        does. Raises :class:`DecodeError` where the file cannot be read, or changed meanwhile.
+        Every piece but the last has 16 pictures; at a higher rate some of them are shown more than
+        once. Raises :class:`DecodeError` if the file cannot be read, or changes while it is read.
         """
         yield from self._pieces(self._reader, start)
         missing = self._reader.missing
@@ -172,12 +172,12 @@ class OpenView:
         self.video = replace(self._view, notes=(*self._view.notes, *said))
 
     def again(self) -> Iterator[FramePiece]:
-        """Read all frames once more."""
+        """Read all frames a second time."""
         with self._open() as reader:
             yield from self._pieces(reader, 0)
 
     def piece_start(self, frame: int, step: int) -> int:
-        """The frame at which the piece of ``step`` pictures begins that has ``frame`` in it."""
+        """First frame of the piece of ``step`` pictures that contains ``frame``."""
         return int(self._starts[self._shown[frame] // step * step])
 
     def _open(self) -> OpenVideo:
@@ -203,7 +203,7 @@ class OpenView:
             times = repeats[piece.start : piece.start + len(piece)]
             shown = np.repeat(np.arange(len(piece)), times)
             yield FramePiece(int(starts[piece.start]), piece.frames, shown)
-            del piece  # its slot is the worker's again once the receiver lets go
+            del piece  # the worker can reuse its slot once the receiver drops it
 
 
 _measurements: OrderedDict[object, Future[Measured]] = OrderedDict()
@@ -213,7 +213,7 @@ _lock = threading.Lock()
 def _measured(
     path: Path, stamp: tuple[int, int], decoder: str, image_fps: Fraction | None
 ) -> Measured:
-    """Measure a file once for all its segments; raises what :func:`measure` does."""
+    """Measure a file once for all its segments. Raises what :func:`measure` raises."""
     key = (path, stamp, decoder, image_fps)
     with _lock:
         known = _measurements.get(key)

@@ -1,10 +1,9 @@
-"""The parent's end of decode workers: start, watch, kill and reuse these processes.
+"""Start, watch, reuse and kill decode worker processes.
 
-One process serves one video after the other, so that its start (0.3 s) is paid once; it is
-replaced only after it stalled or died. Frames come through shared memory that has no name in the
-file system, so nothing is left behind whoever is killed. A piece is handed out where it lies, and
-its slot is used again once the last array looking at it is gone; a receiver that keeps many
-pieces gets copies instead, so that it can never starve the decoder.
+A process serves one video after another, so that its start-up (0.3 s) is paid once; it is replaced
+only if it stalls or dies. Frames arrive through anonymous shared memory, so nothing is left behind
+whatever is killed. A piece is not copied: its slot is reused once the last array that points into
+it is gone. A receiver that keeps many pieces gets copies, so that it cannot starve the decoder.
 """
 
 from __future__ import annotations
@@ -48,10 +47,10 @@ from .decode_worker import (
 )
 from .memory import Room, available_memory
 
-SLOTS = 3  # pieces a worker may be ahead of, and lent to, its receiver
-LARGE_PIECE = 200 << 20  # bytes: of larger pieces (over 1080p) there are two only
-START_SECONDS = 120.0  # importing PyAV from a slow disk
-SLOWEST_DISK = 20e6  # bytes a second: decord reads a whole file before it says anything
+SLOTS = 3  # pieces that may be decoded ahead or held by the receiver
+LARGE_PIECE = 200 << 20  # bytes; larger pieces (over 1080p) get two slots
+START_SECONDS = 120.0  # enough to import PyAV from a slow disk
+SLOWEST_DISK = 20e6  # bytes/s; decord reads the whole file before it answers
 
 _log = logging.getLogger(__name__)
 _ids = itertools.count(1)
@@ -59,9 +58,9 @@ Answer = TypeVar("Answer")
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "OMP_NUM_THREADS": "1",
-    # glibc: keep the memory of decoded frames for the next ones, instead of giving it back to the
-    # kernel, which clears it again for each: 3 of 9 ms of CPU per frame of 1080p. Setting one of
-    # the two alone gains nothing.
+    # glibc: keep the memory of decoded frames for the next ones instead of returning it to the
+    # kernel, which clears it again each time: 2.5 of 8.5 ms of CPU per 1080p frame. Setting only
+    # one of the two gains nothing.
     "MALLOC_MMAP_THRESHOLD_": str(32 << 20),  # the most it takes
     "MALLOC_TRIM_THRESHOLD_": str(256 << 20),
 }
@@ -72,7 +71,7 @@ from epam_extract.video.decode_worker import serve; serve()
 
 
 class WorkerLost(Exception):
-    """A worker stood still and was killed, or died; the message says which."""
+    """A worker hung and was killed, or it died; the message says which."""
 
     def __init__(self, message: str, *, died: bool) -> None:
         super().__init__(message)
@@ -80,16 +79,16 @@ class WorkerLost(Exception):
 
 
 class DecodeWorker:
-    """One process that reads videos. Used by one thread at a time."""
+    """One process that reads videos. Use it from one thread at a time."""
 
     def __init__(self) -> None:
         self._connection, theirs = Pipe()
         beats = new_memory(8)
         self._beats = np.frombuffer(mmap.mmap(beats, 8), np.uint64)
-        self._words = os.fdopen(new_memory(0), "w+b")  # its stderr, for a crash's log line
+        self._words = os.fdopen(new_memory(0), "w+b")  # its stderr, logged after a crash
         self._memory: mmap.mmap | None = None
-        self._lent: set[int] = set()  # ids of arrays that look at the present memory
-        self._spare: list[np.ndarray] = []  # of pieces that were copied; no longer looked at
+        self._lent: set[int] = set()  # ids of arrays that point into the current memory
+        self._spare: list[np.ndarray] = []  # memory of earlier copies that nobody uses any more
         try:
             self._process = subprocess.Popen(
                 [
@@ -106,7 +105,7 @@ class DecodeWorker:
                 stdout=subprocess.DEVNULL,
                 stderr=self._words,
                 env={**os.environ, **ENVIRONMENT},
-                start_new_session=True,  # Ctrl-C and Ctrl-Z are the parent's alone
+                start_new_session=True,  # Ctrl-C and Ctrl-Z reach only the parent
             )
         finally:
             theirs.close()
@@ -121,13 +120,12 @@ class DecodeWorker:
                 "try `pip install --force-reinstall av`"
             ) from error
 
-    def header(self, path: Path, *, stall_seconds: float) -> Header:
+    def header(self, path: Path, *, stall_seconds: float, room: Room) -> Header:
         """What a file's header says; raises Unreadable or WorkerLost."""
-        room = Room(available_memory())
         return self._ask(HeaderRequest(os.fspath(path), room), Header, stall_seconds)
 
     def probe(self, path: Path, image_fps: Fraction | None, *, stall_seconds: float) -> Measured:
-        """Measure a file, or a folder of pictures; raises Unreadable or WorkerLost."""
+        """Measure a file or a folder of pictures. Raises Unreadable or WorkerLost."""
         room = Room(available_memory())
         return self._ask(ProbeRequest(os.fspath(path), image_fps, room), Measured, stall_seconds)
 
@@ -140,7 +138,7 @@ class DecodeWorker:
         stall_seconds: float,
         room: Room,
     ) -> Header:
-        """Open a video for :meth:`read`; raises Unreadable or WorkerLost."""
+        """Open a video for :meth:`read`. Raises Unreadable or WorkerLost."""
         patience = stall_seconds
         with suppress(OSError):
             patience += path.stat().st_size / SLOWEST_DISK if decoder == "decord" else 0
@@ -151,10 +149,10 @@ class DecodeWorker:
     def read(
         self, *, wanted: int | Choice, piece_frames: int, slots: int, stall_seconds: float
     ) -> Generator[np.ndarray, None, Measured | Delivered]:
-        """Yield (F, H, W, 3) uint8 pieces of the open video, in order: from a frame on, or chosen.
+        """Yield (F, H, W, 3) uint8 pieces of the open video in order, from a frame or of a choice.
 
-        Returns what was measured meanwhile, or of a choice how it went. Raises Unreadable or
-        WorkerLost; what was yielded before is right.
+        Returns what was measured, or for a choice how many frames were missing. Raises Unreadable
+        or WorkerLost; the pieces yielded before that are correct.
         """
         height, width = self._opened.height, self._opened.width
         size = piece_frames * height * width * 3
@@ -171,7 +169,7 @@ class DecodeWorker:
                 self._lent = set()
             elif isinstance(reply, Piece):
                 shape = (reply.count, height, width, 3)
-                # One slot stays the worker's, whatever the receiver keeps.
+                # One slot always stays with the worker.
                 starved = len(self._lent) + 1 >= slots
                 yield self._lend(number, reply.slot, size, shape, copy=starved)
             else:
@@ -187,22 +185,22 @@ class DecodeWorker:
     def _lend(
         self, number: int, slot: int, size: int, shape: tuple[int, ...], *, copy: bool
     ) -> np.ndarray:
-        """The frames in a slot; the slot is free again once no array looks at them."""
+        """The frames in a slot, which is released when no array points to them any more."""
         root = np.frombuffer(self._memory or b"", np.uint8, math.prod(shape), slot * size)
         free = Free(number, slot)
         if copy:
             frames = self._copied(root)
             self._send(free)
             return frames.reshape(shape)
-        # every view numpy makes keeps `root` as its base
+        # every view of it keeps `root` as its base
         self._lent.add(id(root))
         weakref.finalize(root, _give_back, self._connection, free, self._lent, id(root))
         return root.reshape(shape)
 
     def _copied(self, pixels: np.ndarray) -> np.ndarray:
-        """A copy, in the memory of an earlier one where nobody looks at that any more.
+        """A copy, in the memory of an earlier one that nobody uses any more.
 
-        New memory would have to be cleared by the kernel first, which takes longer than to copy.
+        The kernel would have to clear new memory first, which takes longer than copying.
         """
         memory = self._spare.pop() if self._spare else None
         if memory is None or not len(pixels) <= len(memory) <= 4 * len(pixels):
@@ -219,10 +217,10 @@ class DecodeWorker:
             raise WorkerLost(self._last_words(), died=True) from error
 
     def _wait(self, stall_seconds: float) -> Any:
-        """The next reply, as long as the process shows progress at least this often."""
+        """Wait for the next reply; the process must show progress at least this often."""
         step = min(0.25, stall_seconds / 4)
         still, beats = 0.0, int(self._beats[0])
-        # Counted in short waits, so that a stop of both processes does not look like a stall.
+        # Counted in short waits, so that suspending both processes does not look like a stall.
         while not self._connection.poll(step):
             now = int(self._beats[0])
             still, beats = (still + step, beats) if now == beats else (0.0, now)
@@ -259,7 +257,7 @@ class DecodeWorker:
         return self._process.pid
 
     def kill(self) -> None:
-        """End the process now. Arrays handed out stay valid."""
+        """Kill the process. Arrays that were yielded stay valid."""
         self._process.kill()
         try:
             self._process.wait(10)
@@ -269,10 +267,10 @@ class DecodeWorker:
 
 
 def _give_back(connection: Connection, free: Free, lent: set[int], key: int) -> None:
-    """Runs when the last array looking at a slot is gone, in whichever thread that is."""
+    """Release a slot when the last array that points into it is gone, in any thread."""
     lent.discard(key)
     with suppress(OSError):  # the process is gone, and the slot with it
-        connection.send(free)  # one short write: safe beside another thread's
+        connection.send(free)  # one short write, so safe from any thread
 
 
 _idle: list[DecodeWorker] = []
@@ -280,14 +278,14 @@ _lock = threading.Lock()
 
 
 def borrow() -> DecodeWorker:
-    """A worker, one that is idle or a new one. It is to be given back."""
+    """An idle worker or a new one; return it with :func:`give_back`."""
     with _lock:
         worker = _idle.pop() if _idle else None
     return worker or DecodeWorker()
 
 
 def give_back(worker: DecodeWorker, *, alive: bool) -> None:
-    """Keep a worker for the next video; end one that is not ``alive`` and waiting."""
+    """Keep a worker for the next video, or kill it if it is dead or busy (not ``alive``)."""
     if not alive:
         worker.kill()
         return
@@ -297,7 +295,7 @@ def give_back(worker: DecodeWorker, *, alive: bool) -> None:
 
 @contextmanager
 def borrowed() -> Iterator[DecodeWorker]:
-    """A worker, kept for the next video unless the block ends in anything unexpected."""
+    """A worker, kept for the next video unless the block fails unexpectedly."""
     worker, alive = borrow(), False
     try:
         yield worker
@@ -310,7 +308,7 @@ def borrowed() -> Iterator[DecodeWorker]:
 
 
 def close_workers() -> None:
-    """End every worker that waits for work."""
+    """Kill every idle worker."""
     with _lock:
         workers, _idle[:] = list(_idle), []
     for worker in workers:
@@ -319,4 +317,4 @@ def close_workers() -> None:
 
 atexit.register(close_workers)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_idle.clear)  # they belong to the process that started them
+    os.register_at_fork(after_in_child=_idle.clear)  # they belong to the parent

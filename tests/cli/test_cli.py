@@ -29,7 +29,8 @@ from epam_extract.pipeline import installed
 from epam_extract.progress import Progress
 from epam_extract.progress.reports import datasets
 from epam_extract.records import BenchReport, BenchRow, VideoFailure
-from epam_extract.store import in_child, layout
+from epam_extract.schema import TRACKS, window_arrays
+from epam_extract.store import in_child
 from epam_extract.store import verify as verify_module
 
 FAILURE = VideoFailure("b/broken [1]", "decode", "61 of 74 frames decoded", Path("b/broken.mp4"))
@@ -266,12 +267,14 @@ def test_the_summary_tells_where_the_file_is_and_what_is_in_it(pipeline: Pipelin
 @pytest.mark.parametrize("stored_dtype", ["f16", "f32"])
 def test_what_the_summary_says_is_in_the_file_is_its_layout(stored_dtype: str) -> None:
     config = ExtractConfig(features=FEATURES, stored_dtype=stored_dtype)
-    specs = {**layout.feature_specs(config.identity()), **layout.ROWS}
+    identity = config.identity()
+    specs = {name: (one.item, one.dtype) for name, one in window_arrays(identity).items()}
     expected = {
         name: ("(" + ", ".join(["W", *map(str, shape)]) + ("," if not shape else "") + ")", dtype)
         for name, (shape, dtype) in specs.items()
     }
-    for name, (shape, dtype) in layout.TRACKS.items():
+    tracks = {name: (one.item, one.dtype) for name, one in TRACKS.items()}
+    for name, (shape, dtype) in tracks.items():
         expected[name] = ("(" + ", ".join(["M", "T", *map(str, shape)]) + ")", dtype)
     told = {name: (shape, dtype) for name, shape, dtype, _ in datasets(config)}
     assert {name: shape for name, (shape, _) in told.items()} == {
@@ -585,6 +588,7 @@ def start_waiting(tmp_path: Path, *, stubborn: bool) -> subprocess.Popen[str]:
     return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_first_signal_lets_the_run_finish(tmp_path: Path, number: int) -> None:
     process = start_waiting(tmp_path, stubborn=False)

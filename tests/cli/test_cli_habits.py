@@ -230,6 +230,7 @@ def made_with(folder: Path, weights: dict[str, object], pose: dict[str, Any]) ->
     return path
 
 
+@pytest.mark.slow
 def test_options_come_from_an_earlier_feature_file(
     pipeline: Pipeline,
     tmp_path: Path,
@@ -245,6 +246,7 @@ def test_options_come_from_an_earlier_feature_file(
     assert (pipeline.config.windows.stride, pipeline.config.crop) == (4, "window")
 
 
+@pytest.mark.slow
 def test_weights_of_an_earlier_run_are_found_by_their_checksum(
     pipeline: Pipeline,
     tmp_path: Path,

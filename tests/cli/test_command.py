@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 from command_line import StandInRun as Pipeline
-from command_line import run
+from command_line import here, run
 from typer.testing import CliRunner
 
 from epam_extract.cli import app
@@ -17,7 +17,9 @@ from epam_extract.cli.command import Only, command
 from epam_extract.cli.messages import as_typed
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
 from epam_extract.errors import ConfigError
+from epam_extract.exchange.formats import FORMATS
 from epam_extract.options import flags_of, options_of
+from epam_extract.progress.displays import KINDS
 
 
 def parameters_of(name: str) -> dict[str, Any]:
@@ -112,8 +114,16 @@ def test_a_config_file_may_name_the_fields_of_the_config(
 
 
 @pytest.mark.parametrize("name", ["info", "verify"])
-def test_a_reader_is_not_told_to_choose_an_output(name: str, tmp_path: Path) -> None:
+def test_a_reader_is_not_told_to_choose_an_output(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here(monkeypatch)
     (tmp_path / "text.h5").write_text("text")
     result = run(name, tmp_path / "text.h5")
     assert result.exit_code == 1
     assert "is not an HDF5 file; expected a feature file" in result.stderr
+
+
+def test_help_names_what_modules_that_load_later_accept() -> None:
+    assert all(kind in parameters_of("extract")["--progress"].help for kind in KINDS)
+    assert all(form in parameters_of("export")["--to"].help for form in FORMATS)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from epam_extract.cli import app
 from epam_extract.cli.extract import RunOptions
-from epam_extract.cluster import connecting, ray_crew, ray_run
+from epam_extract.cluster import connecting, ray_run, ray_workers
 from epam_extract.cluster.connecting import Size, connected, worker_size
 from epam_extract.cluster.parts import existing_parts, part_path
 from epam_extract.cluster.ray_run import extract_on_ray
@@ -66,7 +66,7 @@ def ray(monkeypatch: pytest.MonkeyPatch, stand_ins: StandInPose) -> FakeRay:
         yield fake
 
     monkeypatch.setattr(ray_run, "connected", connected)
-    monkeypatch.setattr(ray_crew, "NEWS_SECONDS", 0.05)
+    monkeypatch.setattr(ray_workers, "NEWS_SECONDS", 0.05)
     monkeypatch.setattr("epam_extract.pipeline.concurrency.PAUSE_SECONDS", 0.02)
     monkeypatch.setattr("epam_extract.pipeline.output.COMMIT_SECONDS", 0.0)
     return fake
@@ -121,6 +121,7 @@ def test_two_workers_equal_one_run_and_leave_nothing_but_the_output(
     assert len(ray.actors) == 2  # nobody was needed
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_path: Path) -> None:
     extract_features(collection, tmp_path / "whole.h5", POOLED)
     told = Told()
@@ -131,6 +132,7 @@ def test_a_worker_that_dies_loses_nothing(collection: Path, ray: FakeRay, tmp_pa
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +140,7 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     released: dict[StandInNetwork, threading.Event] = {}
 
     def kills(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
-        if batch.clips[0].video_id == "v5":
+        if batch.rows[0].video_id == "v5":
             if self not in released:  # which has one thread
                 released[self] = threading.Event()
                 at.put(released[self])
@@ -169,6 +171,7 @@ def test_a_video_whose_worker_dies_twice_is_recorded_as_failed(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,7 +179,7 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     call, told, stop = StandInNetwork.__call__, Told(), threading.Event()
 
     def waits(self: StandInNetwork, batch: ClipBatch) -> FeatureBatch:
-        assert batch.clips[0].video_id != "v7" or stop.wait(30)
+        assert batch.rows[0].video_id != "v7" or stop.wait(30)
         return call(self, batch)
 
     monkeypatch.setattr(StandInNetwork, "__call__", waits)
@@ -193,6 +196,7 @@ def test_ctrl_c_commits_and_the_next_run_goes_on_in_the_parts(
     assert not existing_parts(tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -211,16 +215,18 @@ def test_a_part_that_a_lost_worker_keeps_locked_is_left_alone_and_merged_later(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_a_machine_that_comes_is_used(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "HIRE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_workers, "HIRE_SECONDS", 0.0)
     told = Told()
     when(lambda: len(told.done) >= 1, lambda: ray.machines.append({"CPU": 1.0}))
     assert on_ray(collection, tmp_path / "f.h5", progress=told).done == 8
     assert len(ray.actors) == 3
 
 
+@pytest.mark.slow
 def test_a_changed_video_is_done_again_and_overwrite_does_all_again(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -245,6 +251,7 @@ def test_a_changed_video_is_done_again_and_overwrite_does_all_again(
 # ---------------------------------------------------------------- what can be wrong
 
 
+@pytest.mark.slow
 def test_a_part_that_is_still_locked_is_one_sentence(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -263,7 +270,7 @@ def test_a_part_that_is_still_locked_is_one_sentence(
 def test_an_output_folder_that_is_not_shared_is_one_sentence(
     collection: Path, ray: FakeRay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ray_crew, "SHARE_SECONDS", 0.05)
+    monkeypatch.setattr(ray_workers, "SHARE_SECONDS", 0.05)
     write = Path.write_text
 
     def elsewhere(path: Path, text: str, **options: str) -> int:
@@ -281,7 +288,7 @@ def test_what_no_worker_can_do_ends_the_run_with_its_sentence(
     def broken(*_: object, **__: object) -> None:
         raise MachineError("the GPU is lost")
 
-    monkeypatch.setattr("epam_extract.pipeline.run.open_pose_model", broken)
+    monkeypatch.setattr("epam_extract.pipeline.models.open_pose_model", broken)
     with pytest.raises(MachineError, match="the GPU is lost"):
         on_ray(collection, tmp_path / "f.h5")
 

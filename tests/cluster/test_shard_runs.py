@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from epam_extract.cli import app
 from epam_extract.cluster.shards import Shard, ShardChoice, missing_parts, read_plan
-from epam_extract.pipeline import run as pipeline
+from epam_extract.pipeline import run
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
 from epam_extract.store.merge import merge_parts
@@ -142,7 +142,7 @@ def test_all_parts_decide_alike_whether_to_compile(
         asked.append(windows)
         return False
 
-    monkeypatch.setattr(pipeline, "worth_compiling", worth_compiling)
+    monkeypatch.setattr(run, "worth_compiling", worth_compiling)
     for index in range(COUNT):
         run_part(collection, tmp_path / "f.h5", index)
     assert len(set(asked)) == 1

@@ -136,6 +136,7 @@ def test_features_of_other_weights_and_of_random_ones_are_announced(
     assert (result.exit_code, "random weights" in result.stderr) == (0, True)
 
 
+@pytest.mark.slow
 def test_the_command_prints_tables_csv_and_json(file: Path, checkpoint: Path) -> None:
     names = file.with_name("names.txt")
     names.write_text("".join(f"action {number}\n" for number in range(CLASSES)))

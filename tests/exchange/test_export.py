@@ -18,7 +18,7 @@ from make_features import FRAMES, setting, write_features
 from epam_extract.config import WindowConfig
 from epam_extract.errors import ConfigError, StoreError
 from epam_extract.exchange import FORMATS, export_features, open_keypoints, read_annotations
-from epam_extract.exchange.target import Target
+from epam_extract.exchange.export_target import Target
 from epam_extract.exchange.timeline import Timeline
 from epam_extract.records import FramePiece
 from epam_extract.store import FeatureStore, StoredVideo

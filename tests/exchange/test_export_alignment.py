@@ -125,6 +125,7 @@ def test_an_event_lands_in_the_same_rows_whoever_reads(
         np.testing.assert_allclose(rows[:-1, 0], shown(middles[:-1]), atol=slack)
 
 
+@pytest.mark.slow
 def test_a_file_of_one_row_per_video_goes_where_rows_are_resampled(tmp_path: Path) -> None:
     single = WindowConfig(grid="single")
     file = write_features(tmp_path / "f.h5", single, {clock: clock for clock in CLOCKS})

@@ -139,6 +139,7 @@ def test_a_changed_label_is_done_again_and_a_changed_segment_is_another_video(
         assert store["sub/long/1000-3000"].attrs["label"] == "b"
 
 
+@pytest.mark.slow
 def test_a_stopped_run_goes_on_inside_a_segment(
     clips: Path, stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,6 +159,7 @@ def test_a_stopped_run_goes_on_inside_a_segment(
     assert_same(tmp_path / "whole.h5", out)
 
 
+@pytest.mark.slow
 def test_keypoints_of_the_whole_video_serve_its_segments(
     clips: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_whole_list_gives_labels_to_whole_videos(
             )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [None, 10.0])
 def test_the_report_shows_the_frames_of_the_segment(
     clips: Path, stand_ins: StandInPose, tmp_path: Path, fps: float | None

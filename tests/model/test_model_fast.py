@@ -151,6 +151,7 @@ def test_the_constants_are_the_packages():
     assert (fast.IMAGENET_MEAN, fast.IMAGENET_STD) == (config.IMAGENET_MEAN, config.IMAGENET_STD)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["torch", "native"])
 def test_bf16_stays_within_its_stated_error(clips, way):
     if way == "native" and not native.multiplies(torch.bfloat16):

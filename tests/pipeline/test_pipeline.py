@@ -28,11 +28,8 @@ from stand_ins import (
 from epam_extract import config as settings
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
 from epam_extract.errors import ConfigError, MachineError, StoreMismatch
-from epam_extract.pipeline import inference as network
-from epam_extract.pipeline import plan as planning
-from epam_extract.pipeline import run as pipeline
-from epam_extract.pipeline import video_worker as lane
-from epam_extract.pipeline.inference import LoadedBackbone, Network, load_backbone
+from epam_extract.pipeline import concurrency, device, models, output, plan, run, video_worker
+from epam_extract.pipeline.inference import BackboneRunner, LoadedBackbone, load_backbone
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
 from epam_extract.records import ClipBatch, FeatureBatch, FramePiece, PoseTrack
@@ -160,15 +157,15 @@ def test_a_failure_of_the_machine_stops_the_run_and_keeps_what_is_committed(
 
     class Broken(StandInNetwork):
         def __call__(self, batch: ClipBatch) -> FeatureBatch:
-            if batch.clips[0].window == 20:
+            if batch.rows[0].window == 20:
                 raise MachineError("the GPU is lost")
             return super().__call__(batch)
 
-    monkeypatch.setattr(pipeline, "Network", Broken)
-    monkeypatch.setattr("epam_extract.pipeline.output.COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(run, "BackboneRunner", Broken)
+    monkeypatch.setattr(output, "COMMIT_SECONDS", 0.0)
     with pytest.raises(MachineError, match="GPU is lost"):
         extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
-    monkeypatch.setattr(pipeline, "Network", StandInNetwork)
+    monkeypatch.setattr(run, "BackboneRunner", StandInNetwork)
     summary = extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
     assert 0 < summary.windows < 38 and summary.failed == 0
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
@@ -190,8 +187,8 @@ def test_done_videos_are_not_opened_again_and_changed_ones_are_redone(
 
         return call
 
-    monkeypatch.setattr(lane, "open_video", watched(lane.open_video))
-    monkeypatch.setattr(planning, "read_header", watched(planning.read_header))
+    monkeypatch.setattr(video_worker, "open_video", watched(video_worker.open_video))
+    monkeypatch.setattr(plan, "read_header", watched(plan.read_header))
     summary = extract_features(tmp_path, out, POOLED)
     assert summary.skipped == 2 and opened == []
     write_video(tmp_path / "b.mp4", frames=50)
@@ -256,12 +253,12 @@ def test_features_that_are_no_numbers_fail_the_video(
     class Bad(StandInNetwork):
         def __call__(self, batch: ClipBatch) -> FeatureBatch:
             features = super().__call__(batch)
-            for i, clip in enumerate(batch.clips):
+            for i, clip in enumerate(batch.rows):
                 if clip.video_id == "long" and clip.window == 5:
                     features.arrays["rgb_pooled"][i, 7] = np.nan
             return features
 
-    monkeypatch.setattr(pipeline, "Network", Bad)
+    monkeypatch.setattr(run, "BackboneRunner", Bad)
     summary = extract_features(videos, tmp_path / "f.h5", POOLED)
     assert [(f.video_id, f.stage) for f in summary.failures] == [("long", "write")]
     with FeatureStore(tmp_path / "f.h5") as store:
@@ -273,13 +270,13 @@ def test_too_low_a_limit_of_open_files_is_raised_or_told(monkeypatch: pytest.Mon
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (24, before[1]))
-        planning.require_open_files(2)
+        concurrency.require_open_files(2)
         assert resource.getrlimit(resource.RLIMIT_NOFILE) == (64, before[1])
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (24, 24))
     with pytest.raises(MachineError, match=r"only 24 files .* needs 64: .*ulimit -n 1024"):
-        planning.require_open_files(2)
+        concurrency.require_open_files(2)
 
 
 def test_running_out_of_open_files_is_not_the_videos_fault(
@@ -288,7 +285,7 @@ def test_running_out_of_open_files_is_not_the_videos_fault(
     def no_more(*_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr(lane, "open_video", no_more)
+    monkeypatch.setattr(video_worker, "open_video", no_more)
     with pytest.raises(MachineError, match="too many files are open"):
         extract_features(videos, tmp_path / "f.h5", POOLED)
     with FeatureStore(tmp_path / "f.h5") as store:
@@ -348,6 +345,21 @@ def test_a_dry_run_plans_and_writes_nothing(videos: Path, tmp_path: Path) -> Non
     assert plan.bytes > 16 * 1.6e6
 
 
+def test_a_plan_asks_once_how_much_memory_there_is(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ask(place: str) -> int:
+        asked.append(place)
+        return 8 << 30
+
+    monkeypatch.setattr(plan, "available_memory", lambda: ask("plan"))
+    monkeypatch.setattr("epam_extract.video.frames.available_memory", lambda: ask("header"))
+    extract_features(videos, tmp_path / "f.h5", CONFIG, dry_run=True)
+    assert asked == ["plan"]
+
+
 def test_a_dry_run_with_overwrite_counts_everything_again(
     videos: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -365,7 +377,7 @@ def test_a_disk_too_small_is_refused_with_the_ways_out(
     class Usage:
         free = 1_000_000
 
-    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: Usage)
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: Usage)
     with pytest.raises(MachineError, match=r"--no-full.*--compression.*--stride"):
         extract_features(videos, tmp_path / "f.h5", CONFIG)
 
@@ -395,16 +407,16 @@ def test_a_long_video_stays_in_bounded_memory(
         return StandInVideo(path, video_id, frames=frames, make=black)
 
     pending: list[int] = []
-    commit = pipeline.StoreWriter.commit
+    commit = run.StoreWriter.commit
 
-    def watched(store: pipeline.StoreWriter) -> None:
+    def watched(store: run.StoreWriter) -> None:
         pending.append(store.pending_bytes)
         commit(store)
 
-    monkeypatch.setattr(lane, "open_video", opened)
-    monkeypatch.setattr(planning, "read_header", lambda path, **_: opened(path, "v").header)
-    monkeypatch.setattr(pipeline.StoreWriter, "commit", watched)
-    monkeypatch.setattr("epam_extract.pipeline.output.COMMIT_BYTES", 1 << 20)
+    monkeypatch.setattr(video_worker, "open_video", opened)
+    monkeypatch.setattr(plan, "read_header", lambda path, **_: opened(path, "v").header)
+    monkeypatch.setattr(run.StoreWriter, "commit", watched)
+    monkeypatch.setattr(output, "COMMIT_BYTES", 1 << 20)
     (tmp_path / "v.mp4").write_bytes(b"stand-in")
     config = replace(POOLED, windows=WindowConfig(stride=16))
     summary = extract_features(tmp_path / "v.mp4", tmp_path / "f.h5", config)
@@ -420,9 +432,11 @@ def real_batch() -> ClipBatch:
     return ClipBatch((), rgb, keypoints, np.full((3, 1, 48, 17), 0.9, np.float32))
 
 
-def make_network(**changes: object) -> Network:
+def make_network(**changes: object) -> BackboneRunner:
     config = replace(CONFIG, precision="float32", **changes)
-    return Network(load_backbone(config.weights).backbone, config, device=torch.device("cpu"))
+    return BackboneRunner(
+        load_backbone(config.weights).backbone, config, device=torch.device("cpu")
+    )
 
 
 @pytest.mark.slow
@@ -430,7 +444,7 @@ def test_the_network_stage_gives_what_the_module_gives() -> None:
     from epam_extract.heatmaps import render_heatmaps
 
     loaded = load_backbone(CONFIG.weights)
-    batch = replace(real_batch(), clips=(None,) * 2)  # two real rows and one of padding
+    batch = replace(real_batch(), rows=(None,) * 2)  # two real rows and one of padding
     stage = make_network(features=settings.FEATURES)
     arrays = stage(batch).arrays
     mean = torch.tensor(settings.IMAGENET_MEAN).view(3, 1, 1, 1)
@@ -466,7 +480,7 @@ def test_a_full_gpu_halves_the_batch_and_says_so() -> None:
         return rgb.float().mean((2, 3, 4))[:, :, None, None, None], heatmaps[:, :, :1, :1, :1]
 
     stage._fused = forward
-    batch = replace(real_batch(), clips=(None,) * 3)
+    batch = replace(real_batch(), rows=(None,) * 3)
     assert stage(batch).arrays["rgb_pooled"].shape == (3, 16)
     assert told == [1]
 
@@ -482,7 +496,7 @@ def test_values_beyond_f16_are_clipped_and_counted() -> None:
     stage = make_network(features=("full",))
     big = torch.full((1, 2, 3, 7, 7), 1e6)
     stage._fused = lambda rgb, heatmaps: (big, -big)
-    features = stage(replace(real_batch(), rgb=real_batch().rgb[:1], clips=(None,)))
+    features = stage(replace(real_batch(), rgb=real_batch().rgb[:1], rows=(None,)))
     assert features.clipped.tolist() == [2 * big.numel()]
     assert features.arrays["rgb"].max() == 65504 and features.arrays["pose"].min() == -65504
 
@@ -492,10 +506,10 @@ def test_the_file_counts_clipped_values_by_video(
 ) -> None:
     class Clipping(StandInNetwork):
         def __call__(self, batch: ClipBatch) -> FeatureBatch:
-            ours = [7 if clip.video_id == "sub/short" else 0 for clip in batch.clips]
+            ours = [7 if clip.video_id == "sub/short" else 0 for clip in batch.rows]
             return replace(super().__call__(batch), clipped=np.array(ours))
 
-    monkeypatch.setattr(pipeline, "Network", Clipping)
+    monkeypatch.setattr(run, "BackboneRunner", Clipping)
     summary = extract_features(videos, tmp_path / "f.h5", replace(POOLED, batch_size=16))
     assert summary.clipped == 3 * 7
     with FeatureStore(tmp_path / "f.h5") as store:
@@ -515,7 +529,7 @@ def test_weights_that_are_not_named_are_found_as_the_command_finds_them(
         used.append(weights.file)
         return no_backbone(weights)
 
-    monkeypatch.setattr(pipeline, "load_backbone", load)
+    monkeypatch.setattr(models, "load_backbone", load)
     monkeypatch.setenv("EPAM_WEIGHTS", str(checkpoint := tmp_path / "epam.pth"))
     checkpoint.touch()
     extract_features(videos / "sub", tmp_path / "f.h5", replace(POOLED, weights=WeightsConfig()))
@@ -529,8 +543,8 @@ def test_weights_that_are_not_named_are_found_as_the_command_finds_them(
 def test_a_missing_gpu_and_missing_weights_are_clear() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="--device cuda cannot be used"):
-            network.pick_device("cuda")
+            device.pick_device("cuda")
     with pytest.raises(ConfigError, match="auto, cpu, cuda"):
-        network.pick_device("tpu")
+        device.pick_device("tpu")
     with pytest.raises(ConfigError, match="--random-weights"):
         load_backbone(WeightsConfig())

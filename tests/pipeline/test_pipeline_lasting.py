@@ -10,7 +10,7 @@ from make_videos import write_video
 from stand_ins import POOLED, StandInNetwork, StandInPose
 
 from epam_extract.errors import StoreMismatch
-from epam_extract.pipeline import output as writing
+from epam_extract.pipeline import output
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
 from epam_extract.store import FeatureStore
@@ -59,8 +59,8 @@ def test_what_is_done_is_in_the_file_while_the_run_goes_on(
 ) -> None:
     for name in "abc":
         write_video(tmp_path / f"{name}.mp4", frames=40)
-    monkeypatch.setattr(writing, "COMMIT_SECONDS", limits[0])
-    monkeypatch.setattr(writing, "COMMIT_BYTES", limits[1])
+    monkeypatch.setattr(output, "COMMIT_SECONDS", limits[0])
+    monkeypatch.setattr(output, "COMMIT_BYTES", limits[1])
     watching = Watching(tmp_path / "f.h5")
     config = replace(POOLED, workers=1, batch_size=1)
     extract_features(tmp_path, tmp_path / "f.h5", config, progress=watching)
@@ -69,5 +69,5 @@ def test_what_is_done_is_in_the_file_while_the_run_goes_on(
 
 
 def test_a_kill_costs_seconds_of_work_and_not_hours() -> None:
-    assert 0 < writing.COMMIT_SECONDS <= 10
-    assert 0 < writing.COMMIT_BYTES <= 256 << 20
+    assert 0 < output.COMMIT_SECONDS <= 10
+    assert 0 < output.COMMIT_BYTES <= 256 << 20

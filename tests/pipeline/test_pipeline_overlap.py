@@ -15,12 +15,14 @@ import pytest
 from stand_ins import StandInVideo
 
 from epam_extract.config import PIECE_FRAMES, ExtractConfig
-from epam_extract.pipeline import run as pipeline
-from epam_extract.pipeline import video_worker as lane
-from epam_extract.pipeline.models import Models
-from epam_extract.pipeline.video_worker import Job
+from epam_extract.pipeline import video_worker
+from epam_extract.pipeline.concurrency import available_cores
+from epam_extract.pipeline.context import RunContext
+from epam_extract.pipeline.jobs import Job
+from epam_extract.pipeline.keypoint_sources import KeypointSources
+from epam_extract.pipeline.stages import RESULTS_AHEAD, run_stages
 from epam_extract.progress import SILENT
-from epam_extract.records import Clip, ClipBatch, FeatureBatch, FramePiece, PoseTrack
+from epam_extract.records import ClipBatch, FeatureBatch, FramePiece, PoseTrack
 
 PATIENCE = 30.0  # seconds; a pipeline that overlaps needs none of them
 Hook = Callable[[int], None]
@@ -53,16 +55,15 @@ class Stages:
         )
 
     def __call__(self, batch: ClipBatch) -> FeatureBatch:
-        clips: tuple[Clip, ...] = batch.clips
-        self.at("network", clips[0].window)
-        return FeatureBatch(clips, {})
+        self.at("network", batch.rows[0].window)
+        return FeatureBatch(batch.rows, {})
 
-    def event(self, event: object) -> None:
+    def take(self, result: object) -> None:
         pass
 
-    def features(self, batch: FeatureBatch) -> None:
-        self.at("write", batch.clips[0].window)
-        self.rows += [clip.window for clip in batch.clips]
+    def write(self, batch: FeatureBatch) -> None:
+        self.at("write", batch.rows[0].window)
+        self.rows += [row.window for row in batch.rows]
 
     def commit_if_due(self) -> None:
         pass
@@ -72,12 +73,12 @@ class Stages:
 
 def run(stages: Stages, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One video through the real pipeline with these stages."""
-    monkeypatch.setattr(lane, "open_video", stages.open_video)
+    monkeypatch.setattr(video_worker, "open_video", stages.open_video)
     (tmp_path / "a.mp4").touch()
     config = ExtractConfig(device="cpu", batch_size=1, workers=1)
-    whole = pipeline.Run(config, tmp_path / "f.h5", SILENT, threading.Event())
-    models = Models(None, stages, None, {}, {}, ())
-    whole.extract([Job("a", tmp_path / "a.mp4")], models, stages, stages)
+    context = RunContext(config, tmp_path / "f.h5", SILENT, threading.Event())
+    jobs = [Job("a", tmp_path / "a.mp4")]
+    run_stages(context, jobs, KeypointSources(stages), stages, stages)
     assert stages.rows == list(range(stages.pieces))
 
 
@@ -112,10 +113,10 @@ def test_two_stages_are_in_progress_together(one, other, monkeypatch, tmp_path) 
 
 @pytest.mark.slow
 def test_reading_stops_while_the_network_is_busy(monkeypatch, tmp_path) -> None:
-    cores = pipeline.available_cores()
+    cores = available_cores()
     under_way = cores + 1  # in the pose pool
-    waiting = pipeline.EVENTS_AHEAD + cores + 1  # of the lane's events, and in the network's pool
-    in_hands = 4  # of lane, bundle and writer; and a window ends a piece later
+    waiting = RESULTS_AHEAD + cores + 1  # results of the worker, and in the network's pool
+    in_hands = 4  # of worker, group and writer; and a window ends a piece later
     too_far = threading.Event()
 
     def read(number: int) -> None:

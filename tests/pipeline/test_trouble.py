@@ -20,7 +20,7 @@ from make_rows import write_video as write_features
 from stand_ins import POOLED, StandInPose
 
 from epam_extract.errors import ProbeError
-from epam_extract.pipeline import plan as planning
+from epam_extract.pipeline import plan
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
 from epam_extract.records import Plan
@@ -312,7 +312,7 @@ def test_the_first_features_do_not_wait_for_the_plan(
     for number in range(6):
         (folder / f"{number}.mp4").write_bytes(small)
     done = threading.Semaphore(0)
-    real, plans = planning.read_header, []
+    real, plans = plan.read_header, []
 
     def slow(path: Path, **options: object):
         if path.stem != "0":
@@ -327,7 +327,7 @@ def test_the_first_features_do_not_wait_for_the_plan(
         def video_done(self, video_id: str, windows: int) -> None:
             done.release()
 
-    monkeypatch.setattr(planning, "read_header", slow)
+    monkeypatch.setattr(plan, "read_header", slow)
     monkeypatch.setattr("epam_extract.pipeline.output.COMMIT_SECONDS", 0.0)
     summary = extract_features(folder, tmp_path / "f.h5", POOLED, progress=Listen())
     assert summary.done == 6

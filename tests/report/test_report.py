@@ -217,6 +217,7 @@ def test_the_sample_videos_are_shown_and_one_that_is_gone_is_flagged(tmp_path: P
     assert "data:image/jpeg" not in page
 
 
+@pytest.mark.slow
 def test_pictures_are_frames_of_the_video(tmp_path: Path) -> None:
     path = Path(__file__).parents[2] / "sample_videos" / "workout.mp4"
     found = probe(path, "workout")
@@ -282,6 +283,7 @@ def test_a_file_without_complete_videos_still_gives_a_page(tmp_path: Path) -> No
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 def test_a_browser_runs_the_pages_script_and_nothing_else(page: str, tmp_path: Path) -> None:
     look = (

@@ -21,7 +21,7 @@ from epam_extract.errors import EpamExtractError, StoreError, VideoError
 from epam_extract.progress.contents import info_report
 from epam_extract.store import FeatureStore, StoredVideo, StoreWriter
 from epam_extract.store.describe import describe
-from epam_extract.store.reader import FeatureFile
+from epam_extract.store.feature_file import FeatureFile
 from epam_extract.store.verify import repair, uncovered, verify
 
 SECRET = b"what nobody asked for " * 400

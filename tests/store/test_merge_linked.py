@@ -33,7 +33,7 @@ from epam_extract.cluster.shards import Shard
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import ConfigError, EpamExtractError, StoreError, StoreMismatch
 from epam_extract.exchange.export import export_features
-from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, links
+from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, linked_parts
 from epam_extract.store.describe import describe
 from epam_extract.store.merge import merge_parts
 from epam_extract.store.merge_linked import link_parts
@@ -164,7 +164,7 @@ def test_an_open_store_follows_a_merge_and_notices_a_change(tmp_path: Path) -> N
 
 
 def test_many_parts_are_not_all_kept_open(linked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(links, "MOST_OPEN", 1)
+    monkeypatch.setattr(linked_parts, "MOST_OPEN", 1)
     before = len(list(Path("/proc/self/fd").iterdir()))
     with FeatureStore(linked) as store:
         for _ in range(2):
@@ -244,6 +244,7 @@ def a_link_to_itself(part: Path, folder: Path) -> None:
 CHANGES = [gone, replaced, a_folder, a_pipe, a_socket, a_link_out, a_link_to_itself]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_a_part_that_is_not_what_it_was_is_named(change, tmp_path: Path) -> None:
     folder = tmp_path / "f"
@@ -418,6 +419,7 @@ def test_incomplete_videos_are_left_out(tmp_path: Path) -> None:
         assert store.survey() == ({"a": True}, {})
 
 
+@pytest.mark.slow
 def test_damage_in_a_part_is_found_through_the_links(linked: Path) -> None:
     part = linked.parent / "f.shard-00000-of-00004.h5"
     status = part.stat()
@@ -445,6 +447,7 @@ def test_exporters_follow_links(to: str, linked: Path) -> None:
     assert not any(np.isnan(array).any() for array in shown.values())
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     files, out = write_parts(tmp_path, SPLIT), tmp_path / "f.h5"
     some = CliRunner().invoke(app, ["merge", "--link", str(out), *map(str, files[1:])])

@@ -23,7 +23,7 @@ from epam_extract import ConfigError, FeatureStore, StoreError
 from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.store import StoredArray, StoreHeader, StoreWriter, dataset, journal
-from epam_extract.store.indexing import run_of, select
+from epam_extract.store.indexing import contiguous_start, select
 
 FULL = ExtractConfig(features=("pooled", "full")).identity()
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -80,7 +80,7 @@ def test_basic_indices_mean_what_they_mean_in_numpy() -> None:
         what = select(key, shape)
         assert array[what.axes].shape == what.shape
         np.testing.assert_array_equal(array[what.axes][what.after], expected)
-        start = run_of(what.axes, shape)
+        start = contiguous_start(what.axes, shape)
         outcomes["several" if start is None else "one run"] += 1
         if start is not None:
             run = array.reshape(-1)[start : start + int(np.prod(what.shape))]
@@ -418,6 +418,7 @@ def test_readme_feeds_actionformer(here: Path) -> None:
     np.testing.assert_array_equal(stored, matrix)
 
 
+@pytest.mark.slow
 def test_readme_trains_with_pytorch(here: Path) -> None:
     torch.manual_seed(0)
     names: dict[str, object] = {}

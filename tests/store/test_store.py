@@ -654,7 +654,7 @@ def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
             most = max(most, store.pending_bytes)
             store.commit()
             assert store.pending_bytes == 0
-            assert sum(map(len, store._file._pages.values())) == 0
+            assert sum(map(len, store._file.pages.values())) == 0
         finish(store, make_video("x", num_frames), windows)
         store.commit()
     assert most < 6e6 < 28e6 < path.stat().st_size
@@ -663,6 +663,7 @@ def test_a_long_video_needs_no_memory(tmp_path: Path) -> None:
         assert len(store["x"]["rgb_pooled"]) == windows
 
 
+@pytest.mark.slow
 def test_opening_and_looking_up_read_little(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

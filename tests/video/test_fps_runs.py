@@ -108,7 +108,7 @@ def test_people_are_looked_for_once_in_each_frame_that_is_used(
     crop: str,
 ) -> None:
     pose = Counting()
-    monkeypatch.setattr("epam_extract.pipeline.run.open_pose_model", lambda *_, **__: pose)
+    monkeypatch.setattr("epam_extract.pipeline.models.open_pose_model", lambda *_, **__: pose)
     path = write_video(tmp_path / "v.mp4", frames=100)
     config = replace(at(fps), crop=crop)
     summary = extract_features(path, tmp_path / "f.h5", config)
@@ -122,6 +122,7 @@ def test_people_are_looked_for_once_in_each_frame_that_is_used(
         np.testing.assert_array_equal(keypoints[0], alone.keypoints[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fps", [10.0, 60.0])
 def test_a_stopped_run_goes_on_inside_a_video(
     stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fps: float
@@ -187,6 +188,7 @@ def test_exports_stay_aligned(stand_ins: StandInPose, tmp_path: Path) -> None:
         assert entry["annotations"][0]["segment"] == [1.0, 2.0]
 
 
+@pytest.mark.slow
 def test_keypoints_of_the_video_and_of_a_run_like_this(
     stand_ins: StandInPose, tmp_path: Path
 ) -> None:

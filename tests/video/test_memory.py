@@ -20,6 +20,7 @@ from epam_extract.video.memory import DECODER_FRAMES, Room, available_memory
 FRAME = 64 * 96 * 3  # bytes of one picture of ``write_video``
 
 
+@pytest.mark.slow
 def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
     stand_ins: StandInPose, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ from epam_extract.cli import app
 from epam_extract.cluster.shards import PlanDraft
 from epam_extract.config import ExtractConfig
 from epam_extract.errors import ConfigError, MachineError, StoreError
-from epam_extract.pipeline import run as pipeline
+from epam_extract.pipeline import models
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
 from epam_extract.records import RemoteFile
@@ -44,9 +44,9 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "open_pose_model", lambda *_, **__: StandInPose())
-    monkeypatch.setattr(pipeline, "Network", StandInNetwork)
-    monkeypatch.setattr(pipeline, "load_backbone", no_backbone)
+    monkeypatch.setattr(models, "open_pose_model", lambda *_, **__: StandInPose())
+    monkeypatch.setattr("epam_extract.pipeline.run.BackboneRunner", StandInNetwork)
+    monkeypatch.setattr(models, "load_backbone", no_backbone)
 
 
 def run(source: object, out: Path, **options: object):  # type: ignore[no-untyped-def]
@@ -205,7 +205,7 @@ def test_the_plan_becomes_exact_as_videos_arrive(
         def stages(self, loads: object, *, bottleneck: str | None = None) -> None:
             stages.append(loads)
 
-    monkeypatch.setattr(pipeline, "REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("epam_extract.pipeline.stages.REPORT_SECONDS", 0.0)
     run("memory://videos", tmp_path / "f.h5", progress=Listen())
     assert not plans[0].exact and plans[-1].exact
     assert (plans[-1].to_do, plans[-1].frames, plans[-1].windows) == (4, 111, 16)

@@ -10,10 +10,9 @@ import numpy as np
 
 from ...config import as_fraction
 from ...errors import KeypointsError, StoreError
+from ...schema import TRACKS
 from ...store import FeatureStore
 from .poses import Content, Poses
-
-ARRAYS = ("keypoints", "keypoint_scores")
 
 
 def open_features(path: Path) -> Content:
@@ -39,7 +38,7 @@ def features_digest(path: Path) -> str:
     digest = hashlib.sha256()
     with FeatureStore(path) as store:
         for video_id in store.ids:
-            sums = [store[video_id].checksum(name) for name in ARRAYS]
+            sums = [store[video_id].checksum(name) for name in TRACKS]
             digest.update(repr((video_id, sums)).encode())
     return digest.hexdigest()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import KeypointsError, KeypointsFailed
+from ...records import sha256
 from . import openpose, ultralytics
 from .arrays import open_npz
 from .feature_file import features_digest, open_features
@@ -63,10 +64,10 @@ class KeypointFile:
             if self.format == "epam-extract":
                 return features_digest(self.path)
             if not self.path.is_dir():
-                return _sha256(self.path)
+                return sha256(self.path)
             digest = hashlib.sha256()
             for name, file in _files(self.path):
-                digest.update(f"{_sha256(file)} {name}\n".encode("utf-8", "surrogateescape"))
+                digest.update(f"{sha256(file)} {name}\n".encode("utf-8", "surrogateescape"))
             return digest.hexdigest()
         except OSError as error:
             raise _unreadable(self.path, error) from error
@@ -177,14 +178,6 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
         for name, file in found
         if file.is_file() and not any(part.startswith(".") for part in name.parts)
     ]
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _unreadable(path: Path, error: OSError) -> KeypointsError:

@@ -15,15 +15,15 @@ import torch
 from ...config import ExtractConfig
 from ...errors import ConfigError, KeypointsFailed
 from ...exchange.keypoints import VideoKeypoints, open_keypoints
-from ...pipeline.inference import pick_device
+from ...pipeline.device import pick_device
 from ...pose import open_pose_model
 from ...progress import SILENT, Progress
 from ...records import Video
 from ...video import probe
-from ...video.encode import write_video
+from ...video.encode import encode_video
 from .film import draw_film
-from .scene import find_people, in_words
-from .sheet import draw_sheet, save_png
+from .picture import draw_sheet, save_png
+from .scene import build_scene, in_words
 
 __all__ = ["draw_preview"]
 
@@ -51,14 +51,14 @@ def draw_preview(
     found = probe(video, video.stem, decoder=config.decoder)
     keypoints = keypoints_of(found, config, progress)
     if keypoints is not None and config.keypoints is not None:
-        scene = find_people(found, keypoints, config, models=config.keypoints.name)
+        scene = build_scene(found, keypoints, config, models=config.keypoints.name)
     else:
         device = str(pick_device(config.device))
         pose = open_pose_model(config.pose, device=device, threads=1, on_download=progress.download)
         if pose.announcement:
             progress.message(pose.announcement)
         progress.message(f"{video}: finding people in {found.num_frames} frames")
-        scene = find_people(found, pose, config, models=in_words(pose))
+        scene = build_scene(found, pose, config, models=in_words(pose))
     progress.message(f"{out}: drawing")
     unfinished = out.with_name(f".{out.name}.{os.getpid()}.part")
     threads = torch.get_num_threads()
@@ -67,7 +67,7 @@ def draw_preview(
         if out.suffix.lower() == ".png":
             save_png(unfinished, draw_sheet(scene))
         else:
-            write_video(unfinished, draw_film(scene), fps=found.fps or SLOWEST)
+            encode_video(unfinished, draw_film(scene), fps=found.fps or SLOWEST)
         unfinished.replace(out)
     except OSError as error:
         raise ConfigError(f"{out}: cannot be written: {error.strerror or error}") from error

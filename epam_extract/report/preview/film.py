@@ -28,8 +28,8 @@ from .drawing import (
     write,
     write_pairs,
 )
-from .people import cropped, people_panel
 from .scene import Scene
+from .skeletons import cropped, people_panel
 from .timeline import TimeLine
 
 HEIGHT, WIDTH = 872, 1440

@@ -118,7 +118,7 @@ class Scene:
                 yield from enumerate(piece.frames, piece.start)
 
 
-def find_people(
+def build_scene(
     video: Video, pose: PoseEstimator | VideoKeypoints, config: ExtractConfig, *, models: str
 ) -> Scene:
     """Read the whole video once for its keypoints and some small pictures.

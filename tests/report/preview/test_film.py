@@ -12,8 +12,8 @@ from walker import GRIDS, Walker, scene_of
 from epam_extract.config import RGB_STEP
 from epam_extract.records import Video
 from epam_extract.report.preview import film
-from epam_extract.report.preview.people import cropped
-from epam_extract.report.preview.sheet import draw_sheet
+from epam_extract.report.preview.picture import draw_sheet
+from epam_extract.report.preview.skeletons import cropped
 from epam_extract.video import probe
 
 
@@ -48,6 +48,7 @@ def test_short_and_narrow(tmp_path: Path, frames: int) -> None:
     assert sheet.shape[1] > 1000
 
 
+@pytest.mark.slow
 def test_film_moves(video: Video) -> None:
     scene = scene_of(video, Walker(absent=range(20, 40)), grid="valid", stride=70)
     pictures = film.draw_film(scene)

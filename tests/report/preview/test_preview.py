@@ -18,10 +18,10 @@ from epam_extract.errors import ConfigError, KeypointsFailed, ProbeError
 from epam_extract.records import FramePiece, Video
 from epam_extract.report import preview
 from epam_extract.report.preview import draw_preview, film
-from epam_extract.report.preview.sheet import draw_sheet
+from epam_extract.report.preview.picture import draw_sheet
 from epam_extract.video import probe, read_frames
 
-SAMPLE = Path(__file__).parents[2] / "sample_videos" / "walk_and_wave.mp4"
+SAMPLE = Path(__file__).parents[3] / "sample_videos" / "walk_and_wave.mp4"
 
 
 @pytest.mark.slow
@@ -45,6 +45,7 @@ def test_draw_preview_writes_both_kinds(tmp_path: Path, monkeypatch: pytest.Monk
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.PNG", "a.mp4", "v.mp4"]
 
 
+@pytest.mark.slow
 def test_keypoints_from_a_file_are_drawn_as_a_run_takes_them(
     video: Video, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,7 +95,7 @@ def test_an_existing_preview_stays_until_the_new_one_is_whole(
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(preview, "write_video", break_off)
+    monkeypatch.setattr(preview, "encode_video", break_off)
     out = tmp_path / "old.mp4"
     out.write_bytes(b"old")
     with pytest.raises(ConfigError, match=r"old\.mp4: cannot be written: No space left"):

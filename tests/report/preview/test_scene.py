@@ -11,7 +11,7 @@ from epam_extract.clips import WindowCutter, grown_box, seen_in, tight_box
 from epam_extract.config import RGB_STEP
 from epam_extract.heatmaps import render_heatmaps
 from epam_extract.records import Video
-from epam_extract.report.preview.people import cropped
+from epam_extract.report.preview.skeletons import cropped
 from epam_extract.video import read_frames
 
 

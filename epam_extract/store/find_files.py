@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
-from ..errors import StoreError, StoreMismatch
+from ..errors import StoreError
 from .journal import journal_path, lock_path
-from .layout import StoreHeader
-from .reader import FeatureFile
 
 SUFFIXES = (".h5", ".hdf5")
 MAGIC = set("*?[")  # what makes a name a pattern
@@ -41,22 +39,3 @@ def find_files(files: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:
     for path in found:
         once.setdefault(path.resolve(), path)
     return tuple(once.values())
-
-
-def common_header(files: Sequence[FeatureFile]) -> StoreHeader:
-    """What all of them were made with; raises StoreMismatch naming every field that differs."""
-    first = files[0]
-    header = StoreHeader(first.config, first.weights, first.pose_source)
-    for file in files[1:]:
-        attributes = {name: str(value) for name, value in file.attributes.items()}
-        lines = [
-            f"{name}: {theirs} there, {ours} here"
-            for name, ours, theirs in header.differences(attributes)
-        ]
-        if lines:
-            raise StoreMismatch(
-                f"{file.path} was made with other settings than {first.path} "
-                f"({'; '.join(lines)}). Only files of the same settings can be read or merged as "
-                "one."
-            )
-    return header

@@ -14,15 +14,9 @@ import numpy as np
 
 from ..config import COMPRESSIONS
 from ..errors import EpamExtractError, StoreError
-from .layout import (
-    OWN_NAMES,
-    SCHEMA_VERSION,
-    StoredFailure,
-    StoredProgress,
-    feature_specs,
-    id_problem,
-)
-from .objects import (
+from ..schema import ARRAY_NAMES, FILE_ATTRIBUTES, SCHEMA_VERSION, kinds, window_arrays
+from .checks import id_problem
+from .h5_objects import (
     address,
     attribute_names,
     child,
@@ -34,10 +28,10 @@ from .objects import (
     get_text,
     open_child,
 )
+from .video_states import StoredFailure, StoredProgress
 
 BLOCK_BYTES = 8 << 20  # read at a time where an array may be larger than memory
 FAILURES_AT_ONCE = 64  # rows of their table, read at a time
-OWN_ATTRIBUTES = {"schema_version", "tool", "created", "config", "weights", "pose_source"}
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 END_ADDRESS = {0: 40, 1: 44, 2: 28, 3: 28}  # where a superblock of this version states the end
 # What h5py raises on a damaged file.
@@ -54,7 +48,7 @@ class Missing(KeyError):
 
 
 @contextlib.contextmanager
-def explained(path: Path, *, whole: bool = False) -> Iterator[None]:
+def as_store_error(path: Path, *, whole: bool = False) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into a StoreError; ``whole``: of opening it."""
     try:
         yield
@@ -73,27 +67,18 @@ def explained(path: Path, *, whole: bool = False) -> Iterator[None]:
         ) from error
 
 
-def end_of_file_in(path: Path) -> EndOfFile:
-    """What :mod:`journal` needs to know of HDF5: the length a file states in its first bytes."""
-    return EndOfFile(path)
+def hdf5_length(head: bytes, *, path: Path) -> int:
+    """The length of an HDF5 file as its first bytes state it, which is what :mod:`journal` needs.
 
-
-class EndOfFile:
-    """Reads an HDF5 superblock; raises StoreError where there is none."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def __call__(self, head: bytes) -> int:
-        """Length of the file whose first bytes are ``head``."""
-        version = head[8]
-        if head[:8] != SIGNATURE or version not in END_ADDRESS:
-            raise StoreError(
-                f"{self._path}: is not an HDF5 file; expected a feature file, or another name "
-                "for the output"
-            )
-        at = END_ADDRESS[version]
-        return int.from_bytes(head[at : at + 8], "little")
+    Raises StoreError where they are no HDF5 superblock.
+    """
+    version = head[8]
+    if head[:8] != SIGNATURE or version not in END_ADDRESS:
+        raise StoreError(
+            f"{path}: is not an HDF5 file; expected a feature file, or another name for the output"
+        )
+    at = END_ADDRESS[version]
+    return int.from_bytes(head[at : at + 8], "little")
 
 
 def video_group(h5: h5py.File, video_id: str) -> h5py.Group | None:
@@ -112,14 +97,7 @@ def has_checksum(holder: h5py.Group) -> bool:
     return h5py.h5a.exists(holder.id, b"attributes_checksum")
 
 
-def walk(
-    h5: h5py.File, *, damaged: dict[str, str] | None = None
-) -> Iterator[tuple[str, h5py.Group]]:
-    """Every video's id and group, as :func:`walk_through` finds them."""
-    return ((video_id, group) for video_id, group, _ in walk_through(h5, damaged=damaged))
-
-
-def walk_through(
+def walk_videos(
     h5: h5py.File, *, damaged: dict[str, str] | None = None
 ) -> Iterator[tuple[str, h5py.Group, bool]]:
     """Every video's id, its group, and whether it is complete; groups may lie in one another.
@@ -132,16 +110,16 @@ def walk_through(
     while folders:
         prefix, folder, own = folders.pop()
         try:
-            found = children(folder, but=OWN_NAMES if own else ())
+            found = children(folder, but=ARRAY_NAMES if own else ())
         except BROKEN as error:
-            note(damaged, prefix.rstrip("/"), error)
+            note_damage(damaged, prefix.rstrip("/"), error)
             continue
         for name, kind, where in found:
             video_id = prefix + name
             try:
                 group = open_child(folder, name, kind)
                 if not isinstance(group, h5py.Group):
-                    note(damaged, prefix.rstrip("/"), ValueError("its attributes are lost"))
+                    note_damage(damaged, prefix.rstrip("/"), ValueError("its attributes are lost"))
                     break
                 wrong = id_problem(video_id)
                 if where in seen or wrong:
@@ -152,7 +130,7 @@ def walk_through(
                     yield video_id, group, is_complete(group)
                 folders.append((f"{video_id}/", group, video))
             except BROKEN as error:
-                note(damaged, video_id, error)
+                note_damage(damaged, video_id, error)
 
 
 def videos_group(h5: h5py.File) -> h5py.Group:
@@ -163,7 +141,7 @@ def videos_group(h5: h5py.File) -> h5py.Group:
     return group
 
 
-def note(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
+def note_damage(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
     """Add a video to ``damaged``, or where there is none, to the log."""
     if damaged is None:
         log.warning("%s is damaged and passed over: %s", video_id, error)
@@ -224,12 +202,12 @@ def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
 def checksum(array: h5py.Dataset) -> int:
     """crc32 of an array's bytes in C order, read a bounded number of bytes at a time."""
     value = 0
-    for span in spans(array):
+    for span in block_slices(array):
         value = zlib.crc32(np.ascontiguousarray(array[span]).data, value)
     return value
 
 
-def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
+def block_slices(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
     """Index ranges of at most BLOCK_BYTES that cover an array in C order."""
     shape, item = array.shape, array.dtype.itemsize
     if 0 in shape:
@@ -246,18 +224,18 @@ def spans(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
             yield slice(index, index + 1), slice(start, start + inner)
 
 
-def own_array(group: h5py.Group, name: str) -> h5py.Dataset:
+def video_array(group: h5py.Group, name: str) -> h5py.Dataset:
     """A video's array of this name. Raises Missing, or ValueError if it is none of ours."""
-    if name not in OWN_NAMES or not group.id.links.exists(name.encode()):
-        have = ", ".join(sorted(set(group) & OWN_NAMES))
+    if name not in ARRAY_NAMES or not group.id.links.exists(name.encode()):
+        have = ", ".join(sorted(set(group) & ARRAY_NAMES))
         raise Missing(f"{group.name} has no array {name!r}; it has {have}")
     return find_array(group, name)
 
 
-def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
+def file_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
     """The file's own attributes. Raises StoreError, ValueError if it is none of ours."""
     attributes = get_attributes(h5)
-    if not OWN_ATTRIBUTES.issubset(attributes):
+    if not kinds(FILE_ATTRIBUTES, required=True).keys() <= attributes.keys():
         raise StoreError(
             f"{path}: is an HDF5 file, but none of epam-extract's; expected a feature file, or "
             "another name for the output"
@@ -275,7 +253,7 @@ def own_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
         if not isinstance(json.loads(str(attributes[name])), dict):
             raise ValueError(f"{name} is no JSON object")
     config = json.loads(str(attributes["config"]))
-    feature_specs(config)
+    window_arrays(config)
     if config.get("compression") not in COMPRESSIONS:
         raise ValueError(f"config names no compression that there is: {config.get('compression')}")
     return attributes

@@ -30,7 +30,7 @@ from faulty_disk import (
 from epam_extract.errors import StoreError, StoreLocked
 from epam_extract.store import journal
 from epam_extract.store.journal import committed_view, journal_path, lock_path
-from epam_extract.store.transaction import JournaledFile, Operations
+from epam_extract.store.journaled_file import JournaledFile, Operations
 
 # A toy format: its length in bytes 8 to 16, a table of 3 pages, then whatever was appended.
 TABLE = 3 * 4096

@@ -13,27 +13,28 @@ import numpy as np
 
 from .. import __version__
 from ..records import concatenate
-from .hdf5 import BROKEN, checksum, load_blosc2, video_group, videos_group
-from .layout import (
+from ..schema import (
+    ARRAY_NAMES,
     AT_THE_END,
+    FAILURE_COLUMNS,
     FULL_MAPS,
-    OWN_NAMES,
     SCHEMA_VERSION,
     TRACKS,
-    Draft,
-    Spec,
-    StoredFailure,
-    StoreHeader,
-    attributes_checksum,
+    Array,
+    kinds,
 )
-from .objects import child, find, find_array, get_attributes, is_second_name, set_attribute
+from .checks import attributes_checksum
+from .draft import Draft
+from .h5_objects import child, find, find_array, get_attributes, is_second_name, set_attribute
+from .h5_read import BROKEN, checksum, load_blosc2, video_group, videos_group
+from .header import StoreHeader
+from .video_states import StoredFailure
 
 ROW_CHUNK = 64  # windows in a chunk of the small arrays
 FRAME_CHUNK = 512  # frames in a chunk of keypoints, one person
 TEXT = h5py.string_dtype()
-FAILURE = np.dtype(
-    [("id", TEXT), ("stage", TEXT), ("message", TEXT), ("size", "<i8"), ("mtime_ns", "<i8")]
-)
+COLUMN_TYPES = {str: TEXT, int: np.dtype("<i8")}
+FAILURE = np.dtype([(name, COLUMN_TYPES[kind]) for name, kind in kinds(FAILURE_COLUMNS).items()])
 FILTERS: dict[str, Callable[[], Mapping[str, object]]] = {
     "none": dict,
     "lzf": lambda: {"compression": "lzf"},
@@ -47,7 +48,7 @@ def write_video(
     h5: h5py.File,
     video_id: str,
     draft: Draft,
-    specs: Mapping[str, Spec],
+    arrays: Mapping[str, Array],
     *,
     filters: Mapping[str, object],
     check: Callable[[], None],
@@ -58,12 +59,12 @@ def write_video(
     whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
     for name, value in draft.attributes.items():
         set_attribute(group, name, value)
-    for name, spec in specs.items():
+    for name, spec in arrays.items():
         if name in AT_THE_END and not draft.finished:
             continue
         if new or name in AT_THE_END:
             rows = draft.windows if whole or name in AT_THE_END else None
-            array = _create_rows(group, name, spec, rows, filters=filters)
+            array = _create_rows(group, spec, rows, filters=filters)
         else:
             array = find_array(group, name)
         if array.maxshape[0] is None:
@@ -73,7 +74,7 @@ def write_video(
         for part in parts:
             if name in FULL_MAPS and not filters:  # past the chunk cache: a copy less
                 for row, chunk in enumerate(part, start=at):
-                    array.id.write_direct_chunk((row,) + (0,) * len(spec[0]), chunk)
+                    array.id.write_direct_chunk((row,) + (0,) * len(spec.item), chunk)
             else:
                 array[at : at + len(part)] = part
             at += len(part)
@@ -90,11 +91,11 @@ def write_video(
         set_attribute(group, "person_share", float(person.mean()) if len(person) else 0.0)
     set_attribute(group, "complete", np.bool_(draft.finished))
     if draft.finished:
-        seal(group)
+        write_attributes_checksum(group)
     check()
 
 
-def seal(holder: h5py.Group) -> None:
+def write_attributes_checksum(holder: h5py.Group) -> None:
     """Store the checksum of all attributes there are."""
     value = attributes_checksum(get_attributes(holder))
     set_attribute(holder, "attributes_checksum", np.uint32(value))
@@ -114,19 +115,17 @@ def require_group(h5: h5py.File, video_id: str) -> h5py.Group:
 
 def _create_rows(
     group: h5py.Group,
-    name: str,
-    spec: Spec,
+    spec: Array,
     length: int | None,
     *,
     filters: Mapping[str, object],
 ) -> h5py.Dataset:
     """An array of rows, of its final length where all of them come at once."""
-    shape, dtype = spec
-    if name in FULL_MAPS:
-        return _grown(group, name, (0, *shape), dtype, (1, *shape), filters=filters)
+    if spec.name in FULL_MAPS:
+        return _create_growing(group, spec, (0, *spec.item), (1, *spec.item), filters=filters)
     if length is not None:
-        return group.create_dataset(name, (length, *shape), dtype, track_times=False)
-    return _grown(group, name, (0, *shape), dtype, (ROW_CHUNK, *shape))
+        return group.create_dataset(spec.name, (length, *spec.item), spec.dtype, track_times=False)
+    return _create_growing(group, spec, (0, *spec.item), (ROW_CHUNK, *spec.item))
 
 
 def empty_file(header: StoreHeader) -> bytes:
@@ -138,17 +137,16 @@ def empty_file(header: StoreHeader) -> bytes:
         h5.attrs["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         for name, text in header.as_json().items():
             h5.attrs[name] = text
-        seal(h5)
+        write_attributes_checksum(h5)
         h5.create_group("videos")
         h5.create_dataset("failures", (0,), FAILURE, maxshape=(None,), chunks=(64,))
     return memory.getvalue()
 
 
-def _grown(
+def _create_growing(
     group: h5py.Group,
-    name: str,
+    spec: Array,
     shape: tuple[int, ...],
-    dtype: str,
     chunks: tuple[int, ...],
     *,
     filters: Mapping[str, object] | None = None,
@@ -156,37 +154,43 @@ def _grown(
     """Create an array whose zero-length axes can grow."""
     maxshape = tuple(None if length == 0 else length for length in shape)
     return group.create_dataset(
-        name, shape, dtype, maxshape=maxshape, chunks=chunks, track_times=False, **(filters or {})
+        spec.name,
+        shape,
+        spec.dtype,
+        maxshape=maxshape,
+        chunks=chunks,
+        track_times=False,
+        **(filters or {}),
     )
 
 
 def _write_tracks(group: h5py.Group, draft: Draft) -> None:
     """All keypoints of a video at once."""
     track = concatenate(draft.tracks)
-    for name, (_, dtype) in TRACKS.items():
-        data = np.ascontiguousarray(getattr(track, name), dtype)
+    for name, spec in TRACKS.items():
+        data = np.ascontiguousarray(getattr(track, name), spec.dtype)
         array = group.create_dataset(name, data=data, track_times=False)
         set_attribute(array, "checksum", np.uint32(zlib.crc32(data.data)))
 
 
 def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
     """The keypoints that wait, making room for more people where they come."""
-    for name, (shape, dtype) in TRACKS.items():
+    for name, spec in TRACKS.items():
         if new:
-            array = _grown(group, name, (0, 0, *shape), dtype, (1, FRAME_CHUNK, *shape))
+            array = _create_growing(group, spec, (0, 0, *spec.item), (1, FRAME_CHUNK, *spec.item))
         else:
             array = find_array(group, name)
         at = draft.frames - sum(track.keypoints.shape[1] for track in draft.tracks)
         for track in draft.tracks:
             people, length = track.keypoints.shape[:2]
-            array.resize((max(array.shape[0], people), at + length, *shape))
+            array.resize((max(array.shape[0], people), at + length, *spec.item))
             array[:people, at : at + length] = getattr(track, name)
             at += length
         if draft.finished:
             set_attribute(array, "checksum", np.uint32(checksum(array)))
 
 
-def drop(h5: h5py.File, video_id: str) -> None:
+def remove_video(h5: h5py.File, video_id: str) -> None:
     """Remove a video, but not the videos whose ids begin with its own, and folders left empty.
 
     Of a link to elsewhere, or a second name of something, only the name goes.
@@ -197,7 +201,7 @@ def drop(h5: h5py.File, video_id: str) -> None:
     group = video_group(h5, video_id)
     if group is None:
         return
-    for name in OWN_NAMES.intersection(group):
+    for name in ARRAY_NAMES.intersection(group):
         del group[name]
     for name in list(group.attrs):
         del group.attrs[name]
@@ -211,24 +215,24 @@ def drop(h5: h5py.File, video_id: str) -> None:
         parts.pop()
 
 
-def remains(h5: h5py.File, video_id: str) -> bool:
+def has_leftovers(h5: h5py.File, video_id: str) -> bool:
     """Whether something other than a folder of videos is left under this id."""
     try:
         there = find(h5, f"videos/{video_id}")
-        return there is not None and not OWN_NAMES.isdisjoint(there)
+        return there is not None and not ARRAY_NAMES.isdisjoint(there)
     except BROKEN:
         return True
 
 
-def put_aside(h5: h5py.File, video_id: str) -> None:
+def quarantine(h5: h5py.File, video_id: str) -> None:
     """Replace the folder of a damaged video by one that lacks it.
 
     HDF5 cannot unlink what it cannot open, so the others move and it stays behind.
     """
     folder, _, damaged = f"videos/{video_id}".rpartition("/")
-    aside = h5.require_group("damaged")
-    number = len(aside)
-    old, new = find(h5, folder), aside.create_group(f"{number} replacement")
+    quarantined = h5.require_group("damaged")
+    number = len(quarantined)
+    old, new = find(h5, folder), quarantined.create_group(f"{number} replacement")
     if not isinstance(old, h5py.Group):
         raise ValueError(f"{folder} is no group")
     for name, value in old.attrs.items():

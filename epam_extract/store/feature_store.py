@@ -6,23 +6,23 @@ import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ConfigError, StoreError
-from .hdf5 import Missing, own_array
-from .layout import OWN_NAMES, StoredFailure, StoredProgress
-from .lazy import StoredArray
-from .objects import children, get_attribute, get_attributes
-from .reader import FeatureFile
-from .several import common_header, find_files
+from ..schema import ARRAY_NAMES, POOLED, TRACKS
+from .feature_file import FeatureFile
+from .find_files import find_files
+from .h5_objects import children, get_attribute, get_attributes
+from .h5_read import Missing, video_array
+from .header import common_header
+from .stored_array import StoredArray
+from .video_states import StoredFailure, StoredProgress
 
 if TYPE_CHECKING:
-    from .dataset import WindowDataset  # PyTorch loads with it
+    from .dataset import WindowDataset
 
-POOLED = ("rgb_pooled", "pose_pooled")
 TABLE_INDEX = np.dtype(
     [("video", "<i4"), ("row", "<i4"), ("start", "<f8"), ("centre", "<f8"), ("end", "<f8")]
 )
@@ -65,12 +65,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     def __enter__(self) -> FeatureStore:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[type[FeatureStore], tuple[list[Path]]]:
@@ -129,7 +124,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         """Videos that failed, by id, and are complete in no other file."""
         found: dict[str, StoredFailure] = {}
         for file in self._files:
-            for video_id, failure in file.failures.items():
+            for video_id, failure in file.failures().items():
                 if len(self._files) == 1 or video_id not in self:
                     found.setdefault(video_id, failure)
         return found
@@ -263,7 +258,7 @@ class StoredVideo(Mapping[str, StoredArray]):
 
     def __iter__(self) -> Iterator[str]:
         with self._file.group(self.id) as group:
-            names = [name for name in group if name in OWN_NAMES]
+            names = [name for name in group if name in ARRAY_NAMES]
         return iter(names)
 
     def __len__(self) -> int:
@@ -292,15 +287,16 @@ class StoredVideo(Mapping[str, StoredArray]):
         """Keypoints (M, F, 17, 2) and scores (M, F, 17) float32 of F frames, in any order."""
         order, place = np.unique(frames, return_inverse=True)
         with self._file.group(self.id) as group:
-            keypoints, scores = (
-                own_array(group, name)[:, order] for name in ("keypoints", "keypoint_scores")
-            )
+            keypoints, scores = (video_array(group, name)[:, order] for name in TRACKS)
         return keypoints[:, place], scores[:, place].astype(np.float32)
 
-    def read_plainly(self) -> None:
+    def read_all_attributes(self) -> None:
         """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
         with self._file.group(self.id) as group:
-            for holder in (group, *(own_array(group, name) for name in group if name in OWN_NAMES)):
+            for holder in (
+                group,
+                *(video_array(group, name) for name in group if name in ARRAY_NAMES),
+            ):
                 get_attributes(holder)  # of kinds and sizes that are safe to read
                 dict(holder.attrs)
 
@@ -308,9 +304,9 @@ class StoredVideo(Mapping[str, StoredArray]):
         """In which file its arrays lie, and where in it."""
         file = self.path
         with self._file.group(self.id) as group:
-            return {(file, where) for name, _, where in children(group) if name in OWN_NAMES}
+            return {(file, where) for name, _, where in children(group) if name in ARRAY_NAMES}
 
     def checksum(self, name: str) -> int:
         """The checksum stored with an array; :func:`layout.run_on` says of what."""
         with self._file.group(self.id) as group:
-            return int(get_attribute(own_array(group, name), "checksum"))
+            return int(get_attribute(video_array(group, name), "checksum"))

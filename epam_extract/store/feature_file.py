@@ -11,39 +11,41 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import h5py
 import numpy as np
 
 from .disk import open_regular
-from .hdf5 import (
+from .disk_errors import from_os_error
+from .h5_objects import data_offset
+from .h5_read import (
     Missing,
-    end_of_file_in,
-    explained,
+    as_store_error,
+    file_attributes,
+    hdf5_length,
     is_complete,
     load_blosc2,
-    own_array,
-    own_attributes,
     read_failures,
     read_progress,
+    video_array,
     video_group,
-    walk_through,
+    walk_videos,
 )
-from .indexing import run_of, select
+from .header import StoreHeader
+from .indexing import contiguous_start, select
 from .journal import CommittedView, committed_view, journal_path
-from .layout import StoredFailure, StoredProgress, StoreHeader, explain
-from .links import LinkedParts, LinkedVideos, is_linked
-from .locks import same_file, share, stamp_of, unshare
-from .objects import where_it_lies
+from .linked_parts import LinkedParts, LinkedVideos, is_linked
+from .locks import commit_stamp, lock_shared, same_file, unlock
+from .video_states import NothingStored, StoredFailure, StoredProgress, StoredVideos
 
 MAX_OPEN = 1000  # groups, and arrays, kept open: opening one takes longer than reading a row
-MAX_KNOWN = 200_000  # arrays of which is known where they lie
+MAX_KNOWN = 200_000  # arrays whose place in the file is remembered
 
 
 @dataclass(frozen=True)
-class Known:
+class ArrayInfo:
     """What reading an array takes, once it was looked up and found to be one of ours."""
 
     shape: tuple[int, ...]
@@ -78,7 +80,7 @@ class FeatureFile:
         self.attributes: dict[str, object] = {}
         self._ids: dict[str, None] | None = None
         self._complete: set[str] = set()
-        self._known: dict[tuple[str, str], Known] = {}
+        self._known: dict[tuple[str, str], ArrayInfo] = {}
         self._groups: dict[str, h5py.Group] = {}
         self._arrays: dict[tuple[str, str], h5py.Dataset] = {}
         self._parts: LinkedParts | None = None
@@ -95,12 +97,7 @@ class FeatureFile:
     def __enter__(self) -> FeatureFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __reduce__(self) -> tuple[type[FeatureFile], tuple[Path]]:
@@ -130,6 +127,11 @@ class FeatureFile:
         return json.loads(str(self.attributes["pose_source"]))
 
     @property
+    def header(self) -> StoreHeader:
+        """All three of them."""
+        return StoreHeader(self.config, self.weights, self.pose_source)
+
+    @property
     def parts(self) -> list[str]:
         """Files that a file made by ``merge --link`` leads to; none for any other."""
         with self.reading():
@@ -149,7 +151,6 @@ class FeatureFile:
                 self._ids = dict.fromkeys(sorted(found))
             return list(self._ids)
 
-    @property
     def failures(self) -> dict[str, StoredFailure]:
         """Videos that failed, by id."""
         with self.reading() as h5:
@@ -168,7 +169,7 @@ class FeatureFile:
         """Whether a video is complete."""
         with self._held:
             if video_id not in self._complete:
-                with explained(self.path):
+                with as_store_error(self.path):
                     holder = self.holder(video_id)
                     if holder is not self:
                         return holder.has(video_id)
@@ -187,7 +188,7 @@ class FeatureFile:
 
     # -- arrays -----------------------------------------------------------------------------
 
-    def known(self, video_id: str, name: str) -> Known:
+    def array_info(self, video_id: str, name: str) -> ArrayInfo:
         """Shape, dtype and place of a video's array, as of the last commit.
 
         Raises:
@@ -196,14 +197,14 @@ class FeatureFile:
         """
         with self._held:
             if self._parts is not None:
-                return self._part_with(video_id).known(video_id, name)
+                return self._part_with(video_id).array_info(video_id, name)
             return self._look_up(video_id, name)
 
     def read(self, video_id: str, name: str, key: object) -> np.ndarray:
         """The part of an array that a basic index selects, and nothing else; a scalar for one.
 
         Raises:
-            KeyError, StoreError: as :meth:`known`.
+            KeyError, StoreError: as :meth:`array_info`.
             IndexError: the index is out of bounds.
         """
         with self._held:
@@ -211,8 +212,8 @@ class FeatureFile:
                 return self._part_with(video_id).read(video_id, name, key)
             known = self._look_up(video_id, name)
             what = select(key, known.shape)
-            first = run_of(what.axes, known.shape)
-            with explained(self.path):
+            first = contiguous_start(what.axes, known.shape)
+            with as_store_error(self.path):
                 if known.start is None or first is None or self._view is None:
                     found = self._open(video_id, name)[what.axes]
                 else:
@@ -221,12 +222,12 @@ class FeatureFile:
                     self._view.fill(found.reshape(-1).view(np.uint8).data, start)
         return found[what.after] if what.after else found[()]
 
-    def _look_up(self, video_id: str, name: str) -> Known:
+    def _look_up(self, video_id: str, name: str) -> ArrayInfo:
         known = self._known.get((video_id, name))
         if known is None:
-            with explained(self.path):
-                array = own_array(self._group(video_id), name)
-                known = Known(array.shape, array.dtype, where_it_lies(array))
+            with as_store_error(self.path):
+                array = video_array(self._group(video_id), name)
+                known = ArrayInfo(array.shape, array.dtype, data_offset(array))
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[video_id, name] = known
@@ -235,7 +236,7 @@ class FeatureFile:
     def _open(self, video_id: str, name: str) -> h5py.Dataset:
         array = self._arrays.get((video_id, name))
         if array is None:
-            array = own_array(self._group(video_id), name)
+            array = video_array(self._group(video_id), name)
             if len(self._arrays) >= MAX_OPEN:
                 self._arrays.clear()
             self._arrays[video_id, name] = array
@@ -287,23 +288,22 @@ class FeatureFile:
     def groups(
         self, *, damaged: dict[str, str] | None = None
     ) -> Iterator[tuple[str, h5py.Group, bool]]:
-        """As :func:`hdf5.walk_through`: every video, also those in the parts of a file of links."""
+        """As :func:`h5_read.walk_videos`, with the videos in the parts of a file of links."""
         with self.reading() as h5:
             if self._parts is None:
-                yield from walk_through(h5, damaged=damaged)
+                yield from walk_videos(h5, damaged=damaged)
                 return
             for name, linked in self._parts.videos(h5, damaged).items():
                 if linked.with_all or linked.alone:
                     with self._parts.store(name).reading() as there:
-                        for video_id, group in linked.found_in(there, damaged):
-                            yield video_id, group, is_complete(group)
+                        yield from linked.found_in(there, damaged)
 
     # -- the last commit --------------------------------------------------------------------
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[h5py.File]:
         """The file as of its last commit; commits wait until the block ends, so be quick."""
-        with self._held, explained(self.path):
+        with self._held, as_store_error(self.path):
             yield self._h5
 
     def _hold(self) -> None:
@@ -312,20 +312,20 @@ class FeatureFile:
         try:
             if not self._depth:
                 self._open_if_needed()
-                share(self._descriptor, self.path)
-                stamp = stamp_of(self._descriptor, self._journal)
+                lock_shared(self._descriptor, self.path)
+                stamp = commit_stamp(self._descriptor, self._journal)
                 if self._h5 is None or stamp != self._stamp:
                     self._refresh(stamp)
             self._depth += 1
         except BaseException:
-            unshare(self._descriptor)
+            unlock(self._descriptor)
             self._mutex.release()
             raise
 
     def _let_go(self) -> None:
         self._depth -= 1
         if not self._depth:
-            unshare(self._descriptor)
+            unlock(self._descriptor)
         self._mutex.release()
 
     def _open_if_needed(self) -> None:
@@ -336,7 +336,7 @@ class FeatureFile:
         try:
             self._descriptor = open_regular(self.path)
         except OSError as error:
-            raise explain(error, self.path) from error
+            raise from_os_error(error, self.path) from error
         self._pid = os.getpid()
 
     def _forget(self) -> None:
@@ -355,15 +355,14 @@ class FeatureFile:
 
     def _refresh(self, stamp: tuple[int, ...]) -> None:
         self._forget()
-        end_of_file = end_of_file_in(self.path)
-        self._view = committed_view(self._descriptor, self._real, end_of_file=end_of_file)
-        with explained(self.path, whole=True):
+        length = partial(hdf5_length, path=self.path)
+        self._view = committed_view(self._descriptor, self._real, end_of_file=length)
+        with as_store_error(self.path, whole=True):
             self._h5 = h5py.File(self._view, "r", rdcc_nbytes=0)
-            self.attributes = own_attributes(self._h5, self.path)
+            self.attributes = file_attributes(self._h5, self.path)
             read_failures(self._h5)
             if is_linked(self.attributes):
-                header = StoreHeader(self.config, self.weights, self.pose_source)
-                self._parts = LinkedParts(self._real, self.attributes, header, FeatureFile)
+                self._parts = LinkedParts(self._real, self.attributes, self.header, FeatureFile)
                 if self._check_parts:
                     self._parts.check()
         self._stamp = stamp
@@ -378,10 +377,14 @@ class _Held:
     def __enter__(self) -> None:
         self._file._hold()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._file._let_go()
+
+
+def stored_states(path: Path | None) -> StoredVideos:
+    """What a file holds, without writing or locking it; nothing where there is no file, or None.
+
+    Raises:
+        StoreError: it is no file of ours, of a newer schema, or damaged.
+    """
+    return FeatureFile(path) if path is not None and path.exists() else NothingStored()

@@ -7,7 +7,7 @@ from walker import Walker, imaginary, scene_of
 
 from epam_extract.records import Video
 from epam_extract.report.preview.drawing import WINDOW
-from epam_extract.report.preview.sheet import chosen_windows, draw_sheet
+from epam_extract.report.preview.picture import chosen_windows, draw_sheet
 
 
 def test_windows_are_spread_and_show_people() -> None:

@@ -1,11 +1,11 @@
-"""Which worker does which video, and when: decided here, whoever the workers are.
+"""Decide which worker processes which video, and when; independent of Ray.
 
 :func:`hand_out` drives Ray's workers and, in the tests, simulated ones in virtual time. Videos are
-handed out longest first, short ones a few ahead of what a worker is at, and are taken back from
-whoever has not begun them when others have nothing left to do.
+assigned longest first. Short ones are queued a few ahead at each worker, and are taken back if they
+have not been started when another worker runs out of work.
 
-A worker that is lost may have been killed by a video. Those that it was at are tried again, each
-alone on its worker; one that its worker does not survive a second time is given up.
+If a worker is lost, one of its videos may have killed it. Those it was processing are tried again,
+each alone on a worker; a video that kills its worker a second time is given up.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-AHEAD = 2  # videos that wait at a worker, so that it never waits for the next
-KILLS = 2  # of its worker, before a video is given up
+AHEAD = 2  # videos queued at a worker, so that it never waits for the next
+KILLS = 2  # workers that a video may kill before it is given up
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,12 @@ class Joined:
 
     worker: int
     lanes: int
-    """Videos it does at the same time."""
+    """Videos it processes at the same time."""
 
 
 @dataclass(frozen=True)
 class Started:
-    """A worker has begun a video."""
+    """A worker has started a video."""
 
     worker: int
     video: str
@@ -46,7 +46,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Returned:
-    """A worker gave back videos that it had not begun."""
+    """A worker returned videos that it had not started."""
 
     worker: int
     videos: Sequence[str]
@@ -58,11 +58,11 @@ class Lost:
 
     worker: int
     ended: frozenset[str] = frozenset()
-    """Videos that its part holds, complete or as failed, whatever it said of them before."""
+    """Videos that its part holds, complete or failed, whatever it reported before."""
     half_done: frozenset[str] = frozenset()
-    """Videos that its part holds some of: whoever opens that part goes on with them."""
+    """Videos partly in its part; the next worker to open that part resumes them."""
     blameless: bool = False
-    """It left by itself, so no video has killed it."""
+    """It left on its own, so no video is to blame."""
 
 
 News = Joined | Started | Ended | Returned | Lost
@@ -72,24 +72,24 @@ class Crew(Protocol):
     """The workers, as :func:`hand_out` sees them."""
 
     def wait(self) -> Iterable[News]:
-        """What happened since the last call, in order; waits a moment for something to happen."""
+        """What happened since the last call, in order; waits briefly if nothing has."""
         ...
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
-        """Hand videos to a worker, after those it has."""
+        """Queue videos at a worker, after those it has."""
         ...
 
     def take_back(self, worker: int, videos: Sequence[str]) -> None:
-        """Ask for those that it has not begun; ``Returned`` follows, unless it is lost."""
+        """Ask for those that it has not started; ``Returned`` follows, unless it is lost."""
         ...
 
     def given_up(self, video: str) -> None:
-        """A video killed its worker twice."""
+        """Note that a video has killed two workers."""
         ...
 
 
 def hand_out(ledger: Ledger, crew: Crew, *, stopped: Callable[[], bool]) -> None:
-    """Have ``crew`` do all videos of ``ledger``, or go on until ``stopped``."""
+    """Have ``crew`` process all videos of ``ledger``, or until ``stopped``."""
     while ledger.left and not stopped():
         for news in crew.wait():
             ledger.take(news)
@@ -107,25 +107,25 @@ class _Hand:
 
     lanes: int
     videos: dict[str, bool] = field(default_factory=dict)
-    """In the order they were given; true for those it has begun."""
+    """In the order they were given; True for those it has started."""
     recalled: set[str] = field(default_factory=set)
-    """Asked back, without an answer yet."""
+    """Asked for, without an answer yet."""
 
     def waiting(self) -> list[str]:
-        """Those that it has not begun, as far as is known, and was not asked for."""
+        """Those not known to be started, and not asked for."""
         return [name for name, begun in self.videos.items() if not (begun or name in self.recalled)]
 
     def perhaps_begun(self) -> list[str]:
-        """Those that it may be at: news of the last moment is lost with a worker."""
+        """Those it may have started: its last messages are lost with it."""
         begun = [name for name, known in self.videos.items() if known]
         unknown = [name for name, known in self.videos.items() if not known]
         return begun + unknown[: max(self.lanes - len(begun), 0)]
 
 
 class Ledger:
-    """Who has which video. ``costs`` are the videos' relative lengths.
+    """Which worker has which video. ``costs`` are the videos' relative lengths.
 
-    ``homes`` says which worker's part holds some of a video already.
+    ``homes`` maps a video that is partly in a worker's part to that worker.
     """
 
     def __init__(self, costs: Mapping[str, float], homes: Mapping[str, int] | None = None) -> None:
@@ -133,12 +133,12 @@ class Ledger:
         self._short = sum(costs.values()) / max(len(costs), 1)
         self._homes = dict(homes or {})
         self._left = set(costs)
-        self._queue: list[tuple[float, str]] = []  # names that no longer wait may be in it
+        self._queue: list[tuple[float, str]] = []  # a heap; may have names that no longer wait
         self._waiting: set[str] = set()
         self._kills: dict[str, int] = {}
         self._suspects: list[str] = []
         self._cells: set[int] = set()
-        """Workers set apart for suspects, one at a time."""
+        """Workers reserved for suspects, one at a time."""
         self._given_up: list[str] = []
         self._hands: dict[int, _Hand] = {}
         for video in costs:
@@ -161,7 +161,7 @@ class Ledger:
     # -- what happened ----------------------------------------------------------------------
 
     def take(self, news: News) -> None:
-        """Note what happened."""
+        """Record what happened."""
         if isinstance(news, Joined):
             if news.worker in self._hands:
                 self._lose(Lost(news.worker))
@@ -224,12 +224,12 @@ class Ledger:
     # -- what to do -------------------------------------------------------------------------
 
     def give_up(self) -> list[str]:
-        """Videos that killed their worker twice, each told once."""
+        """Videos that have killed two workers, each returned once."""
         given_up, self._given_up = self._given_up, []
         return given_up
 
     def orders(self) -> list[tuple[int, list[str]]]:
-        """What to give to whom now: one video each in turn, first to whoever has the fewest."""
+        """Which videos to give to which worker now: each to the one that has the fewest."""
         given: dict[int, list[str]] = {}
         self._order_suspects(given)
         hungry = [
@@ -249,9 +249,9 @@ class Ledger:
         return list(given.items())
 
     def _order_suspects(self, given: dict[int, list[str]]) -> None:
-        """A suspect goes to a worker that has nothing else: one that has just come, or is idle.
+        """Give each suspect to a worker that has nothing else.
 
-        Where there is none, the one with the fewest gets no more until it has none.
+        If there is none, the worker with the fewest videos gets no more until it has none.
         """
         empty = {name for name, hand in self._hands.items() if not hand.videos}
         self._cells -= empty
@@ -270,7 +270,7 @@ class Ledger:
             self._cells.add(min(others, key=lambda name: (len(self._hands[name].videos), name)))
 
     def _suspect_for(self, worker: int) -> str | None:
-        """One of its own, or a homeless one; others' where nothing else is left to do."""
+        """A suspect for a worker: one whose home it is, or without a home, or if idle any."""
         own = [video for video in self._suspects if self._homes.get(video) == worker]
         homeless = [video for video in self._suspects if video not in self._homes]
         anything = [] if self._waiting else self._suspects
@@ -281,10 +281,7 @@ class Ledger:
         given.setdefault(worker, []).append(video)
 
     def _next(self, worker: int) -> str:
-        """The longest of those that this worker's part holds some of, or that no other's does.
-
-        Those of another's where there is nothing else.
-        """
+        """The longest video whose home is this worker, else one without a home, else any."""
         at_home = [v for v, home in self._homes.items() if home == worker and v in self._waiting]
         while not at_home and self._queue:
             video = self._queue[0][1]
@@ -294,7 +291,7 @@ class Ledger:
         return max(at_home or self._waiting, key=lambda name: (self._costs[name], name))
 
     def recalls(self) -> list[tuple[int, list[str]]]:
-        """What to ask back from whom, since another worker has nothing to do."""
+        """Which videos to ask back from which worker, since others are idle."""
         if self._waiting:
             return []
         on_the_way = sum(len(hand.recalled) for hand in self._hands.values())
@@ -316,7 +313,7 @@ class Ledger:
         return list(asked.items())
 
     def _to_come(self, hand: _Hand) -> float:
-        """How much waits at a worker beyond what its lanes take at once; 0 where nothing does."""
+        """Cost of the videos queued at a worker beyond those its lanes can start."""
         waiting = hand.waiting()
         begun = len(hand.videos) - len(waiting) - len(hand.recalled)
         spare = waiting[max(hand.lanes - begun, 0) :]

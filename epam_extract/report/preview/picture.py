@@ -31,8 +31,8 @@ from .drawing import (
     write,
     write_pairs,
 )
-from .people import cropped, people_panel
 from .scene import Scene
+from .skeletons import cropped, people_panel
 from .timeline import TimeLine, clock
 
 ROWS = 4  # windows shown at most

@@ -49,15 +49,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import StoreError
-from .disk import (
-    Operations,
-    claim,
-    is_at,
-    open_companion,
-    require_in_place,
-    require_one_name,
-    take_lock,
-)
+from .disk import Operations, is_at, open_companion, require_in_place, require_one_name
 from .journal import (
     HEAD,
     PAGE,
@@ -72,7 +64,7 @@ from .journal import (
     runs,
     stated_size,
 )
-from .locks import exclude, hold
+from .locks import claim, hold_shared, lock_exclusive, take_lock
 
 try:
     import fcntl
@@ -121,11 +113,11 @@ class JournaledFile(CommittedView):
             self._lock = take_lock(lock_path(self.path), self._ops, output=self.path)
             self._journal = open_companion(self._journal_path, self._ops)
             if self.path.exists():
-                self._main = self._ops.open(self.path, os.O_RDWR)
-                claim(self._main, self.path)
-                require_one_name(self._main, self.path)
+                self.descriptor = self._ops.open(self.path, os.O_RDWR)
+                claim(self.descriptor, self.path)
+                require_one_name(self.descriptor, self.path)
                 self._sync_directory()  # the journal's name
-                hold(self._main, self.path)
+                hold_shared(self.descriptor, self.path)
                 self._recover()
             else:
                 if read_journal(self._journal, self.path, main_size=LOST_FILE) is not None:
@@ -169,13 +161,13 @@ class JournaledFile(CommittedView):
     def _forget(self) -> None:
         """Close everything and touch nothing, as a forked child must."""
         self._open = False
-        for name in ("_journal", "_main", "_lock"):
+        for name in ("_journal", "descriptor", "_lock"):
             descriptor = getattr(self, name)
             setattr(self, name, -1)
             if descriptor >= 0:
                 with contextlib.suppress(OSError):
                     os.close(descriptor)
-        self._pages.clear()
+        self.pages.clear()
         _live.discard(self)
 
     # -- one transaction --------------------------------------------------------------------
@@ -183,7 +175,7 @@ class JournaledFile(CommittedView):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[JournaledFile]:
         """Commit what the block writes, or, if it raises, leave the file as it was."""
-        if self._main < 0 or self._broken:
+        if self.descriptor < 0 or self._broken:
             raise StoreError(f"{self.path}: closed by an earlier error; open it again to continue")
         try:
             yield self
@@ -204,16 +196,16 @@ class JournaledFile(CommittedView):
         view = memoryview(data).cast("B")
         if self._error is None:
             try:
-                self._write_at(view, self._position)
+                self._write_at(view, self.position)
             except BaseException as error:
                 self._error = error
-        self._position += len(view)
-        self.size = max(self.size, self._position)
+        self.position += len(view)
+        self.size = max(self.size, self.position)
         return len(view)
 
     def truncate(self, length: int | None = None) -> int:
         """Set the size; the file itself is not cut below its committed end before the commit."""
-        length = self._position if length is None else length
+        length = self.position if length is None else length
         if self._error is None:
             try:
                 self._set_length(length)
@@ -229,20 +221,20 @@ class JournaledFile(CommittedView):
 
     def require_in_place(self) -> None:
         """Raise StoreError unless the path still names the file that is written."""
-        require_in_place(self._main, self.path)
+        require_in_place(self.descriptor, self.path)
 
     def commit(self) -> None:
         """Make this transaction's bytes count. Use :meth:`transaction` rather than this."""
         try:
             self.check()
             self.require_in_place()
-            if not self._pages and self.size == self._base:
+            if not self.pages and self.size == self.committed_size:
                 return
             self._set_length(self.size)
-            self._ops.fsync(self._main)
-            pages = {n: bytes(p) for n, p in self._pages.items() if n * PAGE < self.size}
-            record = pack(self._main, self._base, self.size, pages)
-            exclude(self._main, self.path, self._patience)
+            self._ops.fsync(self.descriptor)
+            pages = {n: bytes(p) for n, p in self.pages.items() if n * PAGE < self.size}
+            record = pack(self.descriptor, self.committed_size, self.size, pages)
+            lock_exclusive(self.descriptor, self.path, self._patience)
         except BaseException:
             self.abort()
             raise
@@ -258,26 +250,26 @@ class JournaledFile(CommittedView):
         except BaseException:
             self._broken = True  # committed; the next opening finishes the copy
             raise
-        self._pages.clear()
-        self._base = self.size
-        hold(self._main, self.path)
+        self.pages.clear()
+        self.committed_size = self.size
+        hold_shared(self.descriptor, self.path)
 
     def abort(self) -> None:
         """Go back to the last commit."""
         if self._broken:
             return
-        self._pages.clear()
+        self.pages.clear()
         self._error = None
-        self.size = self._base
-        self._set_length(self._base)
-        hold(self._main, self.path)
+        self.size = self.committed_size
+        self._set_length(self.committed_size)
+        hold_shared(self.descriptor, self.path)
 
     def replace(self, content: bytes) -> None:
         """Put a new file of these bytes in the place of the old one, atomically.
 
         Readers who have the old one open keep it until they close it.
         """
-        if self._pages or self.size != self._base:
+        if self.pages or self.size != self.committed_size:
             raise StoreError(f"{self.path}: cannot be replaced inside a transaction")
         self._strike_out()
         self._ops.fsync(self._journal)
@@ -299,26 +291,26 @@ class JournaledFile(CommittedView):
             with contextlib.suppress(OSError):
                 self._ops.unlink(temporary)
             raise
-        if self._main >= 0:
-            os.close(self._main)
-        self._main = descriptor
-        self._base = self.size = len(content)
-        hold(self._main, self.path)
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+        self.descriptor = descriptor
+        self.committed_size = self.size = len(content)
+        hold_shared(self.descriptor, self.path)
 
     def _recover(self) -> None:
-        there = os.fstat(self._main).st_size
+        there = os.fstat(self.descriptor).st_size
         journal = read_journal(self._journal, self.path, main_size=there)
         if journal is not None:
-            require_match(self._main, journal, self.path, end_of_file=self._end_of_file)
-            exclude(self._main, self.path, self._patience)
+            require_match(self.descriptor, journal, self.path, end_of_file=self._end_of_file)
+            lock_exclusive(self.descriptor, self.path, self._patience)
             self._apply(journal.pages, journal.size)
-            hold(self._main, self.path)
+            hold_shared(self.descriptor, self.path)
             self._strike_out()
             self._ops.fsync(self._journal)
-        self._base = self.size = stated_size(self._main, self._end_of_file, self.path)
-        if os.fstat(self._main).st_size > self.size:
-            self._ops.ftruncate(self._main, self.size)
-            self._ops.fsync(self._main)
+        self.committed_size = self.size = stated_size(self.descriptor, self._end_of_file, self.path)
+        if os.fstat(self.descriptor).st_size > self.size:
+            self._ops.ftruncate(self.descriptor, self.size)
+            self._ops.fsync(self.descriptor)
 
     def _sync_directory(self) -> None:
         descriptor = os.open(self.path.parent, os.O_RDONLY)
@@ -330,25 +322,25 @@ class JournaledFile(CommittedView):
     # -- writing ----------------------------------------------------------------------------
 
     def _write_at(self, view: memoryview, offset: int) -> None:
-        stop = min(offset + len(view), self._base)
+        stop = min(offset + len(view), self.committed_size)
         at = offset
         while at < stop:
             number = at // PAGE
-            page = self._pages.get(number)
+            page = self.pages.get(number)
             if page is None:
-                page = bytearray(min(PAGE, self._base - number * PAGE))
-                read_at(self._main, memoryview(page), number * PAGE)
-                self._pages[number] = page
+                page = bytearray(min(PAGE, self.committed_size - number * PAGE))
+                read_at(self.descriptor, memoryview(page), number * PAGE)
+                self.pages[number] = page
             end = min(stop, number * PAGE + len(page))
             page[at - number * PAGE : end - number * PAGE] = view[at - offset : end - offset]
             at = end
-        self._write_all(self._main, view[at - offset :], at)
+        self._write_all(self.descriptor, view[at - offset :], at)
 
     def _set_length(self, length: int) -> None:
         """Of the main file, which never gets shorter than its committed end before a commit."""
-        length = max(length, self._base)
-        if os.fstat(self._main).st_size != length:
-            self._ops.ftruncate(self._main, length)
+        length = max(length, self.committed_size)
+        if os.fstat(self.descriptor).st_size != length:
+            self._ops.ftruncate(self.descriptor, length)
 
     def _write_all(self, descriptor: int, data: bytes | memoryview, offset: int) -> None:
         view = memoryview(data)
@@ -365,13 +357,13 @@ class JournaledFile(CommittedView):
         A writer killed in here leaves a whole journal beside a mixed file. A file that grows
         states its new length first, so that at least nothing in it points past its end.
         """
-        if 0 in pages and size > self._base:
-            self._write_all(self._main, pages[0][:HEAD], 0)
+        if 0 in pages and size > self.committed_size:
+            self._write_all(self.descriptor, pages[0][:HEAD], 0)
         for start, run in runs(pages):
-            self._write_all(self._main, run, start)
-        if os.fstat(self._main).st_size > size:
-            self._ops.ftruncate(self._main, size)
-        self._ops.fsync(self._main)
+            self._write_all(self.descriptor, run, start)
+        if os.fstat(self.descriptor).st_size > size:
+            self._ops.ftruncate(self.descriptor, size)
+        self._ops.fsync(self.descriptor)
 
     def _withdraw(self) -> None:
         """Take back a journal that may or may not be on the disk; if even that fails, give up."""

@@ -21,12 +21,13 @@ import h5py
 from h5py import h5l
 
 from ..errors import StoreError
-from .hdf5 import BROKEN, is_video, note, videos_group, walk
-from .layout import OWN_NAMES, StoreHeader
-from .objects import address, child, children
+from ..schema import ARRAY_NAMES
+from .h5_objects import address, child, children
+from .h5_read import BROKEN, is_video, note_damage, videos_group, walk_videos
+from .header import StoreHeader
 
 if TYPE_CHECKING:
-    from .reader import FeatureFile
+    from .feature_file import FeatureFile
 
 PARTS = "parts"
 """Attribute of a file of links: JSON, name of each part -> [size, mtime_ns]."""
@@ -88,19 +89,19 @@ class LinkedVideos:
 
     def found_in(
         self, h5: h5py.File, damaged: dict[str, str] | None
-    ) -> Iterator[tuple[str, h5py.Group]]:
-        """Id and group of each of them, as they lie in the part; see :func:`hdf5.walk`."""
+    ) -> Iterator[tuple[str, h5py.Group, bool]]:
+        """Those that the part has, as :func:`h5_read.walk_videos` finds them."""
         wrong: dict[str, str] = {}
         missing = self.with_all | self.alone
-        for video_id, group in walk(h5, damaged=wrong):
+        for video_id, group, complete in walk_videos(h5, damaged=wrong):
             if self.shows(video_id):
                 missing.discard(video_id)
-                yield video_id, group
+                yield video_id, group, complete
         for video_id in missing:
             wrong.setdefault(video_id, f"{self.part} has no such video")
         for video_id, reason in wrong.items():
             if self.shows(video_id):
-                note(damaged, video_id, ValueError(reason))
+                note_damage(damaged, video_id, ValueError(reason))
 
     def shows(self, video_id: str) -> bool:
         """Whether it is among them."""
@@ -198,7 +199,7 @@ class LinkedParts:
         while folders:
             prefix, folder = folders.pop()
             own = is_video(folder)
-            for name, kind, where in children(folder, but=OWN_NAMES if own else ()):
+            for name, kind, where in children(folder, but=ARRAY_NAMES if own else ()):
                 video_id = prefix + name
                 try:
                     if kind == h5l.TYPE_EXTERNAL:
@@ -216,7 +217,7 @@ class LinkedParts:
                         found[part].alone.add(video_id)
                     folders.append((f"{video_id}/", group))
                 except BROKEN as error:
-                    note(damaged, video_id, error)
+                    note_damage(damaged, video_id, error)
         return found
 
     def _target(self, folder: h5py.Group, name: str, path: str) -> str:

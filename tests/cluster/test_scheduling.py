@@ -7,7 +7,7 @@ import random
 import pytest
 from simulated_crew import SimulatedCrew
 
-from epam_extract.cluster.handing_out import (
+from epam_extract.cluster.scheduling import (
     AHEAD,
     Ended,
     Joined,

@@ -1,4 +1,4 @@
-"""When the frames of a file are shown, and at what rate."""
+"""Times of a file's frames, and their rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import numpy as np
 def seconds_of(
     pts: list[int | None], time_base: Fraction, fps: Fraction
 ) -> tuple[np.ndarray, list[str]]:
-    """Times of the frames, (T,) float64, from the file or else from its rate; and a note."""
+    """Times of the frames, (T,) float64 seconds, and notes.
+
+    They come from the file's timestamps, or from its rate if any timestamp is missing.
+    """
     known = [t for t in pts if t is not None]
     if len(known) < len(pts):
         note = f"it holds no timestamps: times follow from {float(fps):g} frames a second"
@@ -20,7 +23,7 @@ def seconds_of(
 
 
 def measured_fps(seconds: np.ndarray, stated: Fraction) -> Fraction:
-    """Frames a second from the timestamps; the header's exact fraction where it agrees."""
+    """Frames per second from the timestamps; the header's exact fraction if that agrees to 1 %."""
     span = float(seconds[-1] - seconds[0])
     if span <= 0:
         return stated

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from epam_extract.report.preview.drawing import WINDOW, blank
-from epam_extract.report.preview.people import people_panel, put_skeletons
+from epam_extract.report.preview.skeletons import people_panel, put_skeletons
 
 
 def test_skeletons_by_score() -> None:

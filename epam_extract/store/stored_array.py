@@ -9,11 +9,11 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import DTypeLike
 
-from .hdf5 import BLOCK_BYTES, spans
+from .h5_read import BLOCK_BYTES, block_slices
 from .indexing import is_basic
 
 if TYPE_CHECKING:
-    from .reader import FeatureFile
+    from .feature_file import FeatureFile
 
 
 class StoredArray(NDArrayOperatorsMixin):
@@ -32,7 +32,7 @@ class StoredArray(NDArrayOperatorsMixin):
 
     def __init__(self, file: FeatureFile, video_id: str, name: str) -> None:
         self._file, self._video_id, self.name = file, video_id, name
-        file.known(video_id, name)
+        file.array_info(video_id, name)
 
     def __repr__(self) -> str:
         return f"StoredArray({self._video_id!r}, {self.name!r}: {self.shape}, {self.dtype})"
@@ -40,12 +40,12 @@ class StoredArray(NDArrayOperatorsMixin):
     @property
     def shape(self) -> tuple[int, ...]:
         """Its lengths along each axis."""
-        return self._file.known(self._video_id, self.name).shape
+        return self._file.array_info(self._video_id, self.name).shape
 
     @property
     def dtype(self) -> np.dtype:
         """What it is stored as."""
-        return self._file.known(self._video_id, self.name).dtype
+        return self._file.array_info(self._video_id, self.name).dtype
 
     @property
     def ndim(self) -> int:
@@ -88,7 +88,7 @@ class StoredArray(NDArrayOperatorsMixin):
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All of it in C order, a bounded number of bytes at a time."""
-        for span in spans(self):
+        for span in block_slices(self):
             yield self[span]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:

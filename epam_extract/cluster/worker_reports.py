@@ -1,4 +1,4 @@
-"""What many workers tell, as one run's progress and as news for the hand-out."""
+"""Combine the reports of many workers into one run's progress and news for the scheduler."""
 
 from __future__ import annotations
 
@@ -7,18 +7,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..pipeline.summary import Totals
 from ..progress import Progress
 from ..records import StageLoad, VideoFailure
-from .handing_out import Ended, News, Returned, Started
-from .worker import Report, Task, Totals
+from .scheduling import Ended, News, Returned, Started
+from .worker import Report, Task
 
 STAGE_SECONDS = 1.0
-SHOWN = 8  # workers in the display, each for itself
+SHOWN = 8  # workers at most that are displayed one by one
 
 
 @dataclass(eq=False)
 class Hired:
-    """One worker, whichever process it is in now."""
+    """One worker; its process may be restarted."""
 
     number: int
     actor: Any
@@ -28,12 +29,12 @@ class Hired:
     ready: bool = False
     host: str = ""
     deaths: int = 0
-    """In a row, before it was ready."""
+    """Consecutive ones before it was ready."""
     given: dict[str, None] = field(default_factory=dict)
-    """Videos it has."""
+    """The videos it has."""
     loads: Mapping[str, StageLoad] = field(default_factory=dict)
     advanced: int = 0
-    """Frames of videos that are not at their end."""
+    """Frames of videos that have not ended."""
     frames: dict[str, int] = field(default_factory=dict)
     totals: dict[str, Totals] = field(default_factory=dict)
     """By life."""
@@ -43,34 +44,34 @@ class Hired:
         return f"worker {self.number}" + (f" on {self.host}" if self.host else "")
 
 
-class Told:
-    """Listens to all workers; the first one speaks for all where they say the same."""
+class CombinedReports:
+    """Takes the reports of all workers; shows a message once, whoever sends it."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._said: set[str] = set()
         self._showed = float("-inf")
         self.windows: dict[str, int] = {}
-        """Of each video that is done."""
+        """Number of windows of each video that is done."""
         self.failures: dict[str, VideoFailure] = {}
 
     def take(self, hired: Hired, report: Report) -> list[News]:
-        """Pass on what a worker tells."""
+        """Pass on a worker's report."""
         hired.totals[report.life] = report.totals
         news: list[News] = []
-        for name, values in report.told:
+        for name, values in report.calls:
             news += getattr(self, f"_on_{name}")(hired, *values)
         return news
 
     def forget(self, hired: Hired) -> None:
-        """A worker is gone: what it was at is to be done again."""
+        """A worker is gone: what it was processing must be done again."""
         self._progress.corrected(max(hired.advanced, 0))
         hired.advanced, hired.loads = 0, {}
         hired.given.clear()
         hired.frames.clear()
 
     def _on_message(self, hired: Hired, text: str) -> list[News]:
-        if text not in self._said:  # the first worker speaks for all
+        if text not in self._said:
             self._said.add(text)
             self._progress.message(text)
         return []
@@ -139,7 +140,7 @@ class Told:
             self._progress.video_failed(failure, frames_left=frames_left)
 
     def show(self, workers: Iterable[Hired]) -> None:
-        """Tell the progress all workers' stages together, and the workers, once a second."""
+        """Report the load of all stages and of the workers to the progress, once a second."""
         now = time.monotonic()
         working = [hired for hired in workers if hired.ready and hired.loads]
         if now - self._showed < STAGE_SECONDS or not working:

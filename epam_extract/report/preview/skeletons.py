@@ -62,6 +62,6 @@ def put_skeletons(panel: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) 
 
 
 def cropped(frame: np.ndarray, box: Box, size: int) -> np.ndarray:
-    """The (size, size, 3) crop of a frame, resized as ``clips.Cut.clip`` does it."""
+    """The (size, size, 3) crop of a frame, resized as ``clips.WindowFrames.clip`` does it."""
     x1, y1, x2, y2 = box
     return cv2.resize(frame[y1:y2, x1:x2], (size, size))

@@ -9,10 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from .stored import FeatureStore
+from .feature_store import FeatureStore
 
 
-def write_linked(
+def write_virtual_file(
     path: Path, store: FeatureStore, names: Mapping[str, str], features: Sequence[str]
 ) -> None:
     """Write ``path``: a dataset (W, C) float32 per video, its ``features`` side by side.
@@ -33,12 +33,15 @@ def write_linked(
             column = 0
             for feature, shape in zip(features, shapes, strict=True):
                 layout[:, column : column + shape[1]] = h5py.VirtualSource(
-                    _plain(where), _plain(f"videos/{video_id}/{feature}"), shape, "<f4"
+                    _escape_percent(where),
+                    _escape_percent(f"videos/{video_id}/{feature}"),
+                    shape,
+                    "<f4",
                 )
                 column += shape[1]
             h5.create_virtual_dataset(name, layout, fillvalue=np.nan)
 
 
-def _plain(name: str) -> str:
+def _escape_percent(name: str) -> str:
     """A name in which HDF5, which counts with printf's ``%b``, finds nothing to count."""
     return name.replace("%", "%%")

@@ -122,7 +122,7 @@ def find_array(folder: h5py.Group, name: str) -> h5py.Dataset:
     return array
 
 
-def where_it_lies(array: h5py.Dataset) -> int | None:
+def data_offset(array: h5py.Dataset) -> int | None:
     """Where the bytes of an array of :func:`find_array` begin, if it is one run of numpy's numbers.
 
     None where only HDF5 can read it: in chunks, through filters, or not written yet.

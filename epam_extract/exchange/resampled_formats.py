@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from .annotations import TRAINING
-from .target import Target
+from .export_target import Target
 from .timeline import Timeline, at_frames, at_seconds, evenly
 
 BMN_ROWS = 100
