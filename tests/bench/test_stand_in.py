@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from make_videos import write_video
 
 from epam_extract.bench import run as bench
@@ -57,6 +58,12 @@ def test_the_pose_stage_and_rtmlib_run_stand_ins_alike(tmp_path: Path) -> None:
 def test_only_the_two_stage_modes_have_stand_ins(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--stand-in needs --pose lightweight, balanced"):
         write_stand_ins("bundled", tmp_path, BOXES)
+
+
+def test_a_stand_in_and_a_model_of_ones_own_contradict_each_other() -> None:
+    result = run("bench", "--stand-in", "--det-model", "d.onnx")
+    assert result.exit_code == 2
+    assert "--stand-in and --det-model contradict each other" in result.stderr
 
 
 @pytest.mark.slow
