@@ -24,7 +24,7 @@ _HOMES = {
     "PoseConfig": "config",
     "WeightsConfig": "config",
     "FeatureStore": "store",
-    "Summary": "records",
+    "Summary": "progress.records",
     "EpamExtractError": "errors",
     "ConfigError": "errors",
     "CheckpointError": "errors",
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
     )
     from .model.fast import fuse
     from .pipeline.run import extract_features
-    from .records import Summary
+    from .progress.records import Summary
     from .store import FeatureStore
 
 

@@ -100,7 +100,7 @@ def check_options(config: Any) -> None:
         option.check(name, getattr(config, name))
 
 
-def to_bytes(option: str, text: str, *, like: str) -> int:
+def parse_bytes(option: str, text: str, *, like: str) -> int:
     """Bytes of a size such as ``8GB``, ``500 MB``, ``1.5g`` (powers of 1000) or ``1GiB`` (of 1024).
 
     Raises:
@@ -114,7 +114,7 @@ def to_bytes(option: str, text: str, *, like: str) -> int:
     return int(size * base**power)
 
 
-def in_bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
     """``1.4 GB``: a number of bytes in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(count) < 999.5:
@@ -133,8 +133,8 @@ def in_list(text: str) -> tuple[str, ...]:
 def size_like(example: str) -> Text:
     """Sizes in bytes, typed like ``example``: ``8GB``."""
     return Text(
-        lambda option, text: to_bytes(option, text, like=example),
-        lambda size: in_bytes(size).replace(" ", ""),
+        lambda option, text: parse_bytes(option, text, like=example),
+        lambda size: format_bytes(size).replace(" ", ""),
     )
 
 

@@ -87,33 +87,39 @@ ARRAYS = (
     Array("rgb", ("W", RGB_CHANNELS, RGB_FRAMES, *CELLS), "<f2", "RGB feature maps", "full"),
     Array("pose", ("W", POSE_CHANNELS, POSE_FRAMES, *CELLS), "<f2", "pose feature maps", "full"),
     Array(
-        "rgb_tokens", ("W", RGB_FRAMES, RGB_CHANNELS), "<f4", "RGB features, time kept", "tokens"
+        "rgb_tokens",
+        ("W", RGB_FRAMES, RGB_CHANNELS),
+        "<f4",
+        "RGB features per frame, pooled over space",
+        "tokens",
     ),
     Array(
         "pose_tokens",
         ("W", POSE_FRAMES, POSE_CHANNELS),
         "<f4",
-        "pose features, time kept",
+        "pose features per frame, pooled over space",
         "tokens",
     ),
     Array(
         "attention",
         ("W", RGB_FRAMES, *CELLS),
         "<f2",
-        "where the pose stream makes RGB look, 0 to 1",
+        "where the pose stream directs the RGB stream, 0 to 1",
         "attention",
     ),
-    Array("frames", ("W", POSE_FRAMES), "<i4", "the window's frames"),
+    Array("frames", ("W", POSE_FRAMES), "<i4", "indices of the window's frames"),
     Array("times", ("W", 3), "<f8", "start, centre, end in seconds", known_at_end=True),
     Array("valid", ("W",), "<f4", "share of the window inside the video", known_at_end=True),
     Array("person", ("W",), "<f4", "share of the window's frames with a person"),
-    Array("box", ("W", 4), "<i4", "crop in pixels: x1, y1, x2, y2"),
-    Array("keypoints", ("M", "T", NUM_KEYPOINTS, 2), "<f4", "of M people in T frames, in pixels"),
+    Array("box", ("W", 4), "<i4", "RGB crop in pixels: x1, y1, x2, y2"),
+    Array(
+        "keypoints", ("M", "T", NUM_KEYPOINTS, 2), "<f4", "x, y in pixels, of M people in T frames"
+    ),
     Array(
         "keypoint_scores",
         ("M", "T", NUM_KEYPOINTS),
         "<f2",
-        "of each keypoint, 0 where there is none",
+        "score of each keypoint, 0 where there is none",
     ),
 )
 """Of each video, in the order in which they are written."""
@@ -131,7 +137,7 @@ ARRAY_NAMES = frozenset(array.name for array in ARRAYS)
 """What a video's group may hold of its own; anything else in it is another video's folder."""
 
 FILE_ATTRIBUTES = (
-    Field(("schema_version",), int, f"{SCHEMA_VERSION}"),
+    Field(("schema_version",), int, f"{SCHEMA_VERSION}, the version of this layout"),
     Field(("tool", "created"), str, "name and version of what wrote it, and when"),
     Field(("config", "weights", "pose_source"), str, "what the numbers depend on, as JSON"),
     Field(("parts",), str, "of a file made by merge --link: its parts, as JSON", required=False),
@@ -140,25 +146,34 @@ FILE_ATTRIBUTES = (
 VIDEO_ATTRIBUTES = (
     Field(("fps_num", "fps_den"), int, "frames per second, as a fraction"),
     Field(("duration",), float, "seconds"),
-    Field(("num_frames", "num_windows"), int, "T and W: frames that were decoded, windows"),
-    Field(("height", "width"), int, "of its pictures, in pixels"),
+    Field(("num_frames", "num_windows"), int, "frames decoded (T), windows (W)"),
+    Field(("height", "width"), int, "of the frames, in pixels"),
     Field(("feat_stride",), float, "frames between windows"),
     Field(("window_frames",), float, "frames that a window covers"),
     Field(("offset_frames",), float, "frame at the centre of the first window"),
     Field(("source",), str, "path or address of the video's file"),
-    Field(("source_size", "source_mtime_ns"), int, "of that file, when it was read"),
+    Field(
+        ("source_size", "source_mtime_ns"),
+        int,
+        "size and modification time of that file when it was read",
+    ),
     Field(("label",), str, "of a labelled segment", required=False),
     Field(("segment_start", "segment_end"), float, "of a segment, in seconds", required=False),
-    Field(("notes",), str, "what was odd about reading it", required=False),
-    Field(("person_share",), float, "mean of person", required=False),
+    Field(("notes",), str, "damage and oddities found while reading it", required=False),
+    Field(("person_share",), float, "mean of the array person", required=False),
     Field(("clipped",), int, "values beyond float16's range, which were clipped", required=False),
-    Field(("complete",), bool, "whether all of it is there: only then it counts", required=False),
+    Field(
+        ("complete",),
+        bool,
+        "true once all of it is stored; until then ignore the video",
+        required=False,
+    ),
     Field(("attributes_checksum",), int, "crc32 of the other attributes", required=False),
 )
 FAILURE_COLUMNS = (
     Field(("id",), str, "of a video that failed"),
     Field(("stage", "message"), str, "where and why"),
-    Field(("size", "mtime_ns"), int, "of its file: the video is tried again once that changes"),
+    Field(("size", "mtime_ns"), int, "of its file: the video is tried again once these change"),
 )
 
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 from epam_extract.cli import app
 from epam_extract.config import ExtractConfig
 from epam_extract.progress import Progress
-from epam_extract.records import Plan, StageLoad, Summary, VideoFailure
+from epam_extract.progress.records import Plan, StageLoad, Summary
+from epam_extract.records import VideoFailure
 from epam_extract.store import in_child
 
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from make_onnx import Output, write_network
 
-from epam_extract.pose.models import cache_folder
+from epam_extract.pose.model_files import cache_folder
 
 NAMES = {"det": "yolox_made_humanart-1", "pose": "rtmpose-made_256x192-2"}
 

@@ -17,9 +17,9 @@ from epam_extract.config import (
     PoseConfig,
     WeightsConfig,
     WindowConfig,
+    format_bytes,
     frames_per_piece,
-    in_bytes,
-    to_bytes,
+    parse_bytes,
 )
 from epam_extract.errors import ConfigError
 
@@ -139,7 +139,7 @@ def test_pieces_of_huge_pictures_have_fewer_frames() -> None:
     ],
 )
 def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
-    assert to_bytes("--max-memory", text, like="8GB") == size
+    assert parse_bytes("--max-memory", text, like="8GB") == size
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_sizes_are_read_as_people_write_them(text: str, size: int) -> None:
 @pytest.mark.parametrize(("option", "like"), [("--max-memory", "8GB"), ("--fetch-ahead", "20GB")])
 def test_other_sizes_are_refused_with_an_example(text: str, option: str, like: str) -> None:
     with pytest.raises(ConfigError, match=f"^{option} .*expected a size such as {like}"):
-        to_bytes(option, text, like=like)
+        parse_bytes(option, text, like=like)
 
 
 @pytest.mark.parametrize(
@@ -163,4 +163,4 @@ def test_other_sizes_are_refused_with_an_example(text: str, option: str, like: s
     ],
 )
 def test_sizes_are_shown_in_thousands(count: float, text: str) -> None:
-    assert in_bytes(count) == text
+    assert format_bytes(count) == text

@@ -31,7 +31,7 @@ HOMES = {
     "onnxruntime": {"pose", "bench"},
     "h5py": {"store", "bench"},
     "typer": {"cli"},
-    "rich": {"progress"},
+    "rich": {"progress", "cli"},
     "tqdm": {"progress"},
     "onnx": set(),  # for tests and for training the bundled model
     "pyarrow": {"exchange"},

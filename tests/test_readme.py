@@ -38,6 +38,7 @@ def test_the_library_section_has_a_snippet_for_each_use() -> None:
         assert any(title in name for name in found), title
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", SNIPPETS)
 def test_snippet_runs(code: str, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(checkpoint.parent)

@@ -10,7 +10,7 @@ from statistics import median
 
 from ..model.fast import supports
 from ..pipeline.device import DTYPES
-from ..records import BenchRow
+from ..progress.records import BenchRow
 from .stages import Bench, Part
 from .subprocess_run import Child, Order, Outcome
 from .timing import NO_TIME, Deadline, in_turns

@@ -31,8 +31,8 @@ from ..pipeline.concurrency import available_cores
 from ..pipeline.device import pick_device, pick_precision
 from ..pipeline.inference import load_backbone
 from ..pose import gpu_provider_available, open_pose_model
-from ..pose.models import model_files
-from ..records import BenchReport, BenchRow
+from ..pose.model_files import model_files
+from ..progress.records import BenchReport, BenchRow
 from ..video import FoundVideo, find_videos, probe
 from .end_to_end import OURS, PART, SCRIPT, end_to_end
 from .stages import Bench, Part, decode, network, pose

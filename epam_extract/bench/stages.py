@@ -22,7 +22,8 @@ from ..model.fast import FusedBackbone, fuse, supports
 from ..pipeline.concurrency import single_threaded_ops
 from ..pipeline.device import DTYPES
 from ..pose import PoseEstimator
-from ..records import BenchRow, FramePiece, PoseTrack, Video
+from ..progress.records import BenchRow
+from ..records import FramePiece, PoseTrack, Video
 from ..video import read_frames
 from .script import Models, PlainPose, read_with_decord, read_with_pyav, stacked
 from .timing import Deadline, Way, contest, rows

@@ -33,7 +33,7 @@ import numpy as np
 from ..config import NUM_KEYPOINTS, ExtractConfig, PoseConfig
 from ..errors import ConfigError
 from ..pose import open_pose_model
-from ..pose.models import model_files
+from ..pose.model_files import model_files
 from ..records import Video
 from ..video import read_frames
 from .onnx_graph import INT64, Graph

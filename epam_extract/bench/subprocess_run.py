@@ -23,7 +23,7 @@ import psutil
 from ..config import ExtractConfig
 from ..errors import MachineError
 from ..progress import Progress
-from ..records import Plan, StageLoad, Summary
+from ..progress.records import Plan, StageLoad, Summary
 from .script import Models
 from .timing import Usage, family
 

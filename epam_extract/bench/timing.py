@@ -10,7 +10,7 @@ from statistics import median
 
 import psutil
 
-from ..records import BenchRow
+from ..progress.records import BenchRow
 
 MAX_ROUNDS = 7
 NO_TIME = "skipped: no time left, raise --seconds"

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..config import NUM_KEYPOINTS, ExtractConfig
 from ..pipeline.concurrency import Pause, flat_map, map_ahead
-from ..records import BenchRow, PoseTrack, Video
+from ..progress.records import BenchRow
+from ..records import PoseTrack, Video
 from ..schema import feature_arrays
 from ..store import StoreHeader, StoreWriter
 from ..windows import grid_attributes, plan_windows, valid_share, window_times

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..exchange.probe import ProbeResult
 
 FORMATS = ("table", "csv", "json")
+WHAT_WIDTH = 32  # of the first column of check, at most
 MOST_CLASSES = 15  # of a confusion matrix in a terminal
 Features = Annotated[Path, typer.Argument(show_default=False, help="Feature file.")]
 
@@ -60,12 +61,12 @@ def classify(
     from ..errors import ConfigError
     from ..exchange.classify import Classifier, read_names
     from ..exchange.labels import read_labels
-    from ..pipeline.installed import resolve
+    from ..pipeline.installed_weights import resolve_weights
     from ..store import FeatureStore
 
     if output not in FORMATS:
         raise ConfigError(f"--format must be one of {', '.join(FORMATS)}, got {output!r}")
-    checkpoint = weights or resolve(WeightsConfig())[0].file
+    checkpoint = weights or resolve_weights(WeightsConfig())[0].file
     if checkpoint is None:
         raise ConfigError("classify needs a checkpoint with heads: pass --weights FILE")
     with FeatureStore(file) as store:
@@ -99,10 +100,9 @@ def check(
 
     from ..exchange import read_annotations
     from ..exchange.check import KINDS, check_annotations
-    from ..progress import counted
-    from ..progress.evaluated import finding_table
-    from ..progress.reports import show
+    from ..progress import plural
     from ..store import FeatureStore
+    from .tables import show, table
 
     annotated = read_annotations(annotations)
     with FeatureStore(file) as store:
@@ -112,8 +112,12 @@ def check(
         content = {"counts": counts, "findings": [asdict(finding) for finding in findings]}
         typer.echo(json.dumps(content, indent=1))
     elif findings:
-        show(finding_table([(KINDS[f.kind], f.subject, f.message) for f in findings]))
-        say(f"{counted(len(findings), 'finding')} in {file} and {annotations}")
+        rows = [(KINDS[f.kind], f.subject, f.message) for f in findings]
+        columns, styles = ("what", "where", "how"), {"what": "yellow"}
+        found = table(columns, rows, styles=styles, grouped=True, ruled=True)
+        found.columns[0].max_width = WHAT_WIDTH
+        show(found)
+        say(f"{plural(len(findings), 'finding')} in {file} and {annotations}")
     else:
         say(f"{file} and {annotations}: all is well")
     raise typer.Exit(3 if findings else 0)
@@ -179,8 +183,7 @@ def probe(
 
 
 def _show_probe(result: ProbeResult) -> None:
-    from ..progress.evaluated import probe_tables
-    from ..progress.reports import show
+    from .tables import show, table
 
     rows = [
         (
@@ -193,13 +196,23 @@ def _show_probe(result: ProbeResult) -> None:
         )
         for score in result.scores
     ]
-    guessing = [("chance", f"{result.chance:.2f}"), ("largest class", f"{result.majority:.2f}")]
-    linear = [score for score in result.scores if score.classifier == "linear"]
-    best = max(linear, key=lambda score: score.top1.value)
-    small = len(result.classes) <= MOST_CLASSES
-    title = f"linear on {best.features}: true classes down, predicted across"
     typer.echo(f"{result.tested:,} examples tested, {result.protocol}, seed {result.seed}")
-    show(probe_tables(rows, guessing, (title, result.classes, best.confusion) if small else None))
+    names, numbers = ("features", "classifier"), ("top-1", "95 %", "balanced", "mAP")
+    scores = table((*names, *numbers), rows, numbers=numbers, fixed=names)
+    scores.add_section()
+    scores.add_row("none", "chance", f"{result.chance:.2f}")
+    scores.add_row("none", "largest class", f"{result.majority:.2f}")
+    show(scores)
+    if len(result.classes) <= MOST_CLASSES:
+        linear = [score for score in result.scores if score.classifier == "linear"]
+        best = max(linear, key=lambda score: score.top1.value)
+        title = f"linear on {best.features}: true classes down, predicted across"
+        columns = [str(number) for number in range(len(result.classes))]
+        cells = [
+            (f"{number} {name}", *(str(count or ".") for count in best.confusion[number]))
+            for number, name in enumerate(result.classes)
+        ]
+        show(table(("true \\ predicted", *columns), cells, numbers=columns, title=title))
     for line in result.signal:
         typer.echo(line)
 
@@ -226,23 +239,25 @@ def _compared(
 
 
 def _table(classifier: Classifier, windows: bool, top: int, accuracy: Accuracy | None) -> None:
-    from ..progress.evaluated import accuracy_table, prediction_table
-    from ..progress.reports import show
+    from .tables import show, table
 
-    predictions = classifier.predictions(windows=windows, top=top)
-    show(
-        prediction_table(
-            (p.video, None if p.row is None else (p.start, p.end), p.classes, p.logits)
-            for p in predictions
-        )
-    )
+    rows = []
+    for p in classifier.predictions(windows=windows, top=top):
+        seconds = "" if p.row is None else f"{p.start:.2f}-{p.end:.2f}"
+        best = [f"{name} {logit:.2f}" for name, logit in zip(p.classes, p.logits, strict=True)]
+        rows.append((p.video, seconds, ", ".join(best)))
+    columns = ("video", "seconds", "best classes and their logits")
+    show(table(columns, rows, numbers=("seconds",), grouped=True))
     if accuracy is not None:
-        figures = [
-            ("top-1", accuracy.top1),
-            ("top-5", accuracy.top5),
-            ("mean class", accuracy.mean_class),
-        ]
-        show(accuracy_table(accuracy.examples, figures, accuracy.published))
+        figures = [("top-1", accuracy.top1), ("top-5", accuracy.top5)]
+        figures.append(("mean class", accuracy.mean_class))
+        numbers, cells = ["here"], [[name, f"{share:.1%}"] for name, share in figures]
+        if accuracy.published is not None:
+            source, figure, share = accuracy.published
+            numbers.append(f"published, {source}")
+            cells = [[*row, f"{share:.1%}" if row[0] == figure else ""] for row in cells]
+        title = f"{accuracy.examples:,} labelled"
+        show(table(("accuracy", *numbers), cells, numbers=numbers, title=title))
 
 
 def _csv(classifier: Classifier, windows: bool, top: int, accuracy: Accuracy | None) -> None:

@@ -41,7 +41,7 @@ def export(
     Run the same command again to finish an interrupted export or to add new videos.
     """
     from ..exchange import export_features, read_annotations
-    from ..progress import counted
+    from ..progress import plural
 
     done = export_features(
         file,
@@ -51,14 +51,14 @@ def export(
         annotations=None if annotations is None else read_annotations(annotations),
         jobs=jobs,
     )
-    say(f"{done.out}: {counted(done.videos, 'video')}, {done.written:,} of them new")
+    say(f"{done.out}: {plural(done.videos, 'video')}, {done.written:,} of them new")
     for names, what in (
         (done.incomplete, "not complete in the file yet: left out"),
         (done.missing, "annotated but not in the file"),
         (done.unannotated, "without annotations"),
     ):
         if names:
-            say(f"{counted(len(names), 'video')} {what}: {_some(names)}", err=True)
+            say(f"{plural(len(names), 'video')} {what}: {_some(names)}", err=True)
     for video_id, reason in done.failed.items():
         say(f"{video_id}: damaged in the file: {reason}", err=True)
     if done.failed:

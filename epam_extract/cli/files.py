@@ -30,7 +30,7 @@ def preview(
 ) -> None:
     """Draw what the network sees: skeletons, window box, crop and heatmaps."""
     from ..progress.displays import open_progress
-    from ..progress.logs import logging_to
+    from ..progress.logging_setup import logging_to
     from ..report.preview import draw_preview
 
     progress = open_progress()
@@ -46,9 +46,9 @@ def info(
     as_json: Annotated[bool, flag(None, "Print JSON instead of tables.", "--json")] = False,
 ) -> None:
     """Show what a feature file contains, even while a run is writing it."""
-    from ..progress.contents import ROWS, info_report
-    from ..progress.reports import show
     from ..store.in_child import look
+    from .info_table import ROWS, info_report
+    from .tables import show
 
     contents = look("describe", file, most_rows=None if as_json else ROWS)
     if as_json:
@@ -73,11 +73,11 @@ def verify(
 
     Exits with status 1 if there are any, or if any remain after --repair.
     """
-    from ..progress import counted
-    from ..progress.contents import UNCOVERED, problem_table
-    from ..progress.reports import show
+    from ..progress import plural
     from ..store.in_child import look
     from ..store.verify import Problem
+    from .info_table import UNCOVERED
+    from .tables import problem_table, show
 
     folder = None if videos is None else str(videos)
     answer = look("verify", file, videos=folder)
@@ -94,12 +94,12 @@ def verify(
         say(f"{file}: all is well")
         return
     bad = len({problem.video_id for problem in problems if problem.video_id})
-    what = counted(bad, "video") if bad else "the file itself"
+    what = plural(bad, "video") if bad else "the file itself"
     say(f"{file}: something is wrong with {what}")
     show(problem_table([(p.video_id or "(file)", p.array, p.message) for p in problems]))
     if repair:
         say(
-            f"removed {counted(len(dropped), 'video')}: "
+            f"removed {plural(len(dropped), 'video')}: "
             "run the command that made the file again to process only those"
         )
     elif any(problem.droppable for problem in problems):

@@ -32,8 +32,8 @@ def merge(
     Exits with status 3 if a part is missing or a video is incomplete.
     """
     from ..cluster.shards import missing_parts
-    from ..config import in_bytes
-    from ..progress import counted
+    from ..config import format_bytes
+    from ..progress import plural
     from ..store.in_child import look
     from ..store.merge import merge_parts
     from ..store.merge_linked import link_parts
@@ -45,13 +45,13 @@ def merge(
         nonlocal told
         if time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
-            typer.echo(f"merged {in_bytes(done)} of about {in_bytes(total)}", err=True)
+            typer.echo(f"merged {format_bytes(done)} of about {format_bytes(total)}", err=True)
 
     for file in [*parts, *([out] if out.is_file() and not link else [])]:
         look("survey", file)  # in another process: HDF5 can crash on a damaged file
     done = link_parts(out, parts) if link else merge_parts(out, parts, on_bytes=tell)
-    failed = f", {counted(done.failures, 'video')} failed" if done.failures else ""
-    typer.echo(f"{out}: {counted(done.videos, 'video')}, {done.copied:,} of them new{failed}")
+    failed = f", {plural(done.failures, 'video')} failed" if done.failures else ""
+    typer.echo(f"{out}: {plural(done.videos, 'video')}, {done.copied:,} of them new{failed}")
     missing = missing_parts(parts)
     for names, what in (
         (missing, "missing: run its command, then merge again"),

@@ -64,7 +64,7 @@ def _beginning(file: Path) -> bytes:
 
 def _earlier_run(file: Path) -> dict[str, Any]:
     """The options that decided what is in a feature file; a file's name stands for its path."""
-    from ..pipeline.installed import installed
+    from ..pipeline.installed_weights import list_installed
     from ..store.in_child import look
 
     stored = look("settings", file)
@@ -78,7 +78,7 @@ def _earlier_run(file: Path) -> dict[str, Any]:
     elif "random_seed" in weights:
         options["random_weights"] = weights["random_seed"]
     else:
-        there = {found.sha256: str(found.path) for found in installed()}
+        there = {found.sha256: str(found.path) for found in list_installed()}
         parts = {"weights": weights, **{f"{s}_weights": weights.get(s) for s in ("rgb", "pose")}}
         for name, part in parts.items():
             if part:

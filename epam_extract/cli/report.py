@@ -29,7 +29,7 @@ def report(
     """
     from ..exchange import read_annotations
     from ..progress.displays import open_progress
-    from ..progress.logs import logging_to
+    from ..progress.logging_setup import logging_to
     from ..report import write_report
 
     progress = open_progress()

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from ..cluster.shards import PlanDraft, ShardChoice, parse_shard, read_plan, write_plan
 from ..config import ExtractConfig
-from ..pipeline.installed import resolve
-from ..progress import counted
+from ..pipeline.installed_weights import resolve_weights
+from ..progress import plural
 from ..progress.displays import open_progress
-from ..progress.lines import Display
-from ..progress.logs import logging_to
-from ..progress.reports import failure_table, show, summary_json, summary_report
-from ..records import Summary
+from ..progress.logging_setup import logging_to
+from ..progress.plain import Display
+from ..progress.records import Summary
 from ..store.in_child import look
 from .outcome import DONE, INTERRUPTED, SOME_FAILED, check_writable, write_json
 from .signals import Stopper
+from .summary_report import summary_json, summary_report
+from .tables import failure_table, show
 
 if TYPE_CHECKING:
     from .extract import RunOptions
@@ -36,7 +37,7 @@ def run_extraction(run: RunOptions, config: ExtractConfig) -> int:
     with Stopper() as stopper, logged, display:
         out, only = _part_of(run, display)
         if not run.dry_run:  # a plan needs no weights; shown before torch loads
-            weights, said_by = resolve(config.weights)
+            weights, said_by = resolve_weights(config.weights)
             config = replace(config, weights=weights)
             if weights.file is not None:
                 display.message(f"weights: {weights.file} ({said_by})")
@@ -103,12 +104,12 @@ def _tell_of_part(run: RunOptions, only: ShardChoice | PlanDraft | None, display
     """Write the plan of a dry run, or warn of videos that a shard's plan lacks."""
     if isinstance(only, ShardChoice) and only.unplanned:
         display.warning(
-            f"{counted(only.unplanned, 'video')} not in {run.plan}, so in no shard; "
+            f"{plural(only.unplanned, 'video')} not in {run.plan}, so in no shard; "
             "--dry-run --plan writes a new plan"
         )
     if isinstance(only, PlanDraft) and run.plan is not None:
         write_plan(run.plan, only.sizes)
-        display.message(f"plan of {counted(len(only.sizes), 'video')}: {run.plan}")
+        display.message(f"plan of {plural(len(only.sizes), 'video')}: {run.plan}")
 
 
 def exit_status(summary: Summary) -> int:

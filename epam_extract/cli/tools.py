@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, ExtractConfig, PoseConfig
+from ..config import POSE_MODES, ExtractConfig, PoseConfig, format_bytes
 from .command import Only, command, flag
 from .messages import say
 
@@ -22,16 +22,21 @@ def weights(context: typer.Context) -> None:
     """List the installed weights, or install some."""
     if context.invoked_subcommand is not None:
         return
-    from ..pipeline.installed import VARIABLE, WHERE_FROM, folder, installed
-    from ..progress.reports import show, weights_table
+    from ..pipeline.installed_weights import VARIABLE, WHERE_FROM, list_installed, weights_folder
+    from .tables import show, table
 
-    found = installed()
+    found = list_installed()
     if found:
-        show(weights_table([(w.path, w.size, w.sha256, w.default) for w in found]))
+        rows = [
+            (w.path.name, format_bytes(w.size), w.sha256[:12], "default" if w.default else "")
+            for w in found
+        ]
+        columns = ("installed weights", "size", "sha256", "")
+        show(table(columns, rows, fixed=columns[1:], styles={"": "green"}))
     else:
         say(f"no weights are installed. {WHERE_FROM}.")
         say("Install them with: epam-extract weights add FILE")
-    say(f"folder: {folder()}")
+    say(f"folder: {weights_folder()}")
     if os.environ.get(VARIABLE):
         say(f"{VARIABLE}={os.environ[VARIABLE]} is set and overrides the installed default")
 
@@ -43,9 +48,9 @@ def weights_add(
 ) -> None:
     """Check a checkpoint, install it in your data folder and make it the default."""
     from ..model import EPAMBackbone, load_weights
-    from ..pipeline.installed import add
+    from ..pipeline.installed_weights import add_weights
 
-    added = add(file, check=lambda path: load_weights(EPAMBackbone(), path))
+    added = add_weights(file, check=lambda path: load_weights(EPAMBackbone(), path))
     say(f"installed as the default: {added.path}")
 
 
@@ -53,11 +58,14 @@ def weights_add(
 @command
 def models_list() -> None:
     """List the pose models and whether they are on this machine."""
-    from ..pose.models import list_models
-    from ..progress.reports import models_table, show
+    from rich.text import Text
 
-    rows = [(m.mode, m.role, m.path, m.present) for m in list_models()]
-    show(models_table(rows))
+    from ..pose.model_files import list_models
+    from .tables import show, table
+
+    here, absent = Text("here", "green"), Text("not downloaded", "dim")
+    rows = [(m.mode, m.role, m.path.name, here if m.present else absent) for m in list_models()]
+    show(table(("mode", "role", "file", ""), rows, grouped=True))
 
 
 @models_app.command("download")
@@ -72,7 +80,7 @@ def models_download(
 
     To use them on a machine without a connection, copy the folder that is printed.
     """
-    from ..pose.models import download_models
+    from ..pose.model_files import download_models
     from ..progress.displays import open_progress
 
     with open_progress() as progress:
@@ -107,7 +115,7 @@ def bench(
     The results are compared with a plain script. No weights are needed.
     """
     from ..bench import report_json, run_bench
-    from ..progress.reports import bench_report, show
+    from .tables import bench_report, show
 
     report = run_bench(
         videos or [],

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config import format_bytes
 from ..errors import StoreError
-from ..progress import Progress, counted, in_bytes
+from ..progress import Progress, plural
 from ..records import VideoFailure
 from ..store import (
     FeatureStore,
@@ -174,16 +175,16 @@ def merge_away(
         nonlocal told
         if time.monotonic() - told > TELL_SECONDS:
             told = time.monotonic()
-            progress.message(f"{part.name}: merged {in_bytes(done)} of about {in_bytes(total)}")
+            progress.message(
+                f"{part.name}: merged {format_bytes(done)} of about {format_bytes(total)}"
+            )
 
     if parts and not stop.is_set():
-        progress.message(f"merging {counted(len(parts), 'part')} into {out}")
+        progress.message(f"merging {plural(len(parts), 'part')} into {out}")
     for part in parts:
         if stop.is_set():
             return False
-        StoreWriter(
-            part, header_of(part)
-        ).close()  # completes what a killed worker had begun to write
+        StoreWriter(part, header_of(part)).close()  # recovers from a killed worker's last commit
         merge_parts(out, [part], on_bytes=tell)
         remove(part)
     if failures:
@@ -197,6 +198,6 @@ def merge_away(
 def header_of(path: Path) -> StoreHeader:
     """The header of a file."""
     if not path.exists():
-        raise StoreError(f"{path}: was there a moment ago; it was deleted or moved meanwhile")
+        raise StoreError(f"{path}: was deleted or moved during the run")
     with FeatureStore(path) as store:
         return StoreHeader(store.config, store.weights, store.pose_source)

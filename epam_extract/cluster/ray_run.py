@@ -16,8 +16,8 @@ from ..errors import ConfigError
 from ..pipeline.plan import ClassifiedVideos, Planner, classify_videos
 from ..pipeline.run import find_all
 from ..pipeline.summary import Totals, summarize
-from ..progress import Progress, counted
-from ..records import Summary
+from ..progress import Progress, plural
+from ..progress.records import Summary
 from ..store import StoreHeader, StoreWriter
 from ..video import FoundVideo
 from .connecting import connected, machines, worker_size
@@ -61,7 +61,7 @@ def extract_on_ray(
 
     Raises:
         ConfigError: no Ray answers at ``address``, or its workers do not share the folders.
-        EpamExtractError: as ``extract_features`` does; also where a part is still locked.
+        EpamExtractError: as in ``extract_features``; or a part is still locked.
     """
     if config.device.startswith("cuda:"):
         raise ConfigError(f"--ray chooses the GPUs: say --device cuda instead of {config.device}")
@@ -125,7 +125,7 @@ class _RayRun:
         gpus_per_worker: float | None,
         cpus_per_worker: int | None,
     ) -> None:
-        """Have the workers do the videos that are to do."""
+        """Have the workers do the videos."""
         windows = planner.first_estimate()
         files = [self._out, *self._parts.values()]
         compiled = None if overwrite else compiled_in(files)
@@ -202,8 +202,8 @@ class _RayRun:
         )
         if not merged:
             notes.append(
-                f"what this run has done, {counted(len(done), 'video')} and parts of others, is in "
-                f"the {counted(len(parts), 'file')} beside it: the same command goes on with them"
+                f"what this run has done, {plural(len(done), 'video')} and parts of others, is in "
+                f"the {plural(len(parts), 'file')} beside it: the same command goes on with them"
             )
         each = self._crew.totals() if self._crew else []
         totals = Totals(

@@ -161,13 +161,13 @@ class RayWorkers:
         return news
 
     def give(self, worker: int, videos: Sequence[str]) -> None:
-        """Hand videos out."""
+        """Hand videos to a worker."""
         hired = self._actors.hired[worker]
         hired.given.update(dict.fromkeys(videos))
         hired.actor.give.remote(hired.life, [self._videos[name] for name in videos])
 
     def take_back(self, worker: int, videos: Sequence[str]) -> None:
-        """Ask for what is not begun."""
+        """Ask a worker to return those of these videos that it has not begun."""
         hired = self._actors.hired[worker]
         hired.actor.take_back.remote(hired.life, list(videos))
 
@@ -177,8 +177,8 @@ class RayWorkers:
             VideoFailure(
                 video,
                 "worker",
-                "its worker died twice while it was at this video (out of memory?), so it was not "
-                "tried again; --retry-failed does",
+                "its worker died twice during this video (out of memory?), so it was not tried "
+                "again; --retry-failed does that",
                 self._videos[video].path,
             )
         )
@@ -186,7 +186,7 @@ class RayWorkers:
     # -- the end ----------------------------------------------------------------------------
 
     def end(self, *, stop: bool) -> None:
-        """Have all workers commit and end; with ``stop`` in the middle of their videos."""
+        """Have all workers commit and end, with ``stop`` even in the middle of their videos."""
         self._listener.ending = True
         for hired in list(self._actors.hired.values()):
             if hired.started:
@@ -197,12 +197,12 @@ class RayWorkers:
             self.wait()
 
     def kill(self) -> None:
-        """End whoever is left at once; what is committed stays."""
+        """End all remaining workers at once; what was committed stays."""
         for hired in list(self._actors.hired.values()):
             self._actors.dismiss(hired)
 
     def totals(self) -> list[Totals]:
-        """What was done, by worker and life."""
+        """What was done, per worker and life."""
         workers = [*self._actors.gone, *self._actors.hired.values()]
         return [totals for hired in workers for totals in hired.totals.values()]
 
@@ -234,7 +234,7 @@ class Listener:
                 self._refuse(hired, MachineError(_reason(error)))
             return news
         except exceptions.RayError as error:
-            raise MachineError(f"{hired.name} cannot be asked: {_reason(error)}") from error
+            raise MachineError(f"{hired.name} cannot be reached: {_reason(error)}") from error
         return self._heard(hired, report)
 
     def _heard(self, hired: Hired, report: Report) -> list[News]:
@@ -313,7 +313,7 @@ class Listener:
     def _refuse(self, hired: Hired, error: EpamExtractError) -> list[News]:
         """Drop a worker that cannot work; raise its error if there is no other one."""
         if isinstance(error, StoreLocked) and len(hired.totals) > 1:
-            # It was lost to us and still writes, or its machine's locks outlive it.
+            # We lost contact and it is still writing, or its machine's locks outlive it.
             self._actors.replace(hired)
             return []
         others = [other for other in self._actors.hired.values() if other is not hired]
@@ -322,7 +322,7 @@ class Listener:
             self._actors.dismiss(hired)
             raise error
         news = [Lost(hired.number, blameless=True)] if hired.ready else []
-        self._progress.warning(f"going on without {hired.name}: {error}")
+        self._progress.warning(f"continuing without {hired.name}: {error}")
         self._actors.dismiss(hired)
         return [*news]
 
@@ -348,7 +348,7 @@ class CommonHeader:
             for name, ours, theirs in self._header.differences(header.as_json())
         ]
         if lines:
-            return ConfigError(f"it would compute other numbers ({'; '.join(lines)})")
+            return ConfigError(f"its features would not match ({'; '.join(lines)})")
         return None
 
 
@@ -361,8 +361,8 @@ def _not_shared(host: str, task: Task) -> ConfigError | None:
             return None
         time.sleep(0.2)
     return ConfigError(
-        f"{task.probe.parent}: a file that a worker on {host} wrote there is not seen here within "
-        f"{SHARE_SECONDS:.0f} s: --out must be in a folder that all workers share"
+        f"{task.probe.parent}: a file that a worker on {host} wrote there was not visible here "
+        f"within {SHARE_SECONDS:.0f} s: --out must be in a folder that all workers share"
     )
 
 

@@ -121,6 +121,78 @@ class _Hand:
         unknown = [name for name, known in self.videos.items() if not known]
         return begun + unknown[: max(self.lanes - len(begun), 0)]
 
+    def surplus(self, costs: Mapping[str, float]) -> float:
+        """The cost of the videos that wait although all lanes are busy."""
+        waiting = self.waiting()
+        begun = len(self.videos) - len(waiting) - len(self.recalled)
+        spare = waiting[max(self.lanes - begun, 0) :]
+        return sum(max(costs[video], 1e-9) for video in spare)
+
+
+@dataclass
+class _Suspects:
+    """Videos that may have killed a worker."""
+
+    kills: dict[str, int] = field(default_factory=dict)
+    """How many workers each was lost with."""
+    waiting: list[str] = field(default_factory=list)
+    """Those to be tried again."""
+
+    def blame(self, video: str) -> bool:
+        """Count a lost worker; return whether the video is to be tried again."""
+        self.kills[video] = self.kills.get(video, 0) + 1
+        if self.kills[video] >= KILLS:
+            return False
+        self.waiting.append(video)
+        return True
+
+    def next_for(self, worker: int, homes: Mapping[str, int], *, strangers: bool) -> str | None:
+        """Take one that a worker's part holds some of, or that no part does.
+
+        With ``strangers``, otherwise one that another worker's part holds some of.
+        """
+        own = [video for video in self.waiting if homes.get(video) == worker]
+        homeless = [video for video in self.waiting if video not in homes]
+        video = next(iter([*own, *homeless, *(self.waiting if strangers else [])]), None)
+        if video is not None:
+            self.waiting.remove(video)
+        return video
+
+
+class _Queue:
+    """Videos that no worker has."""
+
+    def __init__(self, costs: Mapping[str, float], homes: Mapping[str, int]) -> None:
+        self._costs, self._homes = costs, homes
+        self._videos: set[str] = set()
+        self._longest: list[tuple[float, str]] = []  # may still hold videos that were removed
+
+    def __bool__(self) -> bool:
+        return bool(self._videos)
+
+    def add(self, video: str) -> None:
+        """Add a video."""
+        self._videos.add(video)
+        if video not in self._homes:
+            heapq.heappush(self._longest, (-self._costs[video], video))
+
+    def discard(self, video: str) -> None:
+        """Remove a video, if it is there."""
+        self._videos.discard(video)
+
+    def next_for(self, worker: int) -> str:
+        """The longest of the videos that this worker's part holds some of, or that no part does.
+
+        If there are none, the longest that another worker's part holds some of.
+        """
+        at_home = [v for v, home in self._homes.items() if home == worker and v in self._videos]
+        while not at_home and self._longest:
+            video = self._longest[0][1]
+            if video in self._videos and video not in self._homes:
+                return video
+            heapq.heappop(self._longest)
+        return max(at_home or self._videos, key=lambda name: (self._costs[name], name))
+
 
 class Ledger:
     """Which worker has which video. ``costs`` are the videos' relative lengths.
@@ -133,25 +205,23 @@ class Ledger:
         self._short = sum(costs.values()) / max(len(costs), 1)
         self._homes = dict(homes or {})
         self._left = set(costs)
-        self._queue: list[tuple[float, str]] = []  # a heap; may have names that no longer wait
-        self._waiting: set[str] = set()
-        self._kills: dict[str, int] = {}
-        self._suspects: list[str] = []
+        self._waiting = _Queue(self._costs, self._homes)
+        self._suspects = _Suspects()
         self._cells: set[int] = set()
-        """Workers reserved for suspects, one at a time."""
+        """Workers reserved for suspects, one video at a time."""
         self._given_up: list[str] = []
         self._hands: dict[int, _Hand] = {}
         for video in costs:
-            self._wait(video)
+            self._waiting.add(video)
 
     @property
     def left(self) -> int:
-        """Videos that are neither done nor failed nor given up."""
+        """Number of videos that are neither done, nor failed, nor given up."""
         return len(self._left)
 
     @property
     def workers(self) -> int:
-        """Workers that are ready."""
+        """Number of workers that are ready."""
         return len(self._hands)
 
     def holds(self, worker: int) -> Sequence[str]:
@@ -192,32 +262,24 @@ class Ledger:
             return
         suspects = [] if lost.blameless else hand.perhaps_begun()
         for video in hand.videos:
-            if video in suspects:
-                self._suspect(video)
-            elif video in self._left:
-                self._wait(video)
-
-    def _suspect(self, video: str) -> None:
-        self._kills[video] = self._kills.get(video, 0) + 1
-        if self._kills[video] < KILLS:
-            self._suspects.append(video)
-        elif video in self._left:
-            self._left.discard(video)
-            self._given_up.append(video)
+            if video not in suspects:
+                if video in self._left:
+                    self._wait(video)
+            elif not self._suspects.blame(video) and video in self._left:
+                self._left.discard(video)
+                self._given_up.append(video)
 
     def _wait(self, video: str) -> None:
-        if video in self._kills:
-            self._suspects.append(video)
-            return
-        self._waiting.add(video)
-        if video not in self._homes:
-            heapq.heappush(self._queue, (-self._costs[video], video))
+        if video in self._suspects.kills:
+            self._suspects.waiting.append(video)
+        else:
+            self._waiting.add(video)
 
     def _end(self, video: str) -> None:
         self._left.discard(video)
         self._waiting.discard(video)
-        if video in self._suspects:
-            self._suspects.remove(video)
+        if video in self._suspects.waiting:
+            self._suspects.waiting.remove(video)
         for hand in self._hands.values():
             hand.videos.pop(video, None)
 
@@ -240,7 +302,7 @@ class Ledger:
         heapq.heapify(hungry)
         while hungry and self._waiting:
             has, worker = heapq.heappop(hungry)
-            lanes, video = self._hands[worker].lanes, self._next(worker)
+            lanes, video = self._hands[worker].lanes, self._waiting.next_for(worker)
             ahead = self._costs[video] <= self._short and self._homes.get(video, worker) == worker
             if has < lanes or (has < lanes + AHEAD and ahead):
                 self._waiting.discard(video)
@@ -256,42 +318,24 @@ class Ledger:
         empty = {name for name, hand in self._hands.items() if not hand.videos}
         self._cells -= empty
         for worker in sorted(empty):
-            video = self._suspect_for(worker)
+            video = self._suspects.next_for(worker, self._homes, strangers=not self._waiting)
             if video is not None:
-                self._suspects.remove(video)
                 self._cells.add(worker)
                 self._hand(worker, video, given)
         others = self._hands.keys() - self._cells
         draining = any(
-            v not in self._kills for name in self._cells for v in self._hands[name].videos
+            v not in self._suspects.kills for name in self._cells for v in self._hands[name].videos
         )
-        homeless = any(video not in self._homes for video in self._suspects)
+        homeless = any(video not in self._homes for video in self._suspects.waiting)
         if homeless and others and not draining:
             self._cells.add(min(others, key=lambda name: (len(self._hands[name].videos), name)))
-
-    def _suspect_for(self, worker: int) -> str | None:
-        """A suspect for a worker: one whose home it is, or without a home, or if idle any."""
-        own = [video for video in self._suspects if self._homes.get(video) == worker]
-        homeless = [video for video in self._suspects if video not in self._homes]
-        anything = [] if self._waiting else self._suspects
-        return next(iter([*own, *homeless, *anything]), None)
 
     def _hand(self, worker: int, video: str, given: dict[int, list[str]]) -> None:
         self._hands[worker].videos[video] = False
         given.setdefault(worker, []).append(video)
 
-    def _next(self, worker: int) -> str:
-        """The longest video whose home is this worker, else one without a home, else any."""
-        at_home = [v for v, home in self._homes.items() if home == worker and v in self._waiting]
-        while not at_home and self._queue:
-            video = self._queue[0][1]
-            if video in self._waiting and video not in self._homes:
-                return video
-            heapq.heappop(self._queue)
-        return max(at_home or self._waiting, key=lambda name: (self._costs[name], name))
-
     def recalls(self) -> list[tuple[int, list[str]]]:
-        """Which videos to ask back from which worker, since others are idle."""
+        """Which worker is to return which videos, since another one has nothing to do."""
         if self._waiting:
             return []
         on_the_way = sum(len(hand.recalled) for hand in self._hands.values())
@@ -300,21 +344,19 @@ class Ledger:
             for worker, hand in self._hands.items()
             if worker not in self._cells
         )
-        asked: dict[int, list[str]] = {}
-        for _ in range(idle - on_the_way):
-            worker, hand = max(
-                self._hands.items(), key=lambda item: self._to_come(item[1]), default=(0, None)
-            )
-            if hand is None or self._to_come(hand) == 0:
-                break
-            video = hand.waiting()[-1]
-            hand.recalled.add(video)
-            asked.setdefault(worker, []).append(video)
-        return list(asked.items())
+        return _recall(idle - on_the_way, self._hands, self._costs)
 
-    def _to_come(self, hand: _Hand) -> float:
-        """Cost of the videos queued at a worker beyond those its lanes can start."""
-        waiting = hand.waiting()
-        begun = len(hand.videos) - len(waiting) - len(hand.recalled)
-        spare = waiting[max(hand.lanes - begun, 0) :]
-        return sum(max(self._costs[video], 1e-9) for video in spare)
+
+def _recall(
+    count: int, hands: Mapping[int, _Hand], costs: Mapping[str, float]
+) -> list[tuple[int, list[str]]]:
+    """Ask for up to ``count`` videos, each from the worker with the largest surplus then."""
+    asked: dict[int, list[str]] = {}
+    for _ in range(count):
+        worker = max(hands, key=lambda name: hands[name].surplus(costs), default=None)
+        if worker is None or hands[worker].surplus(costs) == 0:
+            break
+        video = hands[worker].waiting()[-1]
+        hands[worker].recalled.add(video)
+        asked.setdefault(worker, []).append(video)
+    return list(asked.items())

@@ -30,7 +30,8 @@ from ..pipeline.run import make_runner
 from ..pipeline.stages import run_stages
 from ..pipeline.summary import Totals
 from ..progress import Progress
-from ..records import PoseTrack, StageLoad, VideoFailure
+from ..progress.records import StageLoad
+from ..records import PoseTrack, VideoFailure
 from ..store import FeatureStore, StoredFailure, StoredProgress, StoreHeader, StoreWriter
 from ..video import FoundVideo
 
@@ -50,7 +51,7 @@ class Task:
     gpu: bool
     """Whether a GPU is reserved for it."""
     windows: int
-    """Of the whole collection, to decide whether compiling pays."""
+    """Windows of the whole collection, to decide whether compiling pays."""
     compiled: str | None
     """How existing features were computed; None if there are none."""
     video_ids: tuple[tuple[str, str], ...]
@@ -76,9 +77,10 @@ class Report:
     totals: Totals
     """Since the worker was started."""
     lanes: int = 0
+    """Videos that it reads at a time."""
     header: StoreHeader | None = None
     error: tuple[str, str] | None = None
-    """Class and message of what ended it."""
+    """Class and message of the error that ended it."""
 
 
 class Relay(Progress):
@@ -142,7 +144,7 @@ class HalfDone:
 
 
 class Worker:
-    """A worker; nothing is loaded before :meth:`start`."""
+    """A worker. It loads nothing before :meth:`start`."""
 
     def __init__(self, task: Task) -> None:
         self.life = secrets.token_hex(8)
@@ -173,10 +175,10 @@ class Worker:
         """Process these videos, after earlier ones; ignored if meant for an earlier process."""
         if life != self.life:
             return
-        there = self._half_done
-        jobs = classify_videos(videos, there, retry_failed=False).jobs
+        part = self._half_done
+        jobs = classify_videos(videos, part, retry_failed=False).jobs
         self._feed.put(
-            replace(job, recalled=there.people.get(job.video_id)) if job.frames_done else job
+            replace(job, recalled=part.people.get(job.video_id)) if job.frames_done else job
             for job in jobs
         )
 
@@ -227,12 +229,12 @@ class Worker:
         run = RunContext(config, task.part, self._relay, self._stop, cores=task.cores)
         if task.gpu and run.device.type != "cuda":
             raise MachineError(
-                f"Ray has set a GPU of {socket.gethostname()} apart for a worker and torch there "
-                "can use none: install a CUDA build of torch on it, or say --device cpu"
+                f"Ray has reserved a GPU of {socket.gethostname()} for a worker, but torch cannot "
+                "use it: install a CUDA build of torch there, or use --device cpu"
             )
         require_open_files(run.workers)
         models = load_models(run)
-        for file in (task.out, task.part):  # refused before a part is made
+        for file in (task.out, task.part):  # other options are refused before a part is created
             compiled = models.compiled_before(file) if file is not None else None
         compiled = task.compiled if compiled is None else compiled
         runner = make_runner(run, models, task.windows, compiled)
@@ -264,28 +266,28 @@ def _arrive(task: Task) -> None:
     host = socket.gethostname()
     if task.version != __version__:
         raise ConfigError(
-            f"{host} has epam_extract {__version__} and this machine {task.version}: install the "
-            "same version on both"
+            f"{host} has epam_extract {__version__} and this machine has {task.version}: install "
+            "the same version on both"
         )
     if not task.sample.exists():
         raise ConfigError(
-            f"{task.sample} is not there on {host}: the videos must be in a folder that all "
-            "workers share, by the same path"
+            f"{task.sample} does not exist on {host}: the videos must be in a folder that all "
+            "workers share, under the same path"
         )
     try:
         task.probe.write_text(task.probe.name, encoding="utf-8")
     except OSError as error:
         raise ConfigError(
             f"{task.probe.parent} cannot be written on {host} ({os.strerror(error.errno or 0)}): "
-            "--out must be in a folder that all workers share, by the same path"
+            "--out must be in a folder that all workers share, under the same path"
         ) from error
 
 
 def _half_done(store: StoreWriter, config: ExtractConfig) -> HalfDone:
     """The incomplete videos of a part that was just opened."""
     half_done = HalfDone()
-    with FeatureStore(store.path) as there:
-        incomplete = [name for name, complete in there.survey()[0].items() if not complete]
+    with FeatureStore(store.path) as part:
+        incomplete = [name for name, complete in part.survey()[0].items() if not complete]
     for video_id in incomplete:
         state = store.progress(video_id)
         if state is not None:

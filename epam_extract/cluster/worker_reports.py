@@ -9,7 +9,8 @@ from typing import Any
 
 from ..pipeline.summary import Totals
 from ..progress import Progress
-from ..records import StageLoad, VideoFailure
+from ..progress.records import StageLoad
+from ..records import VideoFailure
 from .scheduling import Ended, News, Returned, Started
 from .worker import Report, Task
 
@@ -36,8 +37,9 @@ class Hired:
     advanced: int = 0
     """Frames of videos that have not ended."""
     frames: dict[str, int] = field(default_factory=dict)
+    """Frames of each video that it has begun."""
     totals: dict[str, Totals] = field(default_factory=dict)
-    """By life."""
+    """Per life."""
 
     @property
     def name(self) -> str:
@@ -128,13 +130,13 @@ class CombinedReports:
         hired.advanced -= hired.frames.pop(video, 0)
 
     def done(self, video: str, windows: int) -> None:
-        """A video is complete in a part."""
+        """Report a video that is complete in a part."""
         if video not in self.windows:
             self.windows[video] = windows
             self._progress.video_done(video, windows)
 
     def failed(self, failure: VideoFailure, frames_left: int = 0) -> None:
-        """A video failed."""
+        """Report a video that failed."""
         if failure.video_id not in self.failures:
             self.failures[failure.video_id] = failure
             self._progress.video_failed(failure, frames_left=frames_left)

@@ -1,4 +1,4 @@
-"""Annotations and keypoints in; features out, in the files that those who train read."""
+"""Read annotations and keypoints; export features in the formats that training code reads."""
 
 from .annotations import Annotations, Event, VideoAnnotation, read_annotations
 from .export import FORMATS, Exported, export_features

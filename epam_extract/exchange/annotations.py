@@ -1,4 +1,4 @@
-"""Temporal annotations: what happens when in which video. ActivityNet's JSON, or CSV."""
+"""Temporal annotations: what happens when, in ActivityNet's JSON or CSV."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBSETS = {
     TESTING: TESTING,
     "test": TESTING,
 }
-"""A word for a subset, in small letters, and what it is called here."""
+"""Names of subsets in files, in lower case -> the name used here."""
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,20 @@ class Event:
     """Something that happens in a video."""
 
     start: float
-    """Seconds in the video, as its own clock counts them."""
+    """Seconds, by the video's own timestamps."""
     end: float
     label: str
 
 
 @dataclass
 class VideoAnnotation:
-    """What is annotated of one video."""
+    """The annotation of one video."""
 
     events: list[Event] = field(default_factory=list)
     subset: str = TRAINING
-    """``training``, ``validation`` (what is measured on) or ``testing``."""
+    """``training``, ``validation`` (used for evaluation) or ``testing``."""
     stated: dict[str, float] = field(default_factory=dict)
-    """``duration``, ``fps`` and ``frame``, as far as the file says them."""
+    """``duration``, ``fps`` and ``frame``, those that the file states."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,15 @@ class Annotations:
 
     @cached_property
     def labels(self) -> list[str]:
-        """Names of the classes, sorted; a label's number is its place here."""
+        """Names of the classes, sorted; a label's number is its index here."""
         return sorted({event.label for video in self.videos.values() for event in video.events})
 
 
 def read_annotations(path: Path) -> Annotations:
-    """Read an annotation file; its format is told by its content.
+    """Read an annotation file. Its format is recognised from its content.
 
     Raises:
-        ConfigError: it cannot be read, or is of another shape; the message says what was expected.
+        ConfigError: it cannot be read or has another structure; the message says what is expected.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -127,8 +127,8 @@ def _csv(text: str) -> Iterator[tuple[str, VideoAnnotation]]:
 def _name_subsets(videos: Mapping[str, VideoAnnotation]) -> None:
     """Give every subset one of three names.
 
-    Where nothing is for training, as in THUMOS-14, the validation set is what people train on and
-    the test set is what they measure on. Where nothing is for validation, the test set is.
+    If there is no training set, as in THUMOS-14, the validation set is used for training and the
+    test set for validation. If there is no validation set, the test set takes its place.
     """
     for video_id, video in videos.items():
         named = SUBSETS.get(video.subset.strip().lower())

@@ -1,4 +1,4 @@
-"""Whether features and annotations fit each other, before days of training on them."""
+"""Check whether features and annotations match, before days of training on them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .annotations import Annotations, VideoAnnotation
 from .timeline import Timeline
 
 FEW = 5  # examples of a class
-SHIFT = 0.5  # rows: labels that move less land in the same row, or in its neighbour's half
-LIKENESS = 0.75  # of two ids, as difflib counts it
-MOST_COMPARED = 200  # ids: beyond them the likely match is looked for by name alone
+SHIFT = 0.5  # rows; a smaller shift hardly moves a label to another row
+LIKENESS = 0.75  # of two ids, as measured by difflib
+MOST_COMPARED = 200  # ids; of more, only the bare names are compared
 
 KINDS = {
     "not in the file": "annotated, and no features",
@@ -28,12 +28,12 @@ KINDS = {
     "few": f"classes with fewer than {FEW} examples",
     "nobody": "rows inside segments without a person",
 }
-"""What is looked for, in the order in which it is told."""
+"""What is checked, in the order in which it is reported."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong."""
+    """One problem."""
 
     kind: str
     """One of ``KINDS``."""
@@ -47,7 +47,7 @@ class Finding:
 
 
 def check_annotations(store: FeatureStore, annotations: Annotations) -> list[Finding]:
-    """Everything that would spoil a training, by kind and then by video; [] where all fits."""
+    """All problems, by kind and then by video; [] if everything matches."""
     complete, damaged = store.survey()
     state = {
         **{video_id: "it is not complete yet" for video_id, done in complete.items() if not done},
@@ -69,7 +69,7 @@ def check_annotations(store: FeatureStore, annotations: Annotations) -> list[Fin
 def _missing(
     annotated: Iterable[str], complete: Mapping[str, bool], state: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Videos on one side alone, with the one on the other side that was probably meant."""
+    """Videos on one side only, with the one on the other side that was probably meant."""
     stored = {video_id for video_id, done in complete.items() if done}
     absent = sorted(set(annotated) - stored)
     spare = sorted(stored - set(annotated))
@@ -138,7 +138,7 @@ def _video(store: FeatureStore, video_id: str, annotation: VideoAnnotation) -> I
 
 
 def _clock(video_id: str, timeline: Timeline, stated: Mapping[str, float]) -> Iterator[Finding]:
-    """What the annotations say of the video's length and rate, where labels would shift by it."""
+    """Stated durations, rates and frame counts that would shift the labels."""
     measured = {
         "duration": timeline.duration,
         "fps": timeline.fps,

@@ -1,4 +1,4 @@
-"""The whole EPAM-Net on stored features: which class each window and each video is of."""
+"""Classify windows and videos: EPAM-Net's classification heads on stored features."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PUBLISHED = {
     (31, "xsub"): ("Toyota Smarthome X-Sub", "mean class", 0.717),
     (31, "xview2"): ("Toyota Smarthome X-View2", "mean class", 0.678),
 }
-"""By number of classes and protocol: what the EPAM-Net paper reports, with one clip per video."""
+"""Figures of the EPAM-Net paper (one clip per video), by number of classes and protocol."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Prediction:
 
     video: str
     row: int | None
-    """None for the video: the mean of its windows' logits."""
+    """None for a whole video, which has the mean of its windows' logits."""
     start: float
     """Seconds."""
     end: float
@@ -45,23 +45,23 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """How well labelled examples were classified, as the authors' evaluation computes it."""
+    """Accuracy on labelled examples, as the authors' evaluation computes it."""
 
     examples: int
     top1: float
     top5: float
     mean_class: float
-    """Mean over the classes that are labelled or predicted; one that is only predicted counts 0."""
+    """Mean over classes that are labelled or predicted; a class that is only predicted counts 0."""
     published: tuple[str, str, float] | None
-    """Data set, which of the figures, and its value, where the paper has it."""
+    """Data set, metric and value, if the paper reports one."""
 
 
 class Classifier:
-    """Heads of a checkpoint on a feature file.
+    """A checkpoint's classification heads, applied to a feature file.
 
     Raises:
-        CheckpointError: the checkpoint has no heads, or others than EPAM-Net's.
-        ConfigError: the file lacks a pooled feature, or ``names`` are not as many as the classes.
+        CheckpointError: the checkpoint has no heads, or not EPAM-Net's.
+        ConfigError: the file lacks a pooled feature, or ``names`` and classes differ in number.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Classifier:
         self.notes = self._doubts(weights_identity(weights)["sha256"], weights)
 
     def logits(self, video_id: str) -> np.ndarray:
-        """(W, K) float32: of every window of a video."""
+        """(W, K) float32 logits of a video's windows."""
         import torch
 
         video = self.store[video_id]
@@ -107,7 +107,7 @@ class Classifier:
     def accuracy(
         self, labels: Sequence[Labelled], *, split: str | None = None
     ) -> tuple[Accuracy, Examples]:
-        """How well the labelled videos and parts are classified, each by its mean logits.
+        """Accuracy on the labelled videos and segments, each classified by its mean logits.
 
         Raises:
             ConfigError: an unknown class or split, or none of the labelled videos is in the file.

@@ -1,7 +1,7 @@
-"""``epam-extract export``: the features of a file in the form that a training code reads.
+"""``epam-extract export``: write features in a format that training code reads.
 
-Each video is a file of its own, written whole or not at all, so that an interrupted export is
-finished by the same command. What a reader must be configured with is written beside them.
+In most formats each video is one file, written completely or not at all, so that the same command
+finishes an interrupted export. The reader's configuration is written next to the files.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from .timeline import Timeline
 __all__ = ["FORMATS", "Exported", "export_features"]
 
 MANIFEST = "epam-extract.json"
-UNREADABLE = (StoreError, KeyError)  # of one video: damaged, or an array is not there
-LINKED_SUFFIX = ".hdf5"  # the reader looks for this in the name
+UNREADABLE = (StoreError, KeyError)  # a video is damaged, or lacks an array
+LINKED_SUFFIX = ".hdf5"  # the reader requires it in the name
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote, and what it could not."""
+    """What an export wrote, and what it left out."""
 
     out: Path
     videos: int
-    """There now."""
+    """Present now."""
     written: int
-    """By this call; the others were there."""
+    """By this call; the others existed already."""
     incomplete: tuple[str, ...]
-    """Not complete in the file yet, and left out."""
+    """Not complete in the file yet, so left out."""
     failed: Mapping[str, str]
-    """Damaged in the file, with the reason."""
+    """Damaged in the file -> the reason."""
     missing: tuple[str, ...]
     """Annotated, but not in the file."""
     unannotated: tuple[str, ...]
@@ -58,19 +58,19 @@ def export_features(
     """Write the complete videos of ``file`` to the folder ``out``, in the format ``to``.
 
     Args:
-        file: a feature file; it may still be written.
+        file: a feature file; a run may still be writing to it.
         to: one of ``FORMATS``.
-        out: a folder, new or of an earlier export of the same file, which is then completed. For
+        out: a new folder, or that of an earlier export of the same file, to complete it. For
             ``actionformer`` also a file ``*.hdf5``, which links to ``file`` and copies nothing.
-        features: pooled features to put side by side: (W, 432) and (W, 216) by default.
-        annotations: what is to be completed with the measured durations and rates.
+        features: pooled features to concatenate: (W, 432) and (W, 216) by default.
+        annotations: exported too, with the measured durations and rates.
         jobs: videos written at the same time.
 
     Raises:
-        ConfigError: an unknown format, features the file lacks, ids that collide, a folder of
-            something else, annotations of another cut, or nothing to export.
+        ConfigError: an unknown format, features the file lacks, colliding ids, a folder with other
+            content, annotations of a different cut, or nothing to export.
         StoreError: the file cannot be read.
-        MachineError: the disk is full or fails; what is written whole stays.
+        MachineError: the disk is full or fails; complete files stay.
     """
     form = _form(to, out)
     with FeatureStore(file) as store:
@@ -154,13 +154,13 @@ def _reason(error: Exception) -> str:
 
 
 def _mark(store: FeatureStore, video_id: str, features: Sequence[str]) -> list[int]:
-    """Changes when a video's rows do."""
-    Timeline.of(store[video_id])  # raises where the rows have no moments
+    """Checksums that change when a video's rows do."""
+    Timeline.of(store[video_id])  # raises if the rows have no times
     return [store[video_id].checksum(name) for name in (*features, "times")]
 
 
 def _names(form: Form, ids: Mapping[str, object]) -> dict[str, str]:
-    """Name each video's file; refuse names that collide, or would leave the folder."""
+    """Name each video's file. Refuse names that collide or point outside the folder."""
     names: dict[str, str] = {}
     seen: dict[str, str] = {}
     for video_id in ids:
@@ -177,7 +177,7 @@ def _names(form: Form, ids: Mapping[str, object]) -> dict[str, str]:
 
 
 def _require_durations(target: Target) -> None:
-    """Refuse annotations of another cut of the videos: they would shift every label."""
+    """Refuse annotations of a different cut of the videos, which would shift all labels."""
     wrong = []
     for video_id, annotation in target.annotated.items():
         stated, timeline = annotation.stated.get("duration"), target.timeline(video_id)
@@ -193,7 +193,7 @@ def _require_durations(target: Target) -> None:
 
 
 def _take_place(target: Target, to: str, form: Form, marks: Mapping[str, list[int]]) -> list[str]:
-    """Make the place ours, or resume an export of the same; return the videos to write."""
+    """Claim the folder, or resume an export of the same file; returns the videos to write."""
     manifest = target.path(MANIFEST)
     wanted: dict[str, object] = {"format": to, "features": list(target.features)}
     for name in ("config", "weights", "pose_source"):
@@ -217,7 +217,7 @@ def _take_place(target: Target, to: str, form: Form, marks: Mapping[str, list[in
     for video_id, name in target.names.items():
         paths = [target.path(path) for path in form.files(name)]
         changed = written.get(video_id) != marks[video_id]
-        if changed:  # what is there is gone before the manifest says otherwise
+        if changed:  # delete old files before the manifest lists new ones
             for path in paths:
                 path.unlink(missing_ok=True)
         if changed or not all(path.exists() for path in paths):
@@ -227,7 +227,7 @@ def _take_place(target: Target, to: str, form: Form, marks: Mapping[str, list[in
 
 
 def _require_empty(target: Target, form: Form) -> None:
-    """Refuse to write among, or over, what is not ours."""
+    """Refuse to write into a folder with other files."""
     if form is LINKED:
         there = [
             path
@@ -247,7 +247,7 @@ def _require_empty(target: Target, form: Form) -> None:
 def _write(
     target: Target, form: Form, todo: Sequence[str], failed: dict[str, str], *, jobs: int
 ) -> None:
-    """Write these videos; one that cannot be read is taken out of the export."""
+    """Write these videos; those that cannot be read are left out of the export."""
 
     def video(video_id: str) -> str | None:
         try:
@@ -270,7 +270,7 @@ def _less(annotations: Annotations | None, ids: Sequence[str]) -> list[str]:
 
 
 def _explain(target: Target, to: str, form: Form) -> None:
-    """README.txt: what was written, and of which weights."""
+    """Write README.txt: what was exported, and from which weights."""
     store = target.store
     weights = store.weights
     lines = [

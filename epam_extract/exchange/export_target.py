@@ -1,4 +1,4 @@
-"""What a format's functions work with: the features, the annotations, and the place to write."""
+"""What an export format works with: features, annotations, and the folder to write to."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Target:
         self.features = tuple(features)
         self.annotations = annotations
         self.names = dict(names)
-        """Id of a video -> name of its file, without suffix."""
+        """Video id -> name of its file, without suffix."""
 
     # -- what is exported -------------------------------------------------------------------
 
@@ -46,32 +46,32 @@ class Target:
     def leave_out(self, video_id: str) -> None:
         """Take a video out of the export."""
         del self.names[video_id]
-        for name in ("rates", "annotated", "labels"):  # of the videos that are left
+        for name in ("rates", "annotated", "labels"):  # computed again from the remaining videos
             self.__dict__.pop(name, None)
 
     def matrix(self, video: StoredVideo) -> np.ndarray:
-        """(W, C) float32: the chosen features side by side."""
+        """(W, C) float32: the chosen features, concatenated."""
         return np.concatenate([video[name] for name in self.features], axis=1, dtype=np.float32)
 
     @property
     def width(self) -> int:
-        """C: numbers in a row."""
+        """C: numbers per row."""
         video = self.store[self.ids[0]]
         return sum(video[name].shape[1] for name in self.features)
 
     def timeline(self, video_id: str) -> Timeline:
-        """Where the rows of a video lie."""
+        """Where the rows of a video lie in time."""
         return Timeline.of(self.store[video_id])
 
     @cached_property
     def rates(self) -> list[float]:
-        """The frame rates that the videos have, ascending."""
+        """The distinct frame rates of the videos, ascending."""
         return sorted({float(self.store[video_id].fps) for video_id in self.ids})
 
     # -- what is annotated ------------------------------------------------------------------
 
     def annotation(self, video_id: str) -> VideoAnnotation | None:
-        """What is annotated of a video, or the label it is stored with; None where nothing is."""
+        """A video's annotation, else one event with its stored label, else None."""
         known = None if self.annotations is None else self.annotations.videos.get(video_id)
         label = self.stored_label(video_id)
         if known is not None or label is None:
@@ -82,7 +82,7 @@ class Target:
 
     @cached_property
     def annotated(self) -> dict[str, VideoAnnotation]:
-        """What readers of annotations may see: the annotated videos; where there are none, all."""
+        """The annotated videos; all videos if nothing is annotated."""
         found = {video_id: self.annotation(video_id) for video_id in self.ids}
         known = {video_id: video for video_id, video in found.items() if video is not None}
         if self.annotations is None and not known:
@@ -95,26 +95,26 @@ class Target:
         return self.annotations is not None or bool(self.labels)
 
     def stored_label(self, video_id: str) -> str | None:
-        """The label that a video, cut from a longer one, has in the file."""
+        """The label stored with a video that was cut from a longer one."""
         label = self.store[video_id].attrs.get("label")
         return None if label is None else str(label)
 
     @cached_property
     def labels(self) -> list[str]:
-        """Names of the classes that the exported videos have, sorted.
+        """Names of the classes that occur in the exported videos, sorted.
 
-        ActionFormer refuses a ``num_classes`` which counts a class that no video has.
+        ActionFormer refuses a ``num_classes`` that counts a class without any video.
         """
         return sorted({event.label for video in self.annotated.values() for event in video.events})
 
     def label(self, video_id: str) -> str | None:
-        """The label of a video as a whole: the one that all its events have."""
+        """The label of a whole video: that of all its events, if it is the same."""
         annotation = self.annotation(video_id)
         labels = {event.label for event in annotation.events} if annotation else set()
         return labels.pop() if len(labels) == 1 else None
 
     def row_labels(self, video_id: str) -> list[str | None]:
-        """(W,): the video's stored label, or that of the latest event a row's centre is in."""
+        """(W,): the latest event's label at each row's centre, else the video's stored label."""
         centers = self.store[video_id]["times"][:, 1]
         labels = np.full(len(centers), self.stored_label(video_id), object)
         annotation = self.annotations.videos.get(video_id) if self.annotations else None
@@ -123,9 +123,9 @@ class Target:
         return list(labels)
 
     def database(self, clock: Callable[[Timeline, float], float]) -> dict[str, object]:
-        """ActivityNet's JSON of the annotated videos, completed by what was measured.
+        """ActivityNet's JSON of the annotated videos, with measured durations and rates.
 
-        ``clock`` says what a reader's second is for a moment of the video.
+        ``clock`` converts a time in the video to the reader's seconds.
         """
         number = {label: n for n, label in enumerate(self.labels)}
         entries = {}
@@ -153,15 +153,15 @@ class Target:
     # -- writing ----------------------------------------------------------------------------
 
     def path(self, name: str) -> Path:
-        """Where a file of this export is."""
+        """Path of a file of this export."""
         return self.folder / f"{self.prefix}{name}"
 
     @contextlib.contextmanager
     def writing(self, name: str) -> Iterator[Path]:
-        """A file to write, which gets its name once it is whole."""
+        """A file to write; it is renamed to ``name`` once it is complete."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f".unfinished-{path.name}")  # of a killed export, written over
+        unfinished = path.with_name(f".unfinished-{path.name}")  # a killed export's is overwritten
         try:
             yield unfinished
             unfinished.replace(path)
@@ -183,7 +183,7 @@ class Target:
         self.text(name, json.dumps(content, indent=1) + "\n")
 
     def settings(self, **values: object) -> None:
-        """config.yaml: what a training code must be told. Every value of JSON is one of YAML."""
+        """Write config.yaml, the settings for training code. Values are JSON, also valid YAML."""
         shared = {
             "feature_folder": str(self.folder),
             "input_dim": self.width,
@@ -195,9 +195,9 @@ class Target:
         self.text("config.yaml", "".join(lines))
 
     def grid(self) -> dict[str, float]:
-        """Stride and offset in frames, as far as all videos of the file share them."""
+        """Stride and offset in frames, if they are the same in all videos of the file."""
         if self.single:
-            return {}  # a row per video, in its middle
+            return {}  # one row per video, in its middle
         timeline = self.timeline(self.ids[0])
         return {"feat_stride": timeline.stride, "offset_frames": timeline.offset}
 

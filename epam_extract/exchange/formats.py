@@ -1,4 +1,4 @@
-"""The formats of ``export``: what each file is called, who writes it, what its reader needs."""
+"""The formats of ``export``: how files are named, who writes them, what their reader needs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _flat(video_id: str) -> str:
 
 
 def _plain(video_id: str) -> str:
-    """For readers that cut an id at its first dot, and for skeletons' ``frame_dir``."""
+    """For readers that truncate an id at its first dot, and for skeletons' ``frame_dir``."""
     return _flat(video_id).replace(".", "_")
 
 
@@ -27,7 +27,7 @@ def _anything(target: Target) -> None:
 
 
 def _in_one_file(target: Target, video_id: str) -> None:
-    """Nothing to write: all of this format is in one file."""
+    """Nothing to write: this format is a single file."""
 
 
 def _no_files(name: str) -> tuple[str, ...]:
@@ -43,19 +43,19 @@ class Form:
     """One format."""
 
     name: Callable[[str], str]
-    """Id of a video -> name of its file, without suffix."""
+    """Video id -> name of its file, without suffix."""
     files: Callable[[str], tuple[str, ...]]
-    """That name -> the files of a video."""
+    """That name -> the video's files."""
     end: Callable[[Target], None]
-    """Write what concerns all videos."""
+    """Write the files that concern all videos."""
     words: tuple[str, ...]
     """For README.txt."""
     video: Callable[[Target, str], None] = _in_one_file
     """Write one video."""
     check: Callable[[Target], None] = _anything
-    """Refuse what the reader cannot use, before anything is written."""
+    """Refuse what the reader cannot use before anything is written."""
     counts_frames: bool = False
-    """Whether the reader takes seconds for frames at a constant rate."""
+    """Whether the reader converts seconds to frames at a constant rate."""
 
 
 ROW_WORDS = (
@@ -180,7 +180,7 @@ FORMATS = {
         ),
     ),
 }
-"""By the name that ``--to`` takes."""
+"""By the name for ``--to``."""
 
 LINKED = Form(
     name=_flat,  # a dataset cannot lie inside another

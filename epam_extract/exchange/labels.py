@@ -1,4 +1,4 @@
-"""Labels of videos and of parts of them: from a file, or from the feature file itself."""
+"""Labels of videos and segments, from a file or from the feature file itself."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ EXPECTED = (
 )
 PICKLES = (".pkl", ".pickle")
 SEGMENT = re.compile(r"(.+)/\d+-\d+")  # id of a segment: <video>/<start>-<end> in ms
-SOURCE_SUFFIX = "_rgb"  # NTU's videos have it, the annotations of NTU's skeletons do not
+SOURCE_SUFFIX = "_rgb"  # in the names of NTU's videos, not in those of its skeletons
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A video, or a part of one, that has a label."""
+    """A video or segment with a label."""
 
     video: str
     label: str
@@ -58,9 +58,9 @@ class Examples:
 
     found: list[Example]
     missing: list[str]
-    """Labelled videos that the file does not have."""
+    """Labelled videos that are not in the file."""
     rowless: list[str]
-    """Labelled parts in which no row's centre lies."""
+    """Labelled segments without the centre of any row."""
     unlabelled: list[str]
     """Stored videos without a label."""
 
@@ -78,10 +78,10 @@ class Examples:
 
 
 def read_labels(path: Path) -> list[Labelled]:
-    """Labels from a file; its format is told by its name and content.
+    """Read labels from a file. Its format is recognised from its name and content.
 
     Raises:
-        ConfigError: it cannot be read, is of another shape, or holds no label.
+        ConfigError: it cannot be read, has another structure, or holds no label.
         KeypointsError: it is a pickle that could run code, or is damaged.
     """
     try:
@@ -107,13 +107,13 @@ def read_labels(path: Path) -> list[Labelled]:
 
 
 def stored_labels(store: FeatureStore) -> list[Labelled]:
-    """The ``label`` attributes of a file's own videos, as far as they have one."""
+    """The ``label`` attributes of a file's videos, of those that have one."""
     found = ((video_id, video.attrs.get("label")) for video_id, video in store.items())
     return [Labelled(video_id, str(label)) for video_id, label in found if label is not None]
 
 
 def find_examples(store: FeatureStore, labels: Iterable[Labelled]) -> Examples:
-    """The rows of a feature file that each label is about: those with their centre in it."""
+    """The rows of a feature file for each label: those whose centre it contains."""
     names = names_of(store.ids)
     found: list[Example] = []
     missing: list[str] = []
@@ -155,7 +155,7 @@ def _video_of(video_id: str) -> str:
 
 
 def names_of(ids: Sequence[str]) -> dict[str, str]:
-    """How a label may name a video: by its id, or by the file's name where only one has it."""
+    """Names that a label may use -> video id: the id, or the file name if it is unique."""
     short: dict[str, list[str]] = {}
     for video_id in ids:
         name = video_id.rsplit("/", 1)[-1]

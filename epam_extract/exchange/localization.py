@@ -1,7 +1,7 @@
-"""Features for temporal localization, row by row: ActionFormer and its kin, OpenTAD.
+"""Formats for temporal localization, row by row: ActionFormer and similar loaders, OpenTAD.
 
-Facts about each reader are from its own code: ActionFormer finds a moment at row ``(t * fps - 0.5 *
-num_frames) / feat_stride``, OpenTAD at ``(int(t / duration * frame) - offset_frames) / stride``.
+From each reader's own code: ActionFormer places time t at row ``(t * fps - 0.5 * num_frames) /
+feat_stride``, OpenTAD at ``(int(t / duration * frame) - offset_frames) / stride``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUDGE = 1e-3  # frames: OpenTAD rounds down, and 71.99999 is frame 72
 
 
 def require_rows(target: Target) -> None:
-    """Refuse a file of one row per video."""
+    """Raise ConfigError if the file has one row per video."""
     if target.single:
         raise ConfigError(
             "this file has one window per video (--grid single): there is nothing to localize in; "
@@ -29,7 +29,7 @@ def require_rows(target: Target) -> None:
 
 
 def require_whole_rows(target: Target) -> None:
-    """Refuse what OpenTAD would round: it takes whole numbers of frames."""
+    """Raise ConfigError for a stride or offset that OpenTAD would round to whole frames."""
     require_rows(target)
     if not all(number.is_integer() for number in target.grid().values()):
         stride, offset = target.grid().values()
@@ -45,12 +45,12 @@ def rows_as_they_are(target: Target, video_id: str) -> None:
 
 
 def actionformer(target: Target) -> None:
-    """annotations.json and config.yaml beside the folder of features."""
+    """annotations.json and config.yaml next to the folder of features."""
     _actionformer(target, "thumos", target.path("features"), "~", ".npy")
 
 
 def linked(target: Target) -> None:
-    """The same as one HDF5 file, which ActionFormer's ActivityNet dataset reads."""
+    """The same with one HDF5 file, which ActionFormer's ActivityNet dataset reads."""
     with target.writing("hdf5") as path:
         write_virtual_file(path, target.store, target.names, target.features)
     _actionformer(target, "anet", target.path("hdf5"), "''", "''")

@@ -1,8 +1,8 @@
-"""Does a linear classifier on the frozen features work? Measured without fooling oneself.
+"""``epam-extract probe``: how well a linear classifier works on the frozen features.
 
 Folds never split a video or a group: windows of one video look alike, and a probe that splits them
-scores 0.89 on random labels. Everything is measured on examples that no fit has seen, beside chance
-and beside each stream alone.
+scores 0.89 on random labels. All figures are from examples that were not trained on, and are shown
+with chance and with each stream on its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .labels import Example, Labelled, find_examples
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
 
-STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 7))  # C, of which the inner folds choose
+STRENGTHS = tuple(float(c) for c in np.logspace(-4, 2, 7))  # C, chosen by the inner folds
 INNER_FOLDS = 3
 NEIGHBOURS = 5
 DRAWS = 1000  # of groups, for the confidence intervals
@@ -38,7 +38,7 @@ Fold = tuple[np.ndarray, np.ndarray]  # positions of the examples to train on, a
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its 95 % interval, from drawing groups again and again."""
+    """A figure and its 95 % interval, from a bootstrap over groups."""
 
     value: float
     low: float
@@ -47,7 +47,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Score:
-    """How well one classifier does on one choice of features."""
+    """How well one classifier does on one set of features."""
 
     features: str
     classifier: str
@@ -57,7 +57,7 @@ class Score:
     mean_ap: float
     """Mean over classes of the average precision of their probabilities."""
     strengths: tuple[float, ...]
-    """C that each fold chose; () for neighbours."""
+    """C chosen in each fold; () for neighbours."""
     confusion: tuple[tuple[int, ...], ...]
     """Rows are true classes, columns predicted ones."""
 
@@ -68,7 +68,7 @@ class ProbeResult:
 
     classes: tuple[str, ...]
     examples: tuple[int, ...]
-    """Per class; all of them, trained on or tested."""
+    """Per class, whether used for training or testing."""
     groups: tuple[int, ...]
     """Per class."""
     tested: int
@@ -76,10 +76,10 @@ class ProbeResult:
     seed: int
     chance: float
     majority: float
-    """Share of the tested examples that the largest class of the training has."""
+    """Accuracy of always predicting the largest class of the training part."""
     scores: tuple[Score, ...]
     signal: tuple[str, ...]
-    """Which stream tells the classes apart, in words."""
+    """Which streams separate the classes, in words."""
     notes: tuple[str, ...]
     weights: dict[str, object]
 
@@ -93,18 +93,19 @@ def probe(
     seed: int = 0,
     on_part: Callable[[str], None] | None = None,
 ) -> ProbeResult:
-    """Train and test classifiers on the features of labelled videos, or parts of videos.
+    """Train and test classifiers on the features of labelled videos or segments.
 
-    An example is the mean of its rows, weighted by ``valid``. Where the labels name a training and
-    a test split, those are used; else ``folds`` folds, each of which is tested once.
+    An example is the mean of its rows, weighted by ``valid``. If the labels name a training and a
+    test split, these are used; else ``folds`` folds, each of which is tested once.
 
     Args:
         store: a feature file with pooled features.
-        labels: of its videos, or of parts of them.
-        split: which splits to use where there are several, as ``xsub`` of ``xsub_train``.
+        labels: of its videos or of segments of them.
+        split: which pair of splits to use if there are several, such as ``xsub`` for
+            ``xsub_train``.
         folds: without named splits.
         seed: of the folds and of the confidence intervals.
-        on_part: told what is measured next.
+        on_part: called with the name of what is measured next.
 
     Raises:
         ConfigError: scikit-learn is missing, splits share a group, or there are too few classes or
@@ -215,7 +216,7 @@ def _streams(store: FeatureStore, examples: Sequence[Example]) -> dict[str, np.n
 def _named_folds(
     examples: Sequence[Example], groups: np.ndarray, split: str | None
 ) -> tuple[list[Fold], str] | None:
-    """The training and test split that the labels name, None where they name no such pair."""
+    """The training and test split that the labels name; None if there is no such pair."""
     pairs: dict[str, dict[str, list[int]]] = {}
     for number, example in enumerate(examples):
         for name in example.splits:
@@ -253,7 +254,7 @@ def _group_folds(truth: np.ndarray, groups: np.ndarray, number: int, seed: int) 
     if number < 2:
         raise ConfigError(f"--folds must be at least 2, got {number}")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about rare classes, of which the notes tell
+        warnings.simplefilter("ignore")  # about rare classes, which are in the notes
         splitter = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
         parts = list(splitter.split(truth[:, None], truth, groups))
     return [(train, test) for train, test in parts if len(test)]
@@ -263,7 +264,7 @@ def _group_folds(truth: np.ndarray, groups: np.ndarray, number: int, seed: int) 
 
 
 def _linear(matrix: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int) -> Pipeline:
-    """L2 logistic regression on standardised features; C by folds inside the training part."""
+    """L2 logistic regression on standardised features; C is chosen within the training part."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import Pipeline
@@ -272,7 +273,7 @@ def _linear(matrix: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
     inner = _group_folds(truth, groups, min(INNER_FOLDS, most), seed) if most > 1 else []
     right = dict.fromkeys(STRENGTHS, 0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # of a large C, which then loses
+        warnings.simplefilter("ignore", ConvergenceWarning)  # with a large C, which then loses
         for train, test in inner:
             if len(np.unique(truth[train])) < 2:
                 continue
@@ -287,10 +288,10 @@ def _linear(matrix: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int
 
 
 def _turned() -> Pipeline:
-    """Standardised features, turned so that fits are quick.
+    """Standardise features and rotate them, to make fits fast.
 
-    PCA keeps every component. A rotation changes nothing under an L2 penalty, and where there are
-    fewer examples than features it leaves fewer numbers to fit.
+    PCA keeps every component. A rotation changes nothing under an L2 penalty, and with fewer
+    examples than features it leaves fewer coefficients to fit.
     """
     from sklearn.decomposition import PCA
     from sklearn.pipeline import Pipeline
@@ -300,7 +301,7 @@ def _turned() -> Pipeline:
 
 
 def _neighbours(matrix: np.ndarray, truth: np.ndarray, groups: np.ndarray, seed: int) -> Pipeline:
-    """The nearest examples by angle between standardised features, nearer ones counting more."""
+    """Nearest neighbours by the angle between standardised features, weighted by distance."""
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import Normalizer, StandardScaler
@@ -359,7 +360,7 @@ def _score(
 
 
 def _signal(scores: Iterable[Score], baseline: float) -> tuple[str, ...]:
-    """Which stream does better than guessing, by its linear classifier's interval."""
+    """Which streams do better than guessing, by the interval of their linear classifier."""
     words = []
     for score in scores:
         if score.classifier == "linear":

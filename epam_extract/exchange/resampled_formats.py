@@ -1,9 +1,9 @@
-"""Features at other moments than those of the rows, for readers with a clock of their own.
+"""Export formats whose readers expect rows at other times than the file's: rows are resampled.
 
-Facts about each reader are from its own code: MS-TCN and ASFormer take (C, T), a column per frame;
-BMN takes 100 rows over the duration; PDAN and MS-TCT take row i of n for the moment ``i * duration
-/ n`` on; Moment-DETR takes row i for the two seconds from ``2 * i`` on. Values are those of the
-middle of what a row stands for, linear between the rows of the file.
+From each reader's own code: MS-TCN and ASFormer read (C, T), one column per frame; BMN reads 100
+rows over the duration; in PDAN and MS-TCT, row i of n starts at ``i * duration / n``; in
+Moment-DETR, row i covers the two seconds from ``2 * i``. A row's value is taken at the middle of
+what it covers, with linear interpolation between the file's rows.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ BMN_ROWS = 100
 TSU_FRAMES = 16  # per row
 MOMENT_SECONDS = 2.0  # per row
 BACKGROUND = "background"
-COLUMNS = 32  # of a dense matrix written at a time: 11 MB of an hour
+COLUMNS = 32  # of a dense matrix, written at a time: 11 MB per hour of video
 
 
 def own_clock(timeline: Timeline, moment: float) -> float:
-    """Seconds as they are annotated."""
+    """Seconds as annotated."""
     return moment
 
 
@@ -69,7 +69,7 @@ def segmentation_end(target: Target) -> None:
 
 
 def _frame_labels(target: Target, video_id: str) -> list[str]:
-    """A class per frame: that of the last event it lies in."""
+    """The class of each frame: that of the last event that contains it."""
     timeline, annotation = target.timeline(video_id), target.annotation(video_id)
     labels = [BACKGROUND] * timeline.num_frames
     for event in annotation.events if annotation is not None else ():
@@ -80,7 +80,7 @@ def _frame_labels(target: Target, video_id: str) -> list[str]:
 
 
 def _word(label: str) -> str:
-    """A class without spaces, at which the readers cut."""
+    """A class name without spaces, since the readers split at spaces."""
     return "_".join(label.split())
 
 

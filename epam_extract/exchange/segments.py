@@ -1,4 +1,4 @@
-"""``--segments``: which parts of which videos are to be done as videos of their own."""
+"""``--segments``: which parts of which videos to process as separate videos."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ EXPECTED = (
 COLUMNS = ("video", "start", "end")
 LARGEST = 256 << 20  # bytes of a file
 LONGEST_LABEL = 1000
-LATEST = 1e7  # seconds: no recording is of 115 days
+LATEST = 1e7  # seconds, 115 days: longer than any recording
 SHORTEST = 1e-3
 TIME = re.compile(r"(?:(?:(\d+):)?(\d+):)?(\d+(?:\.\d*)?|\.\d+)")  # h:m:s, m:s or seconds
-THUMOS_SUFFIXES = ("_val", "_test", "_train")  # of a file's name, which begins with the label
-UNSURE = "Ambiguous"  # THUMOS's name for what is no class
+THUMOS_SUFFIXES = ("_val", "_test", "_train")  # of file names, which begin with the label
+UNSURE = "Ambiguous"  # in THUMOS not a class
 MALFORMED = (
     *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError),
     csv.Error,
@@ -37,7 +37,7 @@ MALFORMED = (
 
 @dataclass(frozen=True)
 class NamedSegment:
-    """A segment, and what the file calls its video."""
+    """A segment and the name that the file has for its video."""
 
     video: str
     segment: Segment
@@ -50,10 +50,10 @@ class NamedSegment:
 
 
 def read_segments(path: Path) -> list[NamedSegment]:
-    """Read a file or folder of segments; its content tells the format.
+    """Read a file or folder of segments. Its format is recognised from its content.
 
     Raises:
-        ConfigError: it cannot be read, or is of another shape, or holds no segment.
+        ConfigError: it cannot be read, has another structure, or holds no segment.
     """
     try:
         found = list(_thumos(path) if path.is_dir() else _parsed(_text(path)))
@@ -70,7 +70,7 @@ def read_segments(path: Path) -> list[NamedSegment]:
 
 
 def _text(path: Path) -> str:
-    """The content of a text file; raises OSError, ValueError for what can be none."""
+    """The content of a text file. Raises OSError, or ValueError if it cannot be one."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ValueError("is no regular file")
@@ -82,13 +82,13 @@ def _text(path: Path) -> str:
 def find_segments(
     segments: Iterable[NamedSegment], videos: Sequence[FoundVideo], *, source: str
 ) -> tuple[list[FoundVideo], list[str]]:
-    """The segments of ``videos``, sorted by id, and sentences on what is odd or left out.
+    """The segments of ``videos``, sorted by id, and notes on what is odd or left out.
 
-    A segment names its video by id, by path, or by the file's name where only one has it.
-    ``source`` is how the sentences call the file of segments.
+    A segment names its video by id, by path, or by file name if that is unique. ``source`` is the
+    name of the file of segments in the notes.
 
     Raises:
-        ConfigError: none of them is of any of the videos.
+        ConfigError: no segment belongs to any of the videos.
     """
     by_id = {video.id: video for video in videos}
     names = names_of(list(by_id))
@@ -142,11 +142,11 @@ ODD = {
     "overlapping": "{count} overlap another one of their video; each is done by itself",
     "unused": "{count} of the videos have no segment, and are not done",
 }
-"""What can be odd about segments, in words."""
+"""Notes on segments that are odd or left out."""
 
 
 def _overlaps(parts: Sequence[FoundVideo]) -> list[str]:
-    """Ids of segments that begin before another one of their video has ended."""
+    """Ids of segments that overlap an earlier one of their video."""
     spans = [
         (p.segment.video_of(p.id), p.segment.start, p.segment.end, p.id) for p in parts if p.segment
     ]
@@ -161,7 +161,7 @@ def _overlaps(parts: Sequence[FoundVideo]) -> list[str]:
 
 
 def _match(name: str, names: dict[str, str]) -> str | None:
-    """The id of the video that a name or path means."""
+    """The id of the video with this name or path; None if there is none."""
     path = PurePosixPath(name.replace("\\", "/"))
     bare = path.with_suffix("") if path.suffix.lower() in SUFFIXES else path
     for alias in (name, str(bare), bare.name):
@@ -210,7 +210,7 @@ def _csv(lines: Sequence[str]) -> Iterator[NamedSegment]:
 
 
 def _list(lines: Sequence[str]) -> Iterator[NamedSegment]:
-    """mmaction2's: a path and a label a line, for whole videos."""
+    """mmaction2's list: a path and a label per line, for whole videos."""
     for number, line in enumerate(lines, start=1):
         parts = line.rsplit(maxsplit=1)
         if len(parts) != 2:
@@ -220,7 +220,7 @@ def _list(lines: Sequence[str]) -> Iterator[NamedSegment]:
 
 
 def _thumos(folder: Path) -> Iterator[NamedSegment]:
-    """A file per class, of lines of a video, start and end."""
+    """THUMOS: one file per class, with a video, start and end per line."""
     for file in sorted(folder.glob("*.txt")):
         label = file.stem
         for suffix in THUMOS_SUFFIXES:
@@ -229,7 +229,7 @@ def _thumos(folder: Path) -> Iterator[NamedSegment]:
             continue
         lines = [line for line in _text(file).splitlines() if line.strip()]
         if lines and _thumos_line(lines[0]) is None:
-            continue  # such as detclasslist.txt, the list of classes
+            continue  # for example detclasslist.txt, the list of classes
         yield from _thumos_lines(lines, label)
 
 
@@ -263,12 +263,12 @@ def _label(label: object, where: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """As it can be stored: JSON can have halves of characters."""
+    """A name that can be stored; JSON may hold lone surrogates."""
     return readable(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _seconds(time: object, where: str) -> float:
-    """Seconds, from a number, or a text such as 83.5, 1:23.5 or 0:01:23.5."""
+    """Seconds from a number, or from text such as 83.5, 1:23.5 or 0:01:23.5."""
     if isinstance(time, str):
         sign = -1 if time.startswith("-") else 1
         found = TIME.fullmatch(time.removeprefix("-"))

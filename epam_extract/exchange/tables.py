@@ -1,4 +1,4 @@
-"""Features and keypoints for loaders of one's own: arrays, tables, pickles."""
+"""Features and keypoints for the user's own loaders: arrays, tables, pickles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .export_target import Target
 from .resampled_formats import own_clock
 
 BESIDE = ("_rgb", "_pose", "_fps", "_timestamps_ms")
-"""Files beside a video's own, with the names that video_features gives them."""
+"""Further files of each video, with the suffixes that video_features uses."""
 INDEX = (
     *("video", "row", "start", "centre", "end", "frame"),
     *("valid", "person", "label", "subset"),
@@ -25,7 +25,7 @@ INDEX = (
 
 
 def npy(target: Target, video_id: str) -> None:
-    """A video's arrays; the one with all numbers comes last."""
+    """A video's arrays; the one with all features is written last."""
     video, name = target.store[video_id], target.names[video_id]
     target.save(f"{name}_fps.npy", np.array(float(video.fps)))
     target.save(f"{name}_timestamps_ms.npy", video["times"][:, 1] * 1000)
@@ -36,7 +36,7 @@ def npy(target: Target, video_id: str) -> None:
 
 
 def npy_end(target: Target) -> None:
-    """index.csv: a line per row; annotations.json and config.yaml."""
+    """index.csv, one line per row; annotations.json and config.yaml."""
     with (
         target.writing("index.csv") as path,
         path.open("w", newline="", encoding="utf-8") as file,
@@ -89,7 +89,7 @@ def _subset(target: Target, video_id: str) -> str | None:
 
 
 def npz(target: Target) -> None:
-    """features.npz: one matrix of all rows, with ids and times; streamed into the archive."""
+    """features.npz: one matrix of all rows, with ids and times, streamed to disk."""
     lengths = [len(target.store[video_id]["times"]) for video_id in target.ids]
     with (
         target.writing("features.npz") as path,
@@ -116,7 +116,7 @@ def npz(target: Target) -> None:
 
 
 def require_pyarrow(target: Target) -> None:
-    """Refuse, with the way to get it, where pyarrow is not installed."""
+    """Raise ConfigError if pyarrow is not installed."""
     try:
         import pyarrow  # noqa: F401
     except ImportError:
@@ -126,7 +126,7 @@ def require_pyarrow(target: Target) -> None:
 
 
 def parquet(target: Target) -> None:
-    """data/train-00000-of-00001.parquet: a row per window."""
+    """data/train-00000-of-00001.parquet: one row per window."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -208,8 +208,8 @@ def _skeleton(target: Target, video_id: str, labels: list[str]) -> dict[str, obj
 def _dump(path: Path, split: dict[str, list[str]], annotations: Iterable[object]) -> None:
     """Pickle ``{"split": split, "annotations": [...]}`` with one annotation in memory at a time.
 
-    The opcodes of the outer dict and list are written by hand; what lies between them is pickled
-    without a memo, which would keep it.
+    The opcodes of the outer dict and list are written by hand; their items are pickled without a
+    memo, which would keep them in memory.
     """
     with path.open("wb") as file:
 

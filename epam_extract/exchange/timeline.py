@@ -1,8 +1,8 @@
-"""Where the rows of a video lie in time, and its features at other moments.
+"""Where the rows of a video lie in time, and its features at other times.
 
-Row i stands for frame position ``offset_frames + i * feat_stride`` of the stored video, and the
-file has the seconds at which each window starts, is centred and ends. Those moments tie frame
-positions to seconds, whatever the frame rate does; between them both are linear.
+Row i is centred at frame position ``offset_frames + i * feat_stride``, and the file has the start,
+centre and end of each window in seconds. These map frame positions to seconds, even with a variable
+frame rate; in between the map is linear.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Timeline:
     positions: np.ndarray
     """(K,) float64 frame positions, ascending; position n is where frame n begins."""
     seconds: np.ndarray
-    """(K,) float64, when that is, by the video's own clock."""
+    """(K,) float64: the times of these positions, by the video's own timestamps."""
     start: float
     """Second of the first frame."""
     duration: float
@@ -61,37 +61,37 @@ class Timeline:
         )
 
     def frames_at(self, seconds: np.ndarray | float) -> np.ndarray:
-        """Frame positions of moments; beyond what the file has times of, by the frame rate."""
+        """Frame positions at these times; outside the known times by the frame rate."""
         seconds = np.asarray(seconds, np.float64)
         before = np.minimum(seconds - self.seconds[0], 0)
         after = np.maximum(seconds - self.seconds[-1], 0)
         return np.interp(seconds, self.seconds, self.positions) + (before + after) * self.fps
 
     def rows_at(self, seconds: np.ndarray | float) -> np.ndarray:
-        """Row coordinates of moments."""
+        """Row coordinates at these times."""
         return (self.frames_at(seconds) - self.offset) / self.stride
 
     def steady(self, seconds: float) -> float:
-        """The moment at which a reader that counts ``fps`` frames a second finds the same row."""
+        """The time at which a reader that assumes ``fps`` frames per second finds the same row."""
         return float(self.frames_at(seconds)) / self.fps
 
     def is_steady(self) -> bool:
-        """Whether such a reader's clock and the video's agree to half a frame."""
+        """Whether such a reader's times and the video's agree to half a frame."""
         return bool(np.abs(self.positions / self.fps - self.seconds).max() <= 0.5 / self.fps)
 
 
 def at_frames(features: np.ndarray, timeline: Timeline, frames: np.ndarray) -> np.ndarray:
-    """Features (n, C) at frame positions (n,), linear between rows, the edge rows held."""
+    """Features (n, C) at frame positions (n,): linear between rows, constant outside."""
     return _between(features, (frames - timeline.offset) / timeline.stride)
 
 
 def at_seconds(features: np.ndarray, timeline: Timeline, seconds: np.ndarray) -> np.ndarray:
-    """Features (n, C) at moments (n,) of the video, likewise."""
+    """Features (n, C) at times (n,) in seconds, interpolated in the same way."""
     return _between(features, timeline.rows_at(seconds))
 
 
 def evenly(features: np.ndarray, timeline: Timeline, length: int) -> np.ndarray:
-    """Features (length, C) at the middles of ``length`` equal parts of the video's duration."""
+    """Features (length, C) at the midpoints of ``length`` equal parts of the duration."""
     middles = (np.arange(length) + 0.5) / length
     return at_seconds(features, timeline, timeline.start + middles * timeline.duration)
 

@@ -1,9 +1,9 @@
-"""Pickles of plain data and numpy arrays, read without running any code.
+"""Read pickles of plain data and numpy arrays without running any code from them.
 
-A pickle is a program that may call whatever it can import. This one can import only the names
-that numpy's arrays, dtypes and scalars are pickled with, under both names of numpy's core, and
-each stands here for a function of ours that checks what it is given: numpy's own would take
-dtypes with object pointers or made-up flags from the file.
+A pickle is a program that may call whatever it can import. Here it can import only the names that
+numpy arrays, dtypes and scalars are pickled with, for numpy 1 and 2. Each of these names stands for
+a function of ours that checks its arguments, since numpy's own would accept dtypes with object
+pointers or invalid flags.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import KeypointsError
 
 PLAIN_DTYPE = re.compile(r"[<>|=]?(?:[biuf][1248]|f16|[?]|[SU]\d{1,9})")
-"""Booleans, numbers and strings: what needs no object and no pointer."""
+"""Booleans, numbers and strings: dtypes without objects or pointers."""
 
 DAMAGED = (
     pickle.UnpicklingError,
@@ -32,11 +32,11 @@ DAMAGED = (
     MemoryError,
     RecursionError,
 )
-"""What bytes that are no such pickle make Python and numpy raise."""
+"""What Python and numpy raise for bytes that are not such a pickle."""
 
 
 class _Dtype:
-    """A dtype in the making: of everything a pickle says about it, name and byte order count."""
+    """A dtype being unpickled; only its name and byte order are used."""
 
     def __init__(self, name: str, _align: object = False, _copy: object = True) -> None:
         if not isinstance(name, str) or not PLAIN_DTYPE.fullmatch(name):
@@ -49,7 +49,7 @@ class _Dtype:
 
 
 class _Array(np.ndarray):
-    """An array in the making: numpy fills it, once the dtype is known to be a plain one."""
+    """An array being unpickled; numpy fills it once its dtype is known to be plain."""
 
     def __setstate__(self, state: Any) -> None:
         version, shape, dtype, fortran, content = state
@@ -78,15 +78,15 @@ def _scalar(dtype: Any, content: bytes) -> Any:
 
 
 def _encode(text: str, _encoding: object = "latin1") -> bytes:
-    return text.encode("latin1")  # how pickles older than protocol 3 spell bytes
+    return text.encode("latin1")  # bytes in pickles before protocol 3
 
 
 def _no_bytes() -> bytes:
-    return b""  # and how they spell none: the content of an empty array
+    return b""  # empty bytes in them: the content of an empty array
 
 
 ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): _Array,  # only ever handed to _reconstruct
+    ("numpy", "ndarray"): _Array,  # only passed to _reconstruct
     ("numpy", "dtype"): _Dtype,
     ("_codecs", "encode"): _encode,
     ("__builtin__", "bytes"): _no_bytes,
@@ -119,11 +119,11 @@ class _Unpickler(pickle.Unpickler):
 def load_pickle(path: Path) -> Any:
     """Read a pickle of dicts, lists, strings, numbers and numpy arrays of numbers.
 
-    Any protocol, written by Python 2 or 3, by numpy before or after its version 2.
+    Any protocol, written by Python 2 or 3 and by any version of numpy.
 
     Raises:
-        KeypointsError: it cannot be read, is damaged, or asks for anything else, which is
-            not run.
+        KeypointsError: it cannot be read, is damaged, or asks for anything else; nothing of it is
+            run.
     """
     try:
         with path.open("rb") as file:

@@ -64,7 +64,7 @@ def fuse(
     Args:
         backbone: its weights are copied; the mode it is in (train or eval) does not matter.
         dtype: of weights, activations and results; see ``supports``.
-        compile: on a CPU, build the streams in C++ (seconds, and only the first time; see
+        compile: on a CPU, build the streams in C++ (ten seconds, and only the first time; see
             ``native``), in float32 or, where the processor has AVX512-BF16, bfloat16; elsewhere
             ``torch.compile``, at the first call of each input shape (a minute or more). Where
             that cannot be had a warning is logged, and the copy works without:

@@ -1,9 +1,9 @@
 """``fuse(compile=True)`` on a CPU: the folded streams in C++.
 
-``native.cpp`` has no dependencies, so building it takes seconds; see ``native_build``. What
-``torch.compile`` cannot do, and this does, is to take a block a few image rows at a time through
-all three convolutions. In bfloat16 weights and what lies between the convolutions are rounded;
-products are summed, and the depthwise convolution computed, in float32.
+``native.cpp`` has no dependencies, so building it takes about ten seconds; see ``native_build``.
+What ``torch.compile`` cannot do, and this does, is to take a block a few image rows at a time
+through all three convolutions. In bfloat16 weights and what lies between the convolutions are
+rounded; products are summed, and the stem and the depthwise convolutions computed, in float32.
 """
 
 from __future__ import annotations
@@ -70,13 +70,12 @@ class NativeStream:
         dtype: torch.dtype,
     ) -> None:
         self._dtype = dtype
-        self._step = 1 if dtype == torch.float32 else 2  # values that a product takes at a time
         self._functions = _functions(dtype)
         self._kept: list[Tensor] = []  # the arrays that the pointers below point into
         self._mean, self._scale = tuple(mean), tuple(scale)
         self._stem_stride = stream.stem.stride[0]
         self._stem_out, self._in, _, _ = stream.stem.weight.shape
-        self._stem = self._pack(list(_matrix(stream.stem).split(3 * self._in)))
+        self._stem = self._pack([_matrix(stream.stem)], torch.float32)
         self._stem_bias = self._keep(stream.stem.bias)
         self._blocks = [self._block(block) for block in stream.blocks]  # type: ignore[arg-type]
         self._head = self._pack([_matrix(stream.head)])
@@ -97,7 +96,7 @@ class NativeStream:
         h, w = -(-h // self._stem_stride), -(-w // self._stem_stride)
         largest = t * h * w * self._stem_out
         blocks = []
-        need = self._functions.stem_scratch(ctypes.byref(stem))
+        need = 0  # of scratch
         for block in self._blocks:
             here = _Block.from_buffer_copy(block)
             here.t, here.h, here.w = t, h, w
@@ -108,7 +107,7 @@ class NativeStream:
         largest = (largest + VECTOR) * self._dtype.itemsize  # products may read a pair too much
         buffers = self._buffers(largest, need)
         x, y, scratch = (ctypes.c_void_p(buffer.data_ptr()) for buffer in buffers)
-        self._functions.stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x, scratch)
+        self._functions.stem(ctypes.byref(stem), ctypes.c_void_p(frames.data_ptr()), x)
         for block in blocks:
             self._functions.block(ctypes.byref(block), x, y, scratch)
             x, y = y, x
@@ -137,15 +136,17 @@ class NativeStream:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _pack(self, parts: Sequence[Tensor]) -> int:
+    def _pack(self, parts: Sequence[Tensor], dtype: torch.dtype | None = None) -> int:
         """Pointer to (k, C') matrices as a product reads them, each filled up to whole steps."""
+        dtype = dtype or self._dtype
+        step = 1 if dtype == torch.float32 else 2  # values that a product takes at a time
         width = parts[0].shape[1]
         if width % VECTOR:
             raise NativeUnavailable(f"a layer has {width} channels, no multiple of {VECTOR}")
-        filled = [F.pad(part, (0, 0, 0, -len(part) % self._step)) for part in parts]
+        filled = [F.pad(part, (0, 0, 0, -len(part) % step)) for part in parts]
         matrix = torch.cat(filled).contiguous()
-        packed = torch.empty_like(matrix, dtype=self._dtype)
-        self._functions.pack(
+        packed = torch.empty_like(matrix, dtype=dtype)
+        _functions(dtype).pack(
             ctypes.c_void_p(matrix.data_ptr()), *matrix.shape, ctypes.c_void_p(packed.data_ptr())
         )
         self._kept.append(packed)
@@ -159,8 +160,9 @@ class NativeStream:
         made.inner, channels, _, _ = block.conv1.weight.shape
         made.out = block.conv3.weight.shape[0]
         setattr(made, "in", channels)
-        moments = (made.fold, made.fold, channels - 2 * made.fold)  # after, before, now
-        made.w1 = self._pack(_matrix(block.conv1).split(moments))
+        moments = (made.fold, made.fold, channels - 2 * made.fold)
+        after, before, now = _matrix(block.conv1).split(moments)
+        made.w1 = self._pack([before, now, after])
         made.b1 = self._keep(block.conv1.bias)
         made.w2 = self._keep(block.conv2.weight.flatten(1).t())  # (9, C)
         made.b2 = self._keep(block.conv2.bias)
@@ -178,17 +180,17 @@ class NativeStream:
 
 
 def _matrix(conv: FusedConv) -> Tensor:
-    """A dense convolution's weights, (k*k*C, C') float32."""
-    return conv.weight.detach().permute(2, 3, 1, 0).flatten(0, 2).float()
+    """A dense convolution's weights, (C*k*k, C') float32."""
+    return conv.weight.detach().permute(1, 2, 3, 0).flatten(0, 2).float()
 
 
 def _functions(dtype: torch.dtype) -> SimpleNamespace:
     """The library's functions for arrays of ``dtype``."""
     loaded, suffix = library(), str(dtype).removeprefix("torch.")
-    names = ("pack", "stem_scratch", "block_scratch", "stem", "block", "head")
+    names = ("pack", "block_scratch", "stem", "block", "head")
     try:
         found = {name: getattr(loaded, f"epam_{name}_{suffix}") for name in names}
     except AttributeError:
         raise NativeUnavailable(f"this processor has no arithmetic in {suffix}") from None
-    found["stem_scratch"].restype = found["block_scratch"].restype = ctypes.c_int64
+    found["block_scratch"].restype = ctypes.c_int64
     return SimpleNamespace(**found)

@@ -25,7 +25,7 @@ from pathlib import Path
 logger = logging.getLogger(__name__)
 
 SOURCE = Path(__file__).with_name("native.cpp")
-INCLUDED = SOURCE.with_name("native_math.h")
+INCLUDED = [SOURCE.with_name(f"native_{part}.h") for part in ("math", "product", "stem")]
 FLAGS = ("-O3", "-march=native", "-std=c++17", "-ffp-contract=fast", "-Wno-psabi")
 COMPILERS = ("c++", "g++", "clang++")
 BUILD_SECONDS = 300
@@ -99,7 +99,7 @@ def require_compiler() -> str:
 def _buildable() -> str:
     """The compiler, where there is something to compile."""
     compiler = require_compiler()
-    for source in (SOURCE, INCLUDED):
+    for source in (SOURCE, *INCLUDED):
         if not source.exists():
             raise NativeUnavailable(f"{source} is missing from this copy of the package")
     return compiler
@@ -108,7 +108,7 @@ def _buildable() -> str:
 def _key(compiler: str) -> str:
     """What the library depends on: source, compiler, flags and processor."""
     version = _run([compiler, "--version"])
-    sources = (SOURCE.read_text(), INCLUDED.read_text())
+    sources = [source.read_text() for source in (SOURCE, *INCLUDED)]
     parts = (*sources, version, " ".join(FLAGS), _processor())
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
 

@@ -4,7 +4,8 @@ One run, top-down:
 
 run          find the videos, plan, load the models, open the output, run the stages, sum up
 plan         which videos to do (jobs), how many windows, and whether they fit on the disk
-models       load the weights (installed), pose models and keypoint file; keypoint_sources
+models       load the weights (installed_weights), the pose models and the keypoint file
+             keypoint_sources: which of the two gives a video its keypoints
 stages       connect the stages through threads and queues (concurrency)
              video_worker: a video -> keypoints and clips
              inference:    clips -> features, on a device

@@ -14,14 +14,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import ExtractConfig, in_bytes
+from ..config import ExtractConfig, format_bytes
 from ..errors import EpamExtractError, MachineError
-from ..progress import Progress, counted
-from ..records import Plan, RemoteFile, Segment, VideoFailure
+from ..progress import Progress, plural
+from ..progress.records import Plan
+from ..records import RemoteFile, Segment, VideoFailure
 from ..schema import FULL_MAPS, TRACKS, window_arrays
 from ..store import StoredVideos
 from ..video import FoundVideo, Header, read_header
-from ..video.memory import Room, available_memory
+from ..video.memory import MemoryLimit, available_memory
 from ..windows import window_starts
 from .jobs import Job, VideoResult, VideoStarted
 
@@ -106,9 +107,9 @@ class Planner:
         self._progress.plan(self.plan)
         if self._awaited:
             files = set(remote_files(list(self._awaited.values())).values())
-            size = in_bytes(sum(file.size for file in files))
+            size = format_bytes(sum(file.size for file in files))
             self._progress.message(
-                f"{counted(len(files), 'video')} of {size} elsewhere: their frames are counted "
+                f"{plural(len(files), 'video')} of {size} elsewhere: their frames are counted "
                 "once they are fetched"
             )
         self._thread.start()
@@ -211,7 +212,7 @@ class HeaderLengths:
 
     def __init__(self, config: ExtractConfig) -> None:
         self._config = config
-        self._room = Room(available_memory())
+        self._memory = MemoryLimit(available_memory())
         self._last: tuple[Path, Header | None] | None = None  # segments of a video are neighbours
 
     def of(self, path: Path, segment: Segment | None) -> int:
@@ -230,7 +231,7 @@ class HeaderLengths:
         if self._last is None or self._last[0] != path:
             header = None
             with contextlib.suppress(EpamExtractError):
-                header = read_header(path, image_fps=self._config.image_rate, room=self._room)
+                header = read_header(path, image_fps=self._config.image_rate, memory=self._memory)
             self._last = path, header
         return self._last[1]
 
@@ -268,6 +269,6 @@ def too_large(plan: Plan, config: ExtractConfig, out: Path) -> MachineError:
             ways.append("--compression blosc2 or lzf (about half)")
     ways += ["a larger --stride", "another disk for --out"]
     return MachineError(
-        f"{out}: {counted(plan.windows, 'window')} need about {in_bytes(plan.bytes)} and the disk "
-        f"has {in_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
+        f"{out}: {plural(plan.windows, 'window')} need about {format_bytes(plan.bytes)} and the "
+        f"disk has {format_bytes(plan.free_bytes)} left; use {', '.join(ways[:-1])} or {ways[-1]}"
     )

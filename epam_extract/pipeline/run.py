@@ -17,7 +17,7 @@ from ..errors import StoreMismatch
 from ..exchange.segments import find_segments, read_segments
 from ..progress import SILENT, Progress
 from ..progress.displays import open_progress
-from ..records import Summary
+from ..progress.records import Summary
 from ..store import StoreWriter, require_no_links, stored_states
 from ..video import FoundVideo, find_videos
 from ..video.fetch import clear_folder, fetched_folder
@@ -25,7 +25,7 @@ from .concurrency import require_open_files
 from .context import RunContext
 from .device import COMPILE_MIN_WINDOWS, DTYPES, worth_compiling
 from .inference import BackboneRunner
-from .installed import resolve
+from .installed_weights import resolve_weights
 from .jobs import recall_people
 from .keypoint_sources import match_keypoints
 from .models import Models, load_models
@@ -88,7 +88,7 @@ def extract_features(
     config, out = config or ExtractConfig(), Path(out)
     require_no_links(out)
     if config.weights == WeightsConfig() and not dry_run:
-        weights, said_by = resolve(config.weights)
+        weights, said_by = resolve_weights(config.weights)
         config = replace(config, weights=weights)
         progress.message(f"weights: {weights.file} ({said_by})")
     run = RunContext(config, out, progress, stop or threading.Event())

@@ -15,8 +15,9 @@ from contextlib import ExitStack, closing
 import torch
 
 from ..clips import collate
-from ..config import in_bytes
-from ..records import FeatureBatch, StageLoad
+from ..config import format_bytes
+from ..progress.records import StageLoad
+from ..records import FeatureBatch
 from ..video.fetch import Fetcher, fetched_folder
 from .concurrency import Budget, Feed, flat_map, map_ahead, single_threaded_ops
 from .context import STAGES, RunContext, Threads
@@ -110,7 +111,7 @@ def make_fetcher(jobs: Sequence[Job], run: RunContext) -> Fetcher:
     config, folder = run.config, fetched_folder(run.out)
     files = remote_files(jobs)
     if files:
-        limit = f"at most {in_bytes(config.fetch_ahead)} at a time"
+        limit = f"at most {format_bytes(config.fetch_ahead)} at a time"
         run.progress.message(f"videos that are elsewhere are fetched into {folder}, {limit}")
 
     def on_bytes(seconds: float, count: int) -> None:

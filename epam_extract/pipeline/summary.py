@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..records import Summary, VideoFailure
+from ..progress.records import Summary
+from ..records import VideoFailure
 from .plan import ClassifiedVideos
 
 MOST_NOTES = 20  # on single videos

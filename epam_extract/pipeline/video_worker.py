@@ -29,7 +29,7 @@ from ..records import (
 )
 from ..video import OpenVideo, OpenView, open_video
 from ..video.fetch import Fetcher
-from ..video.memory import Room, available_memory
+from ..video.memory import MemoryLimit, available_memory
 from ..windows import plan_windows
 from .concurrency import Budget, Meter, map_ahead
 from .jobs import Job, KeypointsReady, VideoEnded, VideoResult, VideoStarted
@@ -104,7 +104,7 @@ class VideoWorker:
     def _read(self, job: Job, path: Path) -> Iterator[VideoResult]:
         config = self.config
         remote = job.path if isinstance(job.path, RemoteFile) else None
-        room = Room(
+        memory = MemoryLimit(
             config.max_memory or self.available, config.windows.span, READER_PIECES + self.depth
         )
         with open_video(
@@ -114,13 +114,13 @@ class VideoWorker:
             fps=config.frame_rate,
             decoder=config.decoder,
             image_fps=config.image_rate,
-            room=room,
+            memory=memory,
         ) as opened:
             size, mtime_ns = (remote.size, remote.mtime_ns) if remote else opened.stamp
             header = opened.header
             yield VideoStarted(job, size, mtime_ns, header.frames)
             estimator = self.keypoints.of(job, opened, config)
-            frames = room.alive(header.height, header.width, header.frames)
+            frames = memory.alive(header.height, header.width, header.frames)
             with self.budget.hold(frames * header.height * header.width * 3):
                 reading = _Reading(self, job, opened, estimator)
                 if config.crop == "video" or config.windows.grid == "single":

@@ -1,7 +1,7 @@
-"""Fetch one model file: whole, of bounded size and time, over https, and the one that is expected.
+"""Download one model file over https, within limits of size and time, and check what arrived.
 
-Functions that may fail for reasons of the network return them in a few words, for a message that
-collects those of several sources; errors of the local disk are raised as OSError.
+Network failures are returned as a short reason, so that one message can list those of several
+sources; errors of the local disk are raised as OSError.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from ..records import sha256
 
 log = logging.getLogger(__name__)
 
-Progress = Callable[[str, int, int | None], None]
-"""Called with a file's name, its bytes so far, and its bytes in all (None when unknown)."""
+OnDownload = Callable[[str, int, int | None], None]
+"""Called with a file's name, its bytes so far, and its total bytes (None if unknown)."""
 
-CONNECT_SECONDS = 8.0  # for the name, the connection and the first answer together
-STALL_SECONDS = 30.0  # without one byte
+CONNECT_SECONDS = 8.0  # for name lookup, connection and first answer together
+STALL_SECONDS = 30.0  # without a single byte
 TOTAL_SECONDS = 2 * 3600.0  # for one file; the largest, 380 MB, takes an hour at 1 Mbit/s
-MAX_BYTES = (2 << 30) - 1  # of an archive, and of a model: protobuf's limit, so ONNX's
+MAX_BYTES = (2 << 30) - 1  # of an archive, and of a model: the limit of protobuf, and so of ONNX
 BLOCK = 1 << 18
-PART = ".part"  # how files end that are not whole yet
+PART = ".part"  # the suffix of files that are not complete yet
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
-MODEL_IN_ZIP = "end2end.onnx"  # what mmdeploy calls every model; rtmlib looks for it, too
+MODEL_IN_ZIP = "end2end.onnx"  # mmdeploy's name for every model; rtmlib looks for it, too
 _BROKEN_ZIP = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError)
 
 
-def download(url: str, target: Path, name: str, progress: Progress | None) -> str | None:
-    """Fetch ``url`` into ``target``; None, or in a few words why that failed."""
+def download(url: str, target: Path, name: str, progress: OnDownload | None) -> str | None:
+    """Download ``url`` to ``target``; returns None, or a short reason why that failed."""
     until = time.monotonic() + TOTAL_SECONDS
     opened = _connect(url)
     if isinstance(opened, str):
@@ -58,7 +58,9 @@ def download(url: str, target: Path, name: str, progress: Progress | None) -> st
             if time.monotonic() > until:
                 return f"it was not here after {TOTAL_SECONDS / 60:.0f} minutes"
             try:
-                block = opened.read1(BLOCK)  # what is there, so that the clock is looked at
+                block = opened.read1(
+                    BLOCK
+                )  # whatever has arrived, so that the deadline is checked often
             except (OSError, ValueError, http.client.HTTPException) as error:
                 return f"the connection broke after {done:,} bytes ({_words(error)})"
             if not block:
@@ -77,9 +79,9 @@ def download(url: str, target: Path, name: str, progress: Progress | None) -> st
 
 
 def place(archive: Path, target: Path, *, expected: str | None) -> str | None:
-    """Unpack, check and rename into place; None, or in a few words what is wrong with the file.
+    """Unpack, check and rename into place; returns None, or a short reason why not.
 
-    ``expected`` is the model's SHA-256, None where it is not known.
+    ``expected`` is the model's SHA-256, or None if it is not known.
     """
     with temporary(target.parent, target.stem) as model:
         if zipfile.is_zipfile(archive):
@@ -100,7 +102,7 @@ def place(archive: Path, target: Path, *, expected: str | None) -> str | None:
 
 @contextlib.contextmanager
 def temporary(folder: Path, stem: str) -> Iterator[Path]:
-    """The path of an empty file that is gone afterwards unless it was renamed."""
+    """The path of an empty file that is deleted at the end unless it was renamed."""
     path = folder / f"{stem}.{secrets.token_hex(8)}{PART}"
     path.open("xb").close()  # its mode follows the umask
     try:
@@ -110,15 +112,15 @@ def temporary(folder: Path, stem: str) -> Iterator[Path]:
 
 
 def left_over(folder: Path, stem: str) -> list[Path]:
-    """What downloads of one model that were killed have left."""
+    """Files left by downloads of one model that were killed."""
     return list(folder.glob(f"{stem}.*{PART}"))
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[bool]:
-    """Wait for and hold the lock at ``path``; False where the system has no such locks.
+    """Wait for the lock at ``path`` and hold it; yields False if the system has no such locks.
 
-    The lock dies with its process, so that a killed download blocks nobody.
+    The lock ends with its process, so a killed download blocks no other.
     """
     try:
         import fcntl
@@ -144,7 +146,7 @@ def locked(path: Path) -> Iterator[bool]:
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses that ``_refused`` lets pass."""
+    """Follows redirects to addresses that ``_refused`` allows."""
 
     def redirect_request(
         self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -156,7 +158,7 @@ class _SafeRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _refused(url: str, *, origin: str) -> str | None:
-    """Why an address is not asked; None where it is. This machine may answer for itself alone."""
+    """Why an address must not be used; None if it may. Plain http is for this machine only."""
     there, here = urlsplit(url), urlsplit(origin)
     if there.scheme == "https":
         return None
@@ -166,7 +168,7 @@ def _refused(url: str, *, origin: str) -> str | None:
 
 
 def _connect(url: str) -> http.client.HTTPResponse | str:
-    """Open ``url``, or tell why not, within ``CONNECT_SECONDS`` even where a resolver hangs."""
+    """Open ``url``, or say why not, within ``CONNECT_SECONDS`` even if name lookup hangs."""
     reason = _refused(url, origin=url)
     if reason is not None:
         return reason
@@ -204,7 +206,7 @@ def _words(error: BaseException) -> str:
 
 
 def _unpack(archive: Path, model: Path) -> str | None:
-    """Write the model in a zip file to ``model``, no more than ``MAX_BYTES`` of it."""
+    """Extract the model from a zip file to ``model``, at most ``MAX_BYTES`` of it."""
     try:
         with zipfile.ZipFile(archive) as packed:
             members = [name for name in packed.namelist() if name.endswith(MODEL_IN_ZIP)]
@@ -229,7 +231,7 @@ def _copy(source: IO[bytes], out: IO[bytes]) -> str | None:
 
 
 def _unreadable(path: Path) -> str | None:
-    """None when onnxruntime reads the file as a network, or in a few words why not."""
+    """None if onnxruntime can load the file, or a short reason why not."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()

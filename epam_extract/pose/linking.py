@@ -1,19 +1,19 @@
 """Who is who: each row of keypoints is one person over time.
 
-A pose model answers frame by frame, the surest person first, so people would swap rows whenever
-the order of their scores changes. :class:`PersonLinker` compares the people of a frame with the
-rows so far, all 17 joints at once:
+A pose model handles each frame on its own and lists the best person first, so people would swap
+rows whenever the order of their scores changes. :class:`PersonLinker` compares the people of a
+frame with the rows so far, all 17 joints at once:
 
-1. A row that was seen within the last ``MEMORY_FRAMES`` frames is moved on by one frame at the
-   speed it had.
+1. A row that was seen within the last ``MEMORY_FRAMES`` frames is moved on by one frame at its
+   last speed.
 2. The distance between a row and a person is the mean distance of the joints that both have,
    divided by the person's size. The closest pairs are matched first; pairs further apart than
-   ``REACH`` are not the same person.
-3. A person without a row takes the lowest free one: a row that was empty for ``MEMORY_FRAMES``
+   ``REACH`` are different people.
+3. A person without a row takes the first free one: a row that was empty for ``MEMORY_FRAMES``
    frames. So there are never more rows than different people within that time.
 
-The rows of the last ``MEMORY_FRAMES`` frames, as they are stored, are all that is known of the
-past. A run that resumes from a file therefore links exactly as one that was never interrupted, and
+The rows of the last ``MEMORY_FRAMES`` frames, as stored, are all that is known of the past.
+Therefore a run that resumes from a file links exactly like one that was never interrupted, and
 neither the length of pieces nor the number of workers matters.
 """
 
@@ -25,16 +25,16 @@ from ..config import NUM_KEYPOINTS
 from ..records import PoseTrack
 from .boxes import pair_off
 
-MEMORY_FRAMES = 48  # a person who is away this long loses the row
+MEMORY_FRAMES = 48  # a person who is away for this long loses the row
 REACH = 0.5  # the largest distance that is still the same person, in sizes of the person;
-REACH_PER_FRAME = 0.02  # it grows with each frame that they are away,
-FARTHEST = 1.0  # up to this
-SPEED_FRAMES = 4  # speed is measured over as many frames
+REACH_PER_FRAME = 0.02  # plus this for each frame that they are away,
+FARTHEST = 1.0  # but at most this
+SPEED_FRAMES = 4  # speed is measured over this many frames
 SMALLEST = 4.0  # pixels; the size of a person with hardly any joints
 
 
 class PersonLinker:
-    """Links one video's people, piece after piece."""
+    """Links one video's people, piece by piece."""
 
     def __init__(self) -> None:
         self._keypoints = np.zeros((0, MEMORY_FRAMES, NUM_KEYPOINTS, 2), np.float32)
@@ -49,10 +49,10 @@ class PersonLinker:
         return linker
 
     def link(self, track: PoseTrack) -> PoseTrack:
-        """The people of the next frames, each in their row; other rows have score 0.
+        """The people of the next frames, each in their own row; empty rows have score 0.
 
-        ``track`` holds each frame's people in any rows, with scores as they are stored. There are
-        as many rows as the highest one in use.
+        ``track`` holds each frame's people in any rows, with scores as they are stored. The result
+        has rows up to the highest one in use.
         """
         there = track.keypoint_scores > 0  # (P, F, 17)
         present = np.any(there, axis=-1)  # (P, F)
@@ -77,7 +77,7 @@ class PersonLinker:
         return PoseTrack(keypoints[:used, MEMORY_FRAMES:], scores[:used])
 
     def _remember(self, keypoints: np.ndarray, there: np.ndarray) -> None:
-        """Keep the last ``MEMORY_FRAMES`` frames, and of the rows those up to the last in use."""
+        """Keep the last ``MEMORY_FRAMES`` frames, and the rows up to the last one in use."""
         keypoints, there = keypoints[:, -MEMORY_FRAMES:], there[:, -MEMORY_FRAMES:]
         rows, missing = _rows_used(there), MEMORY_FRAMES - there.shape[1]
         self._keypoints = np.pad(keypoints[:rows], ((0, 0), (missing, 0), (0, 0), (0, 0)))
@@ -90,7 +90,7 @@ def _rows_used(there: np.ndarray) -> int:
 
 
 def _with_rows(array: np.ndarray, rows: int) -> np.ndarray:
-    """``array`` with zeros for new rows, ``rows`` in all."""
+    """``array`` with rows of zeros added, ``rows`` in total."""
     return np.concatenate([array, np.zeros((rows - len(array), *array.shape[1:]), array.dtype)])
 
 
@@ -125,8 +125,8 @@ def _expected(
     """Where each row's person should be now: joints (M, 17, 2), which there are (M, 17), and how
     many frames ago they were last seen (M,), 1 for the frame before.
 
-    Nobody is followed further than one frame's way: guessing where somebody hidden has gone to made
-    more swaps than it saved.
+    People are moved on by one frame at most: guessing where a hidden person has gone caused more
+    swaps than it prevented.
     """
     row = np.arange(len(seen))
     last = seen.shape[1] - 1 - seen[:, ::-1].argmax(1)  # (M,)

@@ -1,8 +1,8 @@
-"""What an ONNX file needs beside itself, read from its bytes before anything loads it.
+"""What an ONNX file needs besides itself, read from its bytes before anything loads it.
 
-A tensor of a model may lie in another file, and a node may want an operator that comes with
-another program. onnxruntime's newer versions refuse files outside the model's folder, older ones
-open whatever is named. Field numbers are those of onnx.proto3.
+A tensor of a model may be stored in another file, and a node may need an operator of another
+program. Newer versions of onnxruntime refuse files outside the model's folder, older ones open
+any file that is named. Field numbers are those of onnx.proto3.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ KEY, VALUE = 1, 2  # of an ENTRY
 OPERATOR, OPERATOR_DOMAIN = 4, 7  # of a NODE
 FUNCTION_DOMAIN = 10
 OWN_DOMAINS = ("ai.onnx", "com.microsoft", "com.ms.")
-"""How the domains of the operators begin that onnxruntime brings, beside the empty one."""
+"""Prefixes of the domains whose operators onnxruntime has, besides the empty domain."""
 
 
 def external_files(path: Path) -> list[Path]:
-    """The files beside a model that hold some of its tensors, by name; none of most models.
+    """Other files that hold some of a model's tensors, sorted by name; most models have none.
 
     Raises:
-        ValueError: it is no ONNX file, or a damaged one.
-        PoseModelError: it names a file outside its own folder or one that is not there, or it
-            needs an operator that onnxruntime has not got.
+        ValueError: it is not an ONNX file, or it is damaged.
+        PoseModelError: it names a file that is missing or outside its own folder, or it needs an
+            operator that onnxruntime does not have.
     """
     locations: set[str] = set()
     wanted: set[tuple[str, str]] = set()
@@ -57,14 +57,14 @@ def external_files(path: Path) -> list[Path]:
     for domain, operator in sorted(wanted):
         if domain and domain not in defined and not domain.startswith(OWN_DOMAINS):
             raise PoseModelError(
-                f"{path}: needs the operator {operator} of {domain}, which onnxruntime has not "
-                "got; export the model for onnxruntime, without operators of other programs"
+                f"{path}: needs the operator {operator} of {domain}, which onnxruntime does not "
+                "have; export the model for onnxruntime, without operators of other programs"
             )
     return [_beside(path, location) for location in sorted(locations)]
 
 
 def _beside(path: Path, location: str) -> Path:
-    """The file that a model means, which must be in its folder or below."""
+    """The file that a model names, which must be in the model's folder or below it."""
     wrong = ""
     pure = PurePosixPath(location)
     if pure.is_absolute() or PureWindowsPath(location).anchor or ".." in pure.parts:
@@ -93,7 +93,7 @@ Fields = dict[int, list[bytes]]
 
 
 def _messages(data: mmap.mmap) -> Iterator[tuple[int, Fields]]:
-    """Every message that matters: its kind, and its short texts by field."""
+    """Every relevant message: its kind, and its short texts by field."""
     waiting = [(0, len(data), MODEL, 0)]
     while waiting:
         at, stop, kind, depth = waiting.pop()
@@ -123,7 +123,7 @@ def _messages(data: mmap.mmap) -> Iterator[tuple[int, Fields]]:
 
 
 def _varint(data: mmap.mmap, at: int, stop: int) -> tuple[int, int]:
-    """A number, and where it ends."""
+    """A number, and the position after it."""
     value = 0
     for shift in range(0, 70, 7):
         if at >= stop:

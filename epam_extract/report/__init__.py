@@ -1,8 +1,8 @@
-"""``epam-extract report``: one page, for a person, of what is in a feature file.
+"""``epam-extract report``: an HTML page about a feature file, and one about a probe's result.
 
-``summary`` says what is suspicious about each video, ``details`` what is shown of it, ``page``
-puts the page together. Nothing on it moves, so its plots are plain SVG and small pictures, and
-the only script sorts and filters. ``probe`` is the page of a probe's result.
+``summary`` flags what is suspicious about each video, ``details`` collects what is shown of it, and
+``page`` renders the page. Plots are static SVG and small pictures; the only script sorts and
+filters. ``probe`` renders the page of a probe.
 """
 
 from .page import write_report

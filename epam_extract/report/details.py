@@ -1,4 +1,4 @@
-"""What the page shows of one video: pictures along its time, crops with attention, similarity."""
+"""What the page shows of one video: frames, crops with attention, self-similarity."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MOMENTS = 12  # pictures along a video
 CROPS = 4  # windows whose crop is shown
 PICTURE_PIXELS = 128  # the longer side of a picture, and a side of a crop
 STRIP_HEIGHT = 40.0
-STEPS = 400  # of a strip at most; a pixel and a half on a wide screen
+STEPS = 400  # most steps of a strip, 1.5 pixels each on a wide screen
 MIDDLE = RGB_FRAMES // 2  # the RGB frame at a window's centre
 
 Paths = list[tuple[str, str]]
@@ -40,13 +40,13 @@ Paths = list[tuple[str, str]]
 
 @dataclass
 class Moment:
-    """A frame, with the skeletons in it."""
+    """A frame and its skeletons."""
 
     frame: int
     seconds: float
     bones: Paths
     picture: str | None = None
-    """``data:`` address, None without the video."""
+    """``data:`` URL; None without the video."""
 
 
 @dataclass
@@ -61,24 +61,24 @@ class Crop:
     bones: Paths
     """In pixels of the crop, 224 x 224."""
     attention: str | None
-    """``data:`` address of the map, None where the file has none."""
+    """``data:`` URL of the map; None if the file has none."""
     low: float
-    """Attention that is drawn as nothing, and as most: the range of the video's crops."""
+    """Attention at which the overlay is transparent, and opaque: the range over the crops."""
     high: float
     when: str | None
-    """Mean attention of each of the 16 RGB frames, as an SVG path 160 x 20."""
+    """Mean attention per RGB frame, as an SVG path of 160 x 20."""
     picture: str | None = None
 
 
 @dataclass
 class Details:
-    """All of a video's block but its summary."""
+    """Everything in a video's block except its summary."""
 
     person: str
-    """SVG path, 1000 x 40: the video from left to right, share of frames with a person."""
+    """SVG path of 1000 x 40: share of frames with a person over time."""
     valid: str
     similarity: str | None
-    """``data:`` address; None without pooled features, or where there is one window only."""
+    """``data:`` URL; None without pooled features or with a single window."""
     moments: list[Moment]
     crops: list[Crop]
     notes: list[str] = field(default_factory=list)
@@ -86,7 +86,7 @@ class Details:
 
 
 def describe_video(video: StoredVideo, summary: VideoSummary, pooled: Sequence[str]) -> Details:
-    """Everything that the feature file itself has to show of a video."""
+    """Everything about a video that the feature file itself can show."""
     edges = _edges(summary)
     places = np.linspace(0, summary.windows, min(STEPS, summary.windows) + 1).round().astype(int)
     return Details(
@@ -106,12 +106,12 @@ def add_pictures(
     fps: Fraction | None = None,
     image_fps: Fraction | None = None,
 ) -> None:
-    """Read the video's file for the frames that the page shows.
+    """Read the frames to show from the video's file.
 
-    ``fps`` is that of a regular time line, if the features are on one, ``image_fps`` of pictures.
+    ``fps`` and ``image_fps`` are those of the run.
 
     Raises:
-        VideoError: it cannot be read, or is not the video that the features are of.
+        VideoError: it cannot be read, or is not the video that the features were made from.
     """
     view = OpenView(path, summary.id, segment=summary.segment, fps=fps, image_fps=image_fps)
     with view:
@@ -153,7 +153,7 @@ def _draw(details: Details, summary: VideoSummary, view: OpenView) -> None:
 
 
 def _edges(summary: VideoSummary) -> np.ndarray:
-    """Where windows meet on a line of 1000: (W + 1,), halfway between their centres."""
+    """(W + 1,) edges between windows, halfway between their centres, on a scale of 0 to 1000."""
     centers = summary.times[:, 1]
     inner = (centers[1:] + centers[:-1]) / 2
     ends = [summary.start, summary.start + summary.seconds]
@@ -163,13 +163,13 @@ def _edges(summary: VideoSummary) -> np.ndarray:
 
 
 def _strip(values: np.ndarray, edges: np.ndarray, places: np.ndarray) -> str:
-    """Means of the rows between ``places`` as steps; a long video has more rows than pixels."""
+    """A step plot of row means between ``places``, since a long video has more rows than pixels."""
     means = np.add.reduceat(values, places[:-1]) / np.diff(places)
     return area_path(means, edges[places], height=STRIP_HEIGHT)
 
 
 def _similarity(video: StoredVideo, summary: VideoSummary, pooled: Sequence[str]) -> str | None:
-    """Rows of a long video are averaged into ``SIDE`` groups of neighbours."""
+    """Self-similarity; rows of a long video are averaged into ``SIDE`` groups."""
     if not pooled or summary.windows < 2:
         return None
     side = min(SIDE, summary.windows)

@@ -1,4 +1,4 @@
-"""Small pictures for the page: PNG and JPEG as ``data:`` addresses, skeletons and strips as SVG."""
+"""Small pictures for the page: PNG and JPEG as ``data:`` URLs, skeletons and strips as SVG."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ import numpy as np
 
 from ..config import MIN_KEYPOINT_SCORE
 
-SIDE = 120  # rows of a self-similarity at most
+SIDE = 120  # most rows of a self-similarity
 JPEG_QUALITY = 60
-PEOPLE = 6  # drawn in one picture, the surest
+PEOPLE = 6  # most people in one picture, highest scores first
 BONES: tuple[tuple[str, tuple[tuple[int, int], ...]], ...] = (
     ("head", ((0, 1), (0, 2), (1, 3), (2, 4))),
     ("left", ((5, 7), (7, 9), (11, 13), (13, 15))),
     ("right", ((6, 8), (8, 10), (12, 14), (14, 16))),
     ("trunk", ((5, 6), (5, 11), (6, 12), (11, 12))),
 )
-"""Which of COCO's 17 keypoints are joined, by the class that colours them."""
-SURE = 0.3  # bones with a joint under it are drawn faintly
+"""Which of COCO's 17 keypoints are joined, by the CSS class that colours them."""
+SURE = 0.3  # bones with a joint of a lower score are drawn faintly
 ATTENTION = (255, 214, 64)
 
 
 def jpeg(picture: np.ndarray) -> str:
-    """An RGB picture as a ``data:`` address."""
+    """An RGB picture as a ``data:`` URL."""
     bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
     return _data("jpeg", encoded)
 
 
 def png(picture: np.ndarray) -> str:
-    """A picture in OpenCV's order of channels, BGR or BGRA, as a ``data:`` address."""
+    """A BGR or BGRA picture as a ``data:`` URL."""
     _, encoded = cv2.imencode(".png", picture, [cv2.IMWRITE_PNG_COMPRESSION, 9])
     return _data("png", encoded)
 
@@ -41,9 +41,9 @@ def _data(kind: str, encoded: np.ndarray) -> str:
 
 
 def self_similarity(features: np.ndarray) -> np.ndarray:
-    """Cosine similarity (n, n) float32 of rows (n, C) after their mean is taken away.
+    """Cosine similarity (n, n) float32 of rows (n, C) after subtracting their mean.
 
-    What all windows of a video share says nothing about its course.
+    What all windows of a video have in common says nothing about how it changes.
     """
     rows = features - features.mean(0)
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
@@ -52,13 +52,15 @@ def self_similarity(features: np.ndarray) -> np.ndarray:
 
 
 def similarity_picture(similarity: np.ndarray) -> str:
-    """A similarity in [-1, 1] as a picture, dark where rows are opposed, bright where alike."""
-    levels = np.round((similarity + 1) * 31.5).clip(0, 63).astype(np.uint8)  # few: smaller files
+    """A similarity in [-1, 1] as a picture: dark for opposite rows, bright for similar ones."""
+    levels = (
+        np.round((similarity + 1) * 31.5).clip(0, 63).astype(np.uint8)
+    )  # few levels make smaller files
     return png(cv2.applyColorMap(levels * 4, cv2.COLORMAP_VIRIDIS))
 
 
 def attention_picture(attention: np.ndarray, *, low: float, high: float) -> str:
-    """A map (7, 7) as light, the denser the higher it is between ``low`` and ``high``."""
+    """A map (7, 7) as an overlay, opaque at ``high`` and transparent at ``low``."""
     share = (attention.astype(np.float32) - low) / max(high - low, 1e-6)
     picture = np.empty((*attention.shape, 4), np.uint8)
     picture[..., :3] = ATTENTION[::-1]
@@ -67,7 +69,7 @@ def attention_picture(attention: np.ndarray, *, low: float, high: float) -> str:
 
 
 def bone_paths(keypoints: np.ndarray, scores: np.ndarray) -> list[tuple[str, str]]:
-    """Skeletons as SVG: (class, path) for each group of bones that is there.
+    """Skeletons as SVG: (class, path) for each group of visible bones.
 
     ``keypoints`` (M, 17, 2) in units of the picture, ``scores`` (M, 17).
     """
@@ -85,7 +87,7 @@ def bone_paths(keypoints: np.ndarray, scores: np.ndarray) -> list[tuple[str, str
 
 
 def area_path(values: np.ndarray, edges: np.ndarray, *, height: float) -> str:
-    """Steps as an SVG path filled from the ground: value i between edge i and i + 1.
+    """A filled step plot as an SVG path: value i between edge i and i + 1.
 
     ``values`` (n,) in [0, 1], ``edges`` (n + 1,) ascending.
     """

@@ -1,4 +1,4 @@
-"""The page itself: a template filled with what a feature file holds."""
+"""Render the page: a template filled with the contents of a feature file."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import as_fraction, in_bytes
+from ..config import as_fraction, format_bytes
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
-from ..progress import SILENT, Progress, counted, in_time
+from ..progress import SILENT, Progress, format_duration, plural
 from ..schema import meaning
 from ..store import FeatureStore
 from ..store.in_child import look
@@ -22,18 +22,18 @@ from ..video import find_videos
 from .details import STRIP_HEIGHT, Details, add_pictures, describe_video
 from .summary import KINDS, VideoSummary, in_order, pooled_names, summarise
 
-DETAILED = 100  # videos shown in full, the most suspicious; the table lists all
+DETAILED = 100  # videos shown in detail, the most suspicious; the table lists all
 READERS = 2  # videos read at the same time for their pictures
 COLORS = 8  # of labels, in page.css
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800)
-TICKS = 8  # labels on a time axis at most
+TICKS = 8  # most labels on a time axis
 PERSON_BANDS = ((0.0, 0.0), (0.0, 0.5), (0.5, 0.9), (0.9, 1.0))
-"""Shares of frames with a person that the coverage table counts videos by: over, up to."""
+"""Bands of the coverage table: share of frames with a person, over and up to."""
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A labelled segment on a video's line of 0 to 100."""
+    """A labelled segment on a video's time axis, from 0 to 100."""
 
     event: Event
     left: float
@@ -50,13 +50,13 @@ def write_report(
     annotations: Annotations | None = None,
     progress: Progress = SILENT,
 ) -> None:
-    """Write a self-contained HTML page about a feature file; it may be written meanwhile.
+    """Write a self-contained HTML page about a feature file, even while a run writes to it.
 
-    An existing page is replaced once the new one is whole. With ``videos``, the folder that was
-    extracted, the page has pictures; with ``annotations`` labelled segments.
+    An existing page is replaced once the new one is complete. With ``videos``, the folder that was
+    extracted, the page has pictures; with ``annotations``, labelled segments.
 
     Raises:
-        ConfigError: ``out`` is no place for a page, there is no jinja2, or no such folder.
+        ConfigError: ``out`` cannot be written, jinja2 is missing, or there is no such folder.
         StoreError: the feature file cannot be read.
     """
     check_out(file, out)
@@ -114,7 +114,7 @@ def write_report(
 
 
 def check_out(file: Path, out: Path) -> None:
-    """Raise :class:`ConfigError` unless ``out`` is a place for a page about ``file``."""
+    """Raise :class:`ConfigError` unless a page about ``file`` can be written to ``out``."""
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"--out {out}: expected a name ending in .html")
     if out.is_dir():
@@ -126,7 +126,7 @@ def check_out(file: Path, out: Path) -> None:
 
 
 def _template() -> Any:
-    """The page's template, with its style and script in it."""
+    """The page's template, including its style and script."""
     try:
         import jinja2
         import markupsafe
@@ -144,9 +144,9 @@ def _template() -> Any:
     )
     environment.filters.update(
         share=lambda value: "-" if value is None else f"{value:.0%}",
-        seconds=in_time,
-        bytes=in_bytes,
-        counted=counted,
+        seconds=format_duration,
+        bytes=format_bytes,
+        plural=plural,
         clock=clock,
     )
     style, script = ((folder / name).read_text("utf-8") for name in ("page.css", "page.js"))
@@ -168,10 +168,10 @@ def _read_pictures(
     config: Mapping[str, Any],
     progress: Progress,
 ) -> None:
-    """Add frames to the details; what cannot be read is flagged and goes without."""
+    """Add pictures to the details; a video that cannot be read is flagged instead."""
     there = [one for one in shown if one.source_id in paths]
     rates = {name: as_fraction(config.get(name)) for name in ("fps", "image_fps")}
-    progress.message(f"reading {counted(len(there), 'video')} for pictures")
+    progress.message(f"reading {plural(len(there), 'video')} for pictures")
 
     def read(one: VideoSummary) -> None:
         try:
@@ -186,7 +186,7 @@ def _read_pictures(
 
 
 def _cautions(contents: Mapping[str, Any]) -> list[str]:
-    """What nobody may overlook about where the numbers come from."""
+    """Warnings about where the numbers come from."""
     found = []
     weights, pose = contents["weights"], contents["pose_source"]
     if "random_seed" in weights:
@@ -204,7 +204,7 @@ def _cautions(contents: Mapping[str, Any]) -> list[str]:
 
 def _provenance(contents: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = [
-        ("file", f"{contents['path']}, {in_bytes(contents['bytes'])}"),
+        ("file", f"{contents['path']}, {format_bytes(contents['bytes'])}"),
         ("made", f"{contents['created']} by {contents['tool']}"),
     ]
     for name, key in (("weights", "weights"), ("pose", "pose_source"), ("options", "config")):
@@ -213,7 +213,7 @@ def _provenance(contents: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _in_words(value: object) -> str:
-    """``stride 16, grid centered``; checksums cut short, inner mappings in brackets."""
+    """``stride 16, grid centered``: checksums are shortened, nested mappings put in brackets."""
     if isinstance(value, Mapping):
         parts = []
         for name, inner in value.items():
@@ -246,7 +246,7 @@ def _bands(summaries: Sequence[VideoSummary]) -> list[tuple[str, int, float]]:
 
 
 def _segments(summary: VideoSummary, annotations: Annotations | None) -> list[Segment]:
-    """Labelled segments, those that overlap in lanes below each other."""
+    """Labelled segments; overlapping ones are on separate lanes."""
     if annotations is None or summary.seconds <= 0:
         return []
     color = {label: number % COLORS for number, label in enumerate(annotations.labels)}
@@ -264,7 +264,7 @@ def _segments(summary: VideoSummary, annotations: Annotations | None) -> list[Se
 
 
 def _ticks(summary: VideoSummary) -> list[tuple[float, str]]:
-    """Place from 0 to 100, and text."""
+    """Position from 0 to 100, and label, of each tick."""
     if summary.seconds <= 0:
         return []
     step = next((step for step in STEPS if summary.seconds / step <= TICKS), STEPS[-1])

@@ -1,4 +1,4 @@
-"""A probe's result as one HTML page that opens offline."""
+"""A probe's result as a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..errors import ConfigError
 from ..exchange.probe import ProbeResult
 
 TEMPLATE = Path(__file__).with_name("probe.html")
-MOST_CLASSES = 40  # of a confusion matrix that one can still read
+MOST_CLASSES = 40  # in a readable confusion matrix
 
 
 def probe_page(result: ProbeResult, *, file: str) -> str:
-    """The page: figures beside chance, which stream carries signal, classes, confusions.
+    """The page: figures compared with chance, which streams carry signal, classes, confusions.
 
     Raises:
         ConfigError: jinja2 is missing.

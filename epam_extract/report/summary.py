@@ -1,4 +1,4 @@
-"""What a feature file holds of each video, and what a person should look at first."""
+"""Summarise each video of a feature file, and flag those worth a look."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..records import Segment
 from ..schema import POOLED, window_arrays
 from ..store import FeatureStore, StoredVideo
 
-FEW_PERSONS = 0.5  # of a video's frames: fewer with a person are worth a look
+FEW_PERSONS = 0.5  # of a video's frames; fewer with a person are worth a look
 MOSTLY_OUTSIDE = 0.5  # mean share of a window inside the video
-STILL = 1e-4  # spread of features over their size, in a video where nothing changes
+STILL = 1e-4  # relative spread of the features of a video in which nothing changes
 ODD = 6.0  # robust standard deviations from the other videos
-ENOUGH = 8  # videos, to say which one is unlike the others
+ENOUGH = 8  # videos needed to tell which one is unlike the others
 
 KINDS: dict[str, tuple[str, int]] = {
     "no_person": ("no person", 5),
@@ -31,12 +31,12 @@ KINDS: dict[str, tuple[str, int]] = {
     "clipped": ("values clipped", 2),
     "outside": ("mostly outside", 1),
 }
-"""Kind of a flag -> its name in the list of filters, and how much it weighs in the order."""
+"""Kind of a flag -> its name in the list of filters, and its weight in the order."""
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One thing that is suspicious about a video."""
+    """One suspicious thing about a video."""
 
     kind: str
     text: str
@@ -44,7 +44,7 @@ class Flag:
 
 @dataclass
 class VideoSummary:
-    """One complete video in a few numbers."""
+    """A complete video in a few numbers."""
 
     id: str
     windows: int
@@ -62,11 +62,11 @@ class VideoSummary:
     times: np.ndarray
     """(W, 3) seconds."""
     person_share: float
-    """Of the video's frames."""
+    """Share of the video's frames with a person."""
     mean: np.ndarray | None
-    """(C,) mean of the pooled features, None where the file has none."""
+    """(C,) mean of the pooled features; None if the file has none."""
     segment: Segment | None = None
-    """The part of the file that it is."""
+    """The part of the source video that it is."""
     events: Sequence[Event] = ()
     flags: list[Flag] = field(default_factory=list)
 
@@ -96,7 +96,7 @@ def summarise(
 ) -> list[VideoSummary]:
     """Every complete video, in order of ids; ``events`` are their labelled segments.
 
-    What cannot be read is left out and told in ``damaged``: id and reason.
+    Videos that cannot be read are left out and added to ``damaged``: id -> reason.
     """
     names = pooled_names(store)
     found = []
@@ -163,7 +163,7 @@ def _summary(video: StoredVideo, names: Sequence[str], events: Sequence[Event]) 
 
 
 def _moments(video: StoredVideo, names: Sequence[str]) -> tuple[np.ndarray | None, bool]:
-    """Mean of the pooled features (C,), and whether they are the same in all windows."""
+    """Mean of the pooled features (C,), and whether they are equal in all windows."""
     if not names:
         return None, False
     means, spread, size = [], 0.0, 0.0
@@ -183,7 +183,7 @@ def _moments(video: StoredVideo, names: Sequence[str]) -> tuple[np.ndarray | Non
 
 
 def _flag_odd_ones(summaries: Sequence[VideoSummary]) -> None:
-    """Flag videos whose mean features are far from the median of all."""
+    """Flag videos whose mean features are far from the median."""
     known = [one for one in summaries if one.mean is not None]
     if len(known) < ENOUGH:
         return
@@ -198,7 +198,7 @@ def _flag_odd_ones(summaries: Sequence[VideoSummary]) -> None:
 
 
 def _flag_labels(summary: VideoSummary) -> None:
-    """Flag segments that lie outside the video, or in which nobody is."""
+    """Flag segments outside the video or without people."""
     end = summary.start + summary.seconds
     centers = summary.times[:, 1]
     for event in summary.events:

@@ -1,4 +1,4 @@
-"""What may be stored: ids, arrays without NaN, and the checksums that show later damage."""
+"""Checks of ids and arrays before they are stored, and the checksums stored with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LONGEST_ID = 1 << 14  # bytes; paths end at 4096, of which each may be escaped
 
 
 def check_id(video_id: str) -> None:
-    """Raise VideoError unless the id can be a path inside an HDF5 file, and below a folder."""
+    """Raise VideoError unless the id can be the path of a group in an HDF5 file."""
     wrong = id_problem(video_id)
     if wrong:
         raise unstorable(wrong)
@@ -31,20 +31,20 @@ def id_problem(video_id: str) -> str | None:
     parts = video_id.split("/")
     if not {"", ".", ".."}.isdisjoint(parts) or "\0" in video_id:
         return (
-            f"{video_id!r}: not a name that HDF5 can hold: it is a path of names, none of them "
-            "empty or of dots alone; rename the file or its folder"
+            f"{video_id!r}: HDF5 cannot store this name: no part of the path may be empty, '.', "
+            "'..' or contain a null character; rename the file or its folder"
         )
     if length > LONGEST_ID:
-        return f"{video_id[:40]}...: a name of {length} bytes, at most {LONGEST_ID} are stored"
+        return f"{video_id[:40]}...: the name has {length} bytes, at most {LONGEST_ID} are allowed"
     return None
 
 
 def check_rows(
     video_id: str, arrays: Mapping[str, np.ndarray], expected: Mapping[str, Array]
 ) -> dict[str, np.ndarray]:
-    """``arrays`` as they go to disk, in the order of ``expected``.
+    """``arrays`` converted to their stored dtypes, in the order of ``expected``.
 
-    Raises VideoError where one is missing or unknown, has another shape or holds NaN or infinity.
+    Raises VideoError if one is missing, unknown, of another shape, or holds NaN or infinity.
     """
     if arrays.keys() != expected.keys():
         raise unstorable(
@@ -68,13 +68,13 @@ def check_rows(
 
 
 def unstorable(message: str) -> VideoError:
-    """A VideoError of the stage ``write``."""
+    """A VideoError whose stage is ``write``."""
     error = VideoError(message)
     error.stage = "write"
     return error
 
 
-CACHE_BYTES = 1 << 18  # looked at twice, so better still in the cache the second time
+CACHE_BYTES = 1 << 18  # each part is scanned twice, the second time from the cache
 EXPONENT = {2: 0x7C00, 4: 0x7F800000, 8: 0x7FF0000000000000}  # the bits that mark NaN and infinity
 
 
@@ -93,11 +93,11 @@ def finite(array: np.ndarray) -> bool:
 
 
 def extend_checksum(checksum: int, name: str, rows: np.ndarray) -> int:
-    """The checksum of an array, going on from ``checksum`` over its next rows.
+    """``checksum`` of an array's first rows, extended by its next ``rows``.
 
-    It is the crc32 of the bytes in C order. Of full maps, which are most of the file, it is the
-    crc32 of the sums of each window's 64-bit words, as little-endian 64-bit numbers: crc32 alone
-    would cost a third of the writing.
+    It is the crc32 of the bytes in C order. For full maps, which make up most of the file, it is
+    the crc32 of each window's sum of 64-bit words, as little-endian 64-bit numbers: a crc32 of all
+    bytes would take a third of the writing time.
     """
     rows = np.ascontiguousarray(rows)
     if name in FULL_MAPS and rows.size:
@@ -106,6 +106,6 @@ def extend_checksum(checksum: int, name: str, rows: np.ndarray) -> int:
 
 
 def attributes_checksum(attributes: Mapping[str, object]) -> int:
-    """crc32 of all attributes but this one: JSON with sorted keys, as ``json.dumps`` writes it."""
+    """crc32 of all attributes except itself, as JSON with sorted keys (``json.dumps``)."""
     covered = {k: value for k, value in attributes.items() if k != "attributes_checksum"}
     return zlib.crc32(json.dumps(covered, sort_keys=True).encode())

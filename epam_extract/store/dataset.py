@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from .feature_store import FeatureStore
 
 Item = dict[str, "torch.Tensor | Window"]
-IN_MEMORY = 1 << 30  # bytes of features that are read once and kept; more are read as they are used
+IN_MEMORY = 1 << 30  # bytes of features kept in memory; more are read as they are used
 
 
 class Window(NamedTuple):
-    """Which window an item is. A batch has a list of them."""
+    """The window of an item. A batch has a list of them."""
 
     video: str
     """The video's id."""
@@ -38,24 +38,24 @@ def _listed(windows: list[Window], *, collate_fn_map: object = None) -> list[Win
     return windows
 
 
-# As tensors, its numbers would cost a batch from a worker as much as its features: every tensor
-# goes through a connection of its own.
+# Not as tensors: each would pass from a worker through a connection of its own, which takes as long
+# as the features do.
 default_collate_fn_map[Window] = _listed
 
 
 class WindowDataset(Dataset[Item]):
-    """A window an item; made by :meth:`FeatureStore.dataset`.
+    """One item per window; made by :meth:`FeatureStore.dataset`.
 
     An item is a dict: each feature by its name, a tensor of the stored dtype without the leading
     axis (``rgb_pooled`` (432,) float32, ``rgb`` (432, 16, 7, 7) float16), and ``window``, a
     :class:`Window`. In a batch of ``DataLoader`` the tensors are stacked, and the windows a list.
 
-    Up to 1 GiB of features is read at once and kept; what is larger, such as full maps, is read
-    window by window. Workers of a ``DataLoader``, forked or spawned, open the files for themselves.
+    Up to 1 GiB of features is read once and kept in memory; more, such as full maps, is read window
+    by window. Workers of a ``DataLoader``, forked or spawned, open the files themselves.
 
     Raises:
-        ConfigError: an array has no row for each window.
-        KeyError: a video or an array is not there.
+        ConfigError: an array does not have one row per window.
+        KeyError: a video or an array is missing.
         StoreError: a file is damaged, or a video was replaced since the dataset was made.
     """
 
@@ -66,13 +66,13 @@ class WindowDataset(Dataset[Item]):
         self.store, self.features, self.ids = store, tuple(features), list(ids)
         videos = [store[video_id] for video_id in self.ids]
         self.index = index_of(videos)
-        """(N,): ``video``, its place in ``ids``, ``row``, ``start``, ``centre`` and ``end``."""
+        """(N,): ``video`` (a position in ``ids``), ``row``, ``start``, ``centre`` and ``end``."""
         size = sum(video[name].nbytes for video in videos for name in self.features)
         self._fits = size <= IN_MEMORY
         self._kept = self._read() if self._fits else None
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_kept": None}  # a spawned worker reads it for itself
+        return {**self.__dict__, "_kept": None}  # a spawned worker reads it again
 
     def __repr__(self) -> str:
         what = ", ".join(self.features)
@@ -85,8 +85,8 @@ class WindowDataset(Dataset[Item]):
         return self.__getitems__([number])[0]
 
     def __getitems__(self, numbers: Sequence[int]) -> list[Item]:
-        """Several items at once, which is how a ``DataLoader`` asks for a batch."""
-        places = np.arange(len(self))[np.asarray(numbers, np.int64)]  # from the end, where negative
+        """Several items at once: ``DataLoader`` asks for a batch this way."""
+        places = np.arange(len(self))[np.asarray(numbers, np.int64)]  # negative: from the end
         windows = [Window(self.ids[video], *rest) for video, *rest in self.index[places].tolist()]
         columns: dict[str, Sequence[torch.Tensor | Window]] = {}
         if self._fits:
@@ -107,7 +107,7 @@ class WindowDataset(Dataset[Item]):
         ]
 
     def _read(self) -> dict[str, torch.Tensor]:
-        """Each feature of all windows."""
+        """Each feature, over all windows."""
         kept = {}
         for name in self.features:
             parts = [self.store[video_id][name][:] for video_id in self.ids]

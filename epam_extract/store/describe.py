@@ -16,7 +16,7 @@ from .h5_read import BROKEN, first_line, has_checksum, read_progress
 
 ADDED_UP = ("duration", "num_windows", "num_frames", "person_share", "clipped")
 SHOWN = ("fps_num", "fps_den", "height", "width", "source", "notes", "label")
-"""Attributes of a video that ``info`` shows, where they are there, beside those it adds up."""
+"""Attributes that ``info`` shows of a video, if it has them."""
 KINDS = kinds(VIDEO_ATTRIBUTES)
 READERS: dict[type, Callable[[h5py.Group, str], object]] = {
     int: lambda group, name: int(get_attribute(group, name)),
@@ -26,12 +26,12 @@ READERS: dict[type, Callable[[h5py.Group, str], object]] = {
 
 
 def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
-    """What is in the file, JSON-ready; it may be written meanwhile.
+    """The contents of a file, JSON-ready. A run may be writing it.
 
-    ``parts`` lists the files that a file of links leads to, relative to its folder. ``videos`` is a
-    list of dicts: id, complete, windows, frames, seconds, fps, height, width, person_share,
-    clipped, covered (its attributes have a checksum, as earlier versions gave them none), notes,
-    label, source; at most ``most_rows``. ``totals`` adds all of them up.
+    ``parts`` lists the files that a file of links points to, relative to its folder. ``videos`` has
+    at most ``most_rows`` dicts: id, complete, windows, frames, seconds, fps, height, width,
+    person_share, clipped, covered (its attributes have a checksum; earlier versions wrote none),
+    notes, label, source. ``totals`` are the sums over all videos.
 
     Raises:
         StoreError: it is no file of ours, or damaged as a whole.
@@ -81,13 +81,13 @@ def describe(path: Path, *, most_rows: int | None = None) -> dict[str, object]:
 
 
 def _rows(store: FeatureFile, most: int | None) -> tuple[list[dict[str, object]], dict[str, str]]:
-    """What to add up of each video, by id, for the first ``most`` also what to show.
+    """Rows by id, and the damaged videos with the reason.
 
-    And what is damaged, with the reason.
+    Each row has what is added up; the first ``most`` also have what is shown.
     """
     rows: dict[str, dict[str, object]] = {}
     damaged: dict[str, str] = {}
-    with store.reading():  # of one commit: a video that is counted is there to be shown
+    with store.reading():  # one commit: each video counted can be shown
         for video_id, group, complete in store.groups(damaged=damaged):
             try:
                 rows[video_id] = _added_up(video_id, group, complete)
@@ -123,7 +123,7 @@ def _added_up(video_id: str, group: h5py.Group, complete: bool) -> dict[str, obj
 
 def _shown(group: h5py.Group) -> dict[str, object]:
     have = _values(group, SHOWN)
-    known = "fps_num" in have  # else it is half done, and nothing of it measured
+    known = "fps_num" in have  # otherwise it is incomplete and not measured yet
     return {
         "fps": f"{have['fps_num']}/{have['fps_den']}" if known else None,
         "height": have.get("height"),
@@ -135,7 +135,7 @@ def _shown(group: h5py.Group) -> dict[str, object]:
 
 
 def _values(group: h5py.Group, names: Iterable[str]) -> dict[str, object]:
-    """Those of the attributes that are there."""
+    """Those of the attributes that the video has."""
     values = {}
     for name in names:
         with contextlib.suppress(KeyError):

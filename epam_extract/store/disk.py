@@ -1,4 +1,4 @@
-"""The calls that change a disk, and which files are ours to change."""
+"""The system calls that change a disk, and safe ways to open the output and its companions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import StoreError
 
 
 class Operations:
-    """The calls that change a disk. Tests replace them; nothing else in the store touches one."""
+    """The system calls that change a disk: the store makes no others, and tests replace them."""
 
     def open(self, path: Path, flags: int) -> int:
         """Open ``path``, creating it when ``flags`` says so."""
@@ -31,18 +31,18 @@ class Operations:
         os.fsync(descriptor)
 
     def rename(self, source: Path, target: Path) -> None:
-        """Put ``source`` in the place of ``target``, atomically."""
+        """Replace ``target`` by ``source``, atomically."""
         source.replace(target)
 
     def unlink(self, path: Path) -> None:
-        """Take a name away."""
+        """Remove a name."""
         path.unlink()
 
 
 def open_companion(path: Path, operations: Operations) -> int:
-    """Open or create a regular file beside the output; never through a link.
+    """Open or create a regular file next to the output, never through a link.
 
-    Raises StoreError where something else has that name.
+    Raises StoreError if something else has that name.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK  # of a pipe: do not wait
     while True:
@@ -57,11 +57,11 @@ def open_companion(path: Path, operations: Operations) -> int:
             raise in_the_way(path)
         if is_at(descriptor, path):
             return descriptor
-        os.close(descriptor)  # its last user has just taken it away: have a new one
+        os.close(descriptor)  # its last user has just removed it: open a new one
 
 
 def open_to_read(path: Path) -> int:
-    """Open a companion of the output as it is; raises StoreError for what is no regular file."""
+    """Open an existing companion of the output; raises StoreError unless it is a regular file."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError as error:
@@ -75,8 +75,8 @@ def open_to_read(path: Path) -> int:
 
 
 def open_regular(path: Path) -> int:
-    """Open the output to read it; raises StoreError at once for what is no regular file."""
-    mode = path.stat().st_mode  # a device may do something when it is opened
+    """Open the output to read it; raises StoreError unless it is a regular file."""
+    mode = path.stat().st_mode  # opening a device may have side effects
     if stat.S_ISREG(mode):
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         mode = os.fstat(descriptor).st_mode
@@ -90,7 +90,7 @@ def open_regular(path: Path) -> int:
 
 
 def in_the_way(path: Path) -> StoreError:
-    """A name we need is taken by a file that is not ours."""
+    """The error when a name we need is taken by a file that we did not write."""
     return StoreError(
         f"{path}: exists but was not written by epam-extract; move it away, or choose another "
         "output file"
@@ -106,16 +106,16 @@ def is_at(descriptor: int, path: Path) -> bool:
 
 
 def require_one_name(descriptor: int, path: Path) -> None:
-    """Raise StoreError where an open file has several names (hard links).
+    """Raise StoreError if an open file has several names (hard links).
 
-    A commit would change what the others name, such as a backup; and after a kill its journal would
-    lie beside this one only, so that the others named a file half changed.
+    A commit would change the file under its other names too, such as a backup. After a kill its
+    journal would lie next to this name only, and the others would show a half-changed file.
     """
     names = os.fstat(descriptor).st_nlink
     if names > 1:
         raise StoreError(
             f"{path}: is one file with {names} names (hard links), and writing it would change "
-            f"what the others name. Give it a copy of its own (cp {path.name} copy, then mv copy "
+            f"it under all of them. Give this name its own copy (cp {path.name} copy, then mv copy "
             f"{path.name}), or choose another output file"
         )
 

@@ -11,23 +11,23 @@ MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ENOMEM, errno.EFB
 
 
 def from_os_error(error: OSError, path: Path) -> EpamExtractError:
-    """One sentence for an error of the operating system while ``path`` is written or opened."""
+    """The error to raise when the operating system fails to open or write ``path``."""
     reason = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return MachineError(
-            f"{path}: the disk is full ({reason}); everything committed stays. Free some space, "
-            "or use another disk for a file with less in it (--no-full, --compression, larger "
-            "--stride), then run the same command again."
+            f"{path}: the disk is full ({reason}); what was committed is safe. Free some space "
+            "and run the same command again, or write a smaller file to another disk (--no-full, "
+            "--compression, a larger --stride)."
         )
     if error.errno in MACHINE_ERRORS:
         return MachineError(
-            f"{path}: the disk failed ({reason}); everything committed stays. Once it is well, run "
-            "the same command again."
+            f"{path}: the disk failed ({reason}); what was committed is safe. Once the disk works, "
+            "run the same command again."
         )
     where = path.parent
     sentences = {
         errno.EISDIR: f"{path}: is a directory; name a file, such as {path / 'feats.h5'}",
-        errno.EROFS: f"{path}: its file system is read-only; choose another output file",
+        errno.EROFS: f"{path}: the file system is read-only; choose another output file",
         errno.EACCES: f"{path}: you may not write there; change the permissions of the file or of "
         f"{where}, or choose another output file",
         errno.ENOTDIR: f"{path}: {where} is not a directory; choose another output file",

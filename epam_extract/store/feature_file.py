@@ -1,4 +1,4 @@
-"""Reading one file of features, also while a run writes it.
+"""Reading one file of features, even while a run writes it.
 
 Every access sees the last commit, and no lock outlives the access.
 """
@@ -46,12 +46,12 @@ MAX_KNOWN = 200_000  # arrays whose place in the file is remembered
 
 @dataclass(frozen=True)
 class ArrayInfo:
-    """What reading an array takes, once it was looked up and found to be one of ours."""
+    """What is needed to read an array that was found to be one of ours."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
     start: int | None
-    """Where its bytes lie in the file, in C order; None where only HDF5 can put them together."""
+    """File offset of its bytes in C order; None if only HDF5 can read them."""
 
 
 class FeatureFile:
@@ -61,14 +61,14 @@ class FeatureFile:
     of its parts.
 
     Raises:
-        StoreError: there is no such file, or it is not one of ours, or damaged; or a part of it is
-            missing, or was changed since it was linked.
+        StoreError: the file does not exist, is not one of ours, or is damaged; or a part of it is
+            missing or was changed since it was linked.
     """
 
     def __init__(self, path: Path, *, check_parts: bool = True) -> None:
         self.path = path
-        self._check_parts = check_parts  # of a file of links, which is to be written again
-        self._real = path.resolve()  # of a link: the journal lies beside its target
+        self._check_parts = check_parts  # False for a file of links that is to be rewritten
+        self._real = path.resolve()  # of a symbolic link: the journal lies next to its target
         self._journal = journal_path(self._real)
         self._mutex = threading.RLock()
         self._depth = 0
@@ -104,7 +104,7 @@ class FeatureFile:
         return FeatureFile, (self.path,)
 
     def close(self) -> None:
-        """Let the file go; the next access opens it again."""
+        """Close the file; the next access opens it again."""
         with self._mutex:
             self._forget()
             if self._descriptor >= 0:
@@ -128,17 +128,17 @@ class FeatureFile:
 
     @property
     def header(self) -> StoreHeader:
-        """All three of them."""
+        """Config, weights and source of the keypoints."""
         return StoreHeader(self.config, self.weights, self.pose_source)
 
     @property
     def parts(self) -> list[str]:
-        """Files that a file made by ``merge --link`` leads to; none for any other."""
+        """The parts of a file made by ``merge --link``; empty for any other file."""
         with self.reading():
             return [] if self._parts is None else self._parts.names
 
     def linked_videos(self) -> dict[str, LinkedVideos]:
-        """Which videos a file made by ``merge --link`` leads to, by part."""
+        """The videos of a file made by ``merge --link``, by part."""
         with self.reading() as h5:
             return {} if self._parts is None else self._parts.videos(h5, {})
 
@@ -157,7 +157,7 @@ class FeatureFile:
             return read_failures(h5)
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the file has a video, None if it has nothing of it."""
+        """How much of a video is stored; None if nothing is."""
         with self.reading() as h5:
             holder = self.holder(video_id)
             if holder is not self:
@@ -180,7 +180,7 @@ class FeatureFile:
             return True
 
     def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
-        """Every video's id and whether it is complete; and what is damaged, with the reason."""
+        """Every video's id and whether it is complete; and the damaged ones with the reason."""
         damaged: dict[str, str] = {}
         with self.reading():
             found = {name: complete for name, _, complete in self.groups(damaged=damaged)}
@@ -189,11 +189,11 @@ class FeatureFile:
     # -- arrays -----------------------------------------------------------------------------
 
     def array_info(self, video_id: str, name: str) -> ArrayInfo:
-        """Shape, dtype and place of a video's array, as of the last commit.
+        """Shape, dtype and place of an array, as of the last commit.
 
         Raises:
-            KeyError: the file has no such video, or no such array of it.
-            StoreError: it is no array of ours, or damaged.
+            KeyError: there is no such video, or no such array of it.
+            StoreError: it is not an array of ours, or damaged.
         """
         with self._held:
             if self._parts is not None:
@@ -201,7 +201,7 @@ class FeatureFile:
             return self._look_up(video_id, name)
 
     def read(self, video_id: str, name: str, key: object) -> np.ndarray:
-        """The part of an array that a basic index selects, and nothing else; a scalar for one.
+        """Read what a basic index selects of an array, and nothing else; one value is a scalar.
 
         Raises:
             KeyError, StoreError: as :meth:`array_info`.
@@ -263,7 +263,7 @@ class FeatureFile:
 
     @contextlib.contextmanager
     def group(self, video_id: str) -> Iterator[h5py.Group]:
-        """A video's group, open for the length of an access. Raises KeyError if there is none."""
+        """A video's group, open during the block. Raises KeyError if there is no such video."""
         with self.reading():
             if self._parts is None:
                 yield self._group(video_id)
@@ -274,7 +274,7 @@ class FeatureFile:
     # -- a file of links --------------------------------------------------------------------
 
     def holder(self, video_id: str) -> FeatureFile:
-        """The file that a video's arrays lie in: this one, or the part that its link leads to."""
+        """The file that holds a video's arrays: this one, or a part of it."""
         with self.reading() as h5:
             part = None if self._parts is None else self._parts.part_of(h5, video_id)
             return self if self._parts is None or part is None else self._parts.store(part)
@@ -302,12 +302,12 @@ class FeatureFile:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[h5py.File]:
-        """The file as of its last commit; commits wait until the block ends, so be quick."""
+        """The file as of its last commit. Commits wait until the block ends, so keep it short."""
         with self._held, as_store_error(self.path):
             yield self._h5
 
     def _hold(self) -> None:
-        """Hold off commits, having caught up with the last one; :meth:`_let_go` must follow."""
+        """Catch up with the last commit and hold off the next; :meth:`_let_go` must follow."""
         self._mutex.acquire()
         try:
             if not self._depth:
@@ -340,7 +340,7 @@ class FeatureFile:
         self._pid = os.getpid()
 
     def _forget(self) -> None:
-        """Close what is open of the last commit seen."""
+        """Drop everything that was read from the last commit seen."""
         self._arrays.clear()
         self._groups.clear()
         self._known.clear()
@@ -369,7 +369,7 @@ class FeatureFile:
 
 
 class _Held:
-    """A file held at its last commit for the length of a block; quicker than a generator."""
+    """Holds a file at its last commit during a block; faster than a generator."""
 
     def __init__(self, file: FeatureFile) -> None:
         self._file = file
@@ -382,9 +382,9 @@ class _Held:
 
 
 def stored_states(path: Path | None) -> StoredVideos:
-    """What a file holds, without writing or locking it; nothing where there is no file, or None.
+    """What a file holds, without writing or locking it; nothing if there is no file, or for None.
 
     Raises:
-        StoreError: it is no file of ours, of a newer schema, or damaged.
+        StoreError: it is not one of our files, has a newer schema, or is damaged.
     """
     return FeatureFile(path) if path is not None and path.exists() else NothingStored()

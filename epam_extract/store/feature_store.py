@@ -29,25 +29,24 @@ TABLE_INDEX = np.dtype(
 
 
 class FeatureStore(Mapping[str, "StoredVideo"]):
-    """The complete videos of one file, or of several as one: a mapping, and a context manager.
+    """The complete videos of one file, or of several read as one; a context manager.
 
-    ``store["a/b"]["rgb"][10]`` reads that window of that video, and nothing else;
-    ``np.asarray(store["a/b"]["rgb_pooled"])`` reads an array whole. ``store.table()`` is one matrix
-    of all windows, ``store.dataset()`` a ``Dataset`` for PyTorch.
+    A mapping from video id to arrays: ``store["a/b"]["rgb"][10]`` reads that window of that video
+    and nothing else; ``np.asarray(store["a/b"]["rgb_pooled"])`` reads a whole array.
+    ``store.table()`` is one matrix of all windows, ``store.dataset()`` a ``Dataset`` for PyTorch.
 
-    It follows a run that is still writing: every access sees the last commit, and no lock outlives
-    the access. Threads, forked and spawned workers may share it.
+    It can read while a run is writing: every access sees the last commit, and no lock outlives the
+    access. Threads, forked and spawned workers may share it.
 
     Args:
-        files: a file; or a pattern such as ``feats-*.h5``, a folder (its files ``*.h5``), or a list
-            of files, which are read as one. They must have been made with the same settings. Which
-            files these are is looked up once. A file made by ``merge --link`` has the videos of its
-            parts.
+        files: a file, or several that are read as one: a pattern such as ``feats-*.h5``, a folder
+            (its ``*.h5``), or a list. All must have been made with the same settings. A pattern or
+            folder is expanded once. A file made by ``merge --link`` has the videos of its parts.
 
     Raises:
-        StoreError: there is no such file, or one is not ours, damaged or of other settings, or a
-            part that it links to is missing or was changed; later, that a video is complete in two
-            of the files.
+        StoreError: a file does not exist, is not one of ours, is damaged or was made with other
+            settings, or a part that it links to is missing or changed; later, if a video is
+            complete in two of the files.
     """
 
     def __init__(self, files: Path | str | Iterable[Path | str]) -> None:
@@ -75,19 +74,19 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         return f"FeatureStore({self.name!r}, {len(self)} videos)"
 
     def close(self) -> None:
-        """Let the files go; the next access opens them again."""
+        """Close the files; the next access opens them again."""
         for file in self._files:
             file.close()
 
     @property
     def name(self) -> str:
-        """What to call it in a sentence: its file, or the first one and how many more."""
+        """For messages: its file, or the first one and how many more."""
         more = len(self.paths) - 1
         return f"{self.paths[0]} and {more} more" if more else str(self.paths[0])
 
     @property
     def attributes(self) -> dict[str, object]:
-        """The attributes of the file, or of the first one, as plain Python values."""
+        """Attributes of the (first) file, as plain Python values."""
         return self._files[0].attributes
 
     @property
@@ -121,7 +120,7 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
 
     @property
     def failures(self) -> dict[str, StoredFailure]:
-        """Videos that failed, by id, and are complete in no other file."""
+        """Videos that failed and are complete in no other file, by id."""
         found: dict[str, StoredFailure] = {}
         for file in self._files:
             for video_id, failure in file.failures().items():
@@ -130,12 +129,12 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         return found
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the files have a video, None if they have nothing of it."""
+        """How much of a video is stored; None if nothing is."""
         found = [there for file in self._files if (there := file.progress(video_id)) is not None]
         return max(found, key=lambda there: (there.complete, there.windows), default=None)
 
     def survey(self) -> tuple[dict[str, bool], dict[str, str]]:
-        """Every video's id and whether it is complete; and what is damaged, with the reason."""
+        """Every video's id and whether it is complete; and the damaged ones with the reason."""
         found: dict[str, bool] = {}
         damaged: dict[str, str] = {}
         for file in self._files:
@@ -176,21 +175,21 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
             raise Missing(f"{self.name} has no complete video {video_id!r}{hint}")
         return StoredVideo(file, video_id)
 
-    __eq__ = object.__eq__  # not by content: that would read the whole file
+    __eq__ = object.__eq__  # comparing contents would read the whole file
     __hash__ = object.__hash__
 
     def table(
         self, features: Sequence[str] = POOLED, *, ids: Sequence[str] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Pooled features of all windows as one matrix, and which window each row is.
+        """Pooled features of all windows as one matrix, with an index of its rows.
 
         Returns:
-            (N, C) float32, the features side by side, and a structured array (N,) with ``video``
-            (its place in ``ids``), ``row``, ``start``, ``centre`` and ``end`` in seconds.
+            (N, C) float32, the features side by side, and a structured array (N,) with ``video`` (a
+            position in ``ids``), ``row``, ``start``, ``centre`` and ``end`` in seconds.
 
         Raises:
             ConfigError: a feature is not pooled.
-            KeyError: a video or an array is not there.
+            KeyError: a video or an array is missing.
         """
         chosen = [self[video_id] for video_id in (self.ids if ids is None else ids)]
         index = index_of(chosen)
@@ -198,8 +197,8 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
         for name, shape in zip(features, shapes, strict=False):
             if len(shape) != 2:
                 raise ConfigError(
-                    f"{name}: is {shape[1:]} a window, and a table has pooled features alone; "
-                    "dataset() has others"
+                    f"{name}: is {shape[1:]} a window, and a table holds pooled features only; "
+                    "dataset() takes others"
                 )
         width = sum(shape[1] for shape in shapes)
         matrix = np.empty((len(index), width), np.float32)
@@ -214,10 +213,10 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
     def dataset(
         self, features: Sequence[str] = POOLED, *, ids: Sequence[str] | None = None
     ) -> WindowDataset:
-        """A map-style PyTorch ``Dataset`` of all windows there are now, or of those of ``ids``.
+        """A map-style PyTorch ``Dataset`` of the windows of ``ids``, or of all there are now.
 
         Raises:
-            KeyError: a video or an array is not there.
+            KeyError: a video or an array is missing.
         """
         from .dataset import WindowDataset
 
@@ -226,13 +225,13 @@ class FeatureStore(Mapping[str, "StoredVideo"]):
 
 def _in_two(video_id: str, one: FeatureFile, other: FeatureFile) -> StoreError:
     return StoreError(
-        f"{video_id} is complete in both {one.path} and {other.path}; read one of them, or what "
-        "epam-extract merge makes of them, which compares the two"
+        f"{video_id} is complete in both {one.path} and {other.path}; read one of them, or "
+        "merge them with epam-extract merge, which compares the two"
     )
 
 
 def index_of(videos: Sequence[StoredVideo]) -> np.ndarray:
-    """(N,) of ``TABLE_INDEX``: which window each row is, of all windows of some videos."""
+    """(N,) of ``TABLE_INDEX``: video and window of each row, over all windows of ``videos``."""
     parts = [np.zeros(0, TABLE_INDEX)]
     for number, video in enumerate(videos):
         times = video["times"][:]
@@ -244,7 +243,7 @@ def index_of(videos: Sequence[StoredVideo]) -> np.ndarray:
 
 
 class StoredVideo(Mapping[str, StoredArray]):
-    """One video: its arrays by name, each read when it is indexed, and its attributes."""
+    """One video: its arrays by name, read when they are indexed, and its attributes."""
 
     def __init__(self, file: FeatureFile, video_id: str) -> None:
         self._file = file
@@ -266,7 +265,7 @@ class StoredVideo(Mapping[str, StoredArray]):
 
     @property
     def path(self) -> Path:
-        """The feature file that it is in; of a file of links, the part."""
+        """The feature file that holds it; for a file of links, the part."""
         return self._file.holder(self.id).path
 
     @property
@@ -291,7 +290,7 @@ class StoredVideo(Mapping[str, StoredArray]):
         return keypoints[:, place], scores[:, place].astype(np.float32)
 
     def read_all_attributes(self) -> None:
-        """Read every attribute as h5py does for anybody; raises StoreError where it cannot."""
+        """Read every attribute the way users of h5py do; raises StoreError if one is damaged."""
         with self._file.group(self.id) as group:
             for holder in (
                 group,
@@ -301,7 +300,7 @@ class StoredVideo(Mapping[str, StoredArray]):
                 dict(holder.attrs)
 
     def addresses(self) -> set[tuple[Path, int]]:
-        """In which file its arrays lie, and where in it."""
+        """The file and the file address of each of its arrays."""
         file = self.path
         with self._file.group(self.id) as group:
             return {(file, where) for name, _, where in children(group) if name in ARRAY_NAMES}

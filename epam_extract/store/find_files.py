@@ -1,4 +1,4 @@
-"""Several files of features as one: which they are, and whether they belong together."""
+"""Which files of features a name, pattern, folder or list means."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..errors import StoreError
 from .journal import journal_path, lock_path
 
 SUFFIXES = (".h5", ".hdf5")
-MAGIC = set("*?[")  # what makes a name a pattern
+MAGIC = set("*?[")  # characters that make a name a pattern
 
 
 def find_files(files: Path | str | Iterable[Path | str]) -> tuple[Path, ...]:
-    """The files that a name, a pattern, a folder or a list of names means, each once.
+    """The files that a name, pattern, folder or list of names means, each once.
 
     Raises:
-        StoreError: that is none.
+        StoreError: there are none.
     """
     if not isinstance(files, str | Path):
         found = [Path(file) for file in files]

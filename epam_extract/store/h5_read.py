@@ -1,4 +1,4 @@
-"""Small steps of reading HDF5: groups of videos, attributes, bounded blocks, failures."""
+"""Reading the HDF5 file: groups of videos, attributes, arrays in blocks, failures."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 
 
 class Missing(KeyError):
-    """What was asked for is not in the file, and nothing is wrong with that file."""
+    """What was asked for is not in the file, and the file is fine."""
 
 
 @contextlib.contextmanager
 def as_store_error(path: Path, *, whole: bool = False) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into a StoreError; ``whole``: of opening it."""
+    """Turn what h5py raises on a damaged file into a StoreError; ``whole``: while opening it."""
     try:
         yield
     except (EpamExtractError, Missing):
@@ -62,8 +62,8 @@ def as_store_error(path: Path, *, whole: bool = False) -> Iterator[None]:
                 "copy, or delete it and run again."
             ) from error
         raise StoreError(
-            f"{path}: a part of it is damaged ({what}). epam-extract verify says which videos that "
-            "concerns, and its --repair drops them; or restore the file from a copy."
+            f"{path}: a part of it is damaged ({what}). epam-extract verify lists the videos "
+            "concerned, and --repair drops them; or restore the file from a copy."
         ) from error
 
 
@@ -82,28 +82,28 @@ def hdf5_length(head: bytes, *, path: Path) -> int:
 
 
 def video_group(h5: h5py.File, video_id: str) -> h5py.Group | None:
-    """The group of a video, complete or not; None if there is none."""
+    """The group of a video, complete or not; None if it does not exist."""
     group = find(h5, f"videos/{video_id}")
     return group if isinstance(group, h5py.Group) and is_video(group) else None
 
 
 def is_video(group: h5py.Group) -> bool:
-    """Whether this is a video's group, and no mere folder of videos."""
+    """Whether this is a video's group, not just a folder of videos."""
     return h5py.h5a.exists(group.id, b"complete")
 
 
 def has_checksum(holder: h5py.Group) -> bool:
-    """Whether a change of the attributes of a video, or the file, would be noticed."""
+    """Whether the attributes of a video, or of the file, have a checksum."""
     return h5py.h5a.exists(holder.id, b"attributes_checksum")
 
 
 def walk_videos(
     h5: h5py.File, *, damaged: dict[str, str] | None = None
 ) -> Iterator[tuple[str, h5py.Group, bool]]:
-    """Every video's id, its group, and whether it is complete; groups may lie in one another.
+    """Every video: its id, its group, and whether it is complete. Groups may be nested.
 
-    What cannot be opened is passed over; ``damaged`` gets its id and the reason. Each group is
-    visited once, even if it lies below itself.
+    What cannot be opened is skipped; ``damaged`` gets its id and the reason. Each group is visited
+    once, even if it contains itself.
     """
     seen = {address(h5, "videos")}
     folders = [("", videos_group(h5), False)]
@@ -123,7 +123,7 @@ def walk_videos(
                     break
                 wrong = id_problem(video_id)
                 if where in seen or wrong:
-                    raise ValueError(wrong or "it is another video, or lies below itself")
+                    raise ValueError(wrong or "it is another video, or contains itself")
                 seen.add(where)
                 video = is_video(group)
                 if video:
@@ -134,33 +134,33 @@ def walk_videos(
 
 
 def videos_group(h5: h5py.File) -> h5py.Group:
-    """The group that holds all videos; raises KeyError or ValueError if there is none."""
+    """The group of all videos; raises KeyError or ValueError if there is no such group."""
     group = child(h5, "videos")
     if not isinstance(group, h5py.Group):
-        raise ValueError("no list of videos")
+        raise ValueError("/videos is not a group")
     return group
 
 
 def note_damage(damaged: dict[str, str] | None, video_id: str, error: BaseException) -> None:
-    """Add a video to ``damaged``, or where there is none, to the log."""
+    """Add a video to ``damaged``; without one, log it."""
     if damaged is None:
-        log.warning("%s is damaged and passed over: %s", video_id, error)
+        log.warning("%s is damaged and skipped: %s", video_id, error)
     else:
         damaged[video_id] = first_line(error)
 
 
 def first_line(error: BaseException) -> str:
-    """What HDF5 complains of, without its stack."""
+    """The first line of an HDF5 error, without its stack."""
     return str(error).strip("'\"").splitlines()[0] if str(error) else type(error).__name__
 
 
 def is_complete(group: h5py.Group) -> bool:
-    """Whether a video counts."""
+    """Whether a video is complete."""
     return bool(get_attribute(group, "complete", np.bool_))
 
 
 def read_progress(group: h5py.Group) -> StoredProgress:
-    """How far a video is."""
+    """How much of a video is stored."""
     if is_complete(group):
         complete = True
         windows = int(get_attribute(group, "num_windows"))
@@ -180,9 +180,9 @@ def read_progress(group: h5py.Group) -> StoredProgress:
 
 
 def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
-    """The table of failures, in its order.
+    """The failures by video id, in the order of the table.
 
-    Its texts are together no longer than the file: rows may share one, in a file that is not ours.
+    Raises ValueError if the texts are longer than the file: in a forged file rows can share one.
     """
     table = find_array(h5, "failures")
     left = h5.id.get_filesize()
@@ -199,8 +199,8 @@ def read_failures(h5: h5py.File) -> dict[str, StoredFailure]:
     return failures
 
 
-def checksum(array: h5py.Dataset) -> int:
-    """crc32 of an array's bytes in C order, read a bounded number of bytes at a time."""
+def array_checksum(array: h5py.Dataset) -> int:
+    """crc32 of an array's bytes in C order, read in blocks."""
     value = 0
     for span in block_slices(array):
         value = zlib.crc32(np.ascontiguousarray(array[span]).data, value)
@@ -208,7 +208,7 @@ def checksum(array: h5py.Dataset) -> int:
 
 
 def block_slices(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
-    """Index ranges of at most BLOCK_BYTES that cover an array in C order."""
+    """Slices of at most ``BLOCK_BYTES`` each that cover an array in C order."""
     shape, item = array.shape, array.dtype.itemsize
     if 0 in shape:
         return
@@ -225,7 +225,7 @@ def block_slices(array: h5py.Dataset) -> Iterator[tuple[slice, ...]]:
 
 
 def video_array(group: h5py.Group, name: str) -> h5py.Dataset:
-    """A video's array of this name. Raises Missing, or ValueError if it is none of ours."""
+    """An array of a video. Raises Missing, or ValueError if it is not one of ours."""
     if name not in ARRAY_NAMES or not group.id.links.exists(name.encode()):
         have = ", ".join(sorted(set(group) & ARRAY_NAMES))
         raise Missing(f"{group.name} has no array {name!r}; it has {have}")
@@ -233,7 +233,7 @@ def video_array(group: h5py.Group, name: str) -> h5py.Dataset:
 
 
 def file_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
-    """The file's own attributes. Raises StoreError, ValueError if it is none of ours."""
+    """The file's attributes. Raises StoreError or ValueError if the file is not one of ours."""
     attributes = get_attributes(h5)
     if not kinds(FILE_ATTRIBUTES, required=True).keys() <= attributes.keys():
         raise StoreError(
@@ -251,16 +251,16 @@ def file_attributes(h5: h5py.File, path: Path) -> dict[str, object]:
         )
     for name in ("config", "weights", "pose_source"):
         if not isinstance(json.loads(str(attributes[name])), dict):
-            raise ValueError(f"{name} is no JSON object")
+            raise ValueError(f"{name} is not a JSON object")
     config = json.loads(str(attributes["config"]))
     window_arrays(config)
     if config.get("compression") not in COMPRESSIONS:
-        raise ValueError(f"config names no compression that there is: {config.get('compression')}")
+        raise ValueError(f"config names an unknown compression: {config.get('compression')}")
     return attributes
 
 
 def load_blosc2() -> Mapping[str, object]:
-    """Keywords of ``create_dataset`` for Blosc2. Raises StoreError where it is not installed."""
+    """Keywords of ``create_dataset`` for Blosc2. Raises StoreError if it is not installed."""
     try:
         import hdf5plugin
     except ImportError:

@@ -1,4 +1,4 @@
-"""Small steps of writing HDF5, each within somebody else's transaction."""
+"""Writing the HDF5 file: videos and failures, inside a transaction of the caller."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..schema import (
 from .checks import attributes_checksum
 from .draft import Draft
 from .h5_objects import child, find, find_array, get_attributes, is_second_name, set_attribute
-from .h5_read import BROKEN, checksum, load_blosc2, video_group, videos_group
+from .h5_read import BROKEN, array_checksum, load_blosc2, video_group, videos_group
 from .header import StoreHeader
 from .video_states import StoredFailure
 
@@ -53,10 +53,10 @@ def write_video(
     filters: Mapping[str, object],
     check: Callable[[], None],
 ) -> None:
-    """Write what waits of one video. ``check`` raises if the disk has failed meanwhile."""
+    """Write what is pending of one video. ``check`` raises if the disk has failed."""
     group = require_group(h5, video_id)
     new = draft.new
-    whole = new and draft.finished  # all of it in this commit: exact sizes, nothing to grow
+    whole = new and draft.finished  # all of it in this commit: final sizes, nothing to resize
     for name, value in draft.attributes.items():
         set_attribute(group, name, value)
     for name, spec in arrays.items():
@@ -72,7 +72,7 @@ def write_video(
         parts = draft.rows.get(name, [])
         at = draft.windows - sum(map(len, parts))
         for part in parts:
-            if name in FULL_MAPS and not filters:  # past the chunk cache: a copy less
+            if name in FULL_MAPS and not filters:  # bypass the chunk cache: one copy less
                 for row, chunk in enumerate(part, start=at):
                     array.id.write_direct_chunk((row,) + (0,) * len(spec.item), chunk)
             else:
@@ -96,19 +96,19 @@ def write_video(
 
 
 def write_attributes_checksum(holder: h5py.Group) -> None:
-    """Store the checksum of all attributes there are."""
+    """Store the checksum of all attributes."""
     value = attributes_checksum(get_attributes(holder))
     set_attribute(holder, "attributes_checksum", np.uint32(value))
 
 
 def require_group(h5: h5py.File, video_id: str) -> h5py.Group:
-    """The group of this id, made where it is not there; never one that a link leads to."""
+    """The group of this id, created if missing; never through a link."""
     folder = videos_group(h5)
     for name in video_id.split("/"):
         there = folder.id.links.exists(name.encode())
         group = child(folder, name) if there else folder.create_group(name)
         if not isinstance(group, h5py.Group):
-            raise ValueError(f"{group.name} is no group")
+            raise ValueError(f"{group.name} is not a group")
         folder = group
     return folder
 
@@ -120,7 +120,7 @@ def _create_rows(
     *,
     filters: Mapping[str, object],
 ) -> h5py.Dataset:
-    """An array of rows, of its final length where all of them come at once."""
+    """Create an array of rows; with ``length`` it is fixed, unless it holds full maps."""
     if spec.name in FULL_MAPS:
         return _create_growing(group, spec, (0, *spec.item), (1, *spec.item), filters=filters)
     if length is not None:
@@ -174,7 +174,7 @@ def _write_tracks(group: h5py.Group, draft: Draft) -> None:
 
 
 def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
-    """The keypoints that wait, making room for more people where they come."""
+    """Append the pending keypoints, adding rows for more people if needed."""
     for name, spec in TRACKS.items():
         if new:
             array = _create_growing(group, spec, (0, 0, *spec.item), (1, FRAME_CHUNK, *spec.item))
@@ -187,13 +187,13 @@ def _append_tracks(group: h5py.Group, draft: Draft, *, new: bool) -> None:
             array[:people, at : at + length] = getattr(track, name)
             at += length
         if draft.finished:
-            set_attribute(array, "checksum", np.uint32(checksum(array)))
+            set_attribute(array, "checksum", np.uint32(array_checksum(array)))
 
 
 def remove_video(h5: h5py.File, video_id: str) -> None:
-    """Remove a video, but not the videos whose ids begin with its own, and folders left empty.
+    """Remove a video and the folders left empty, but not the videos below it.
 
-    Of a link to elsewhere, or a second name of something, only the name goes.
+    Of a link to elsewhere, or a second name of an object, only the name is removed.
     """
     if is_second_name(h5, f"videos/{video_id}"):
         del h5[f"videos/{video_id}"]
@@ -216,7 +216,7 @@ def remove_video(h5: h5py.File, video_id: str) -> None:
 
 
 def has_leftovers(h5: h5py.File, video_id: str) -> bool:
-    """Whether something other than a folder of videos is left under this id."""
+    """Whether arrays are left under this id, or what is there cannot be read."""
     try:
         there = find(h5, f"videos/{video_id}")
         return there is not None and not ARRAY_NAMES.isdisjoint(there)
@@ -225,21 +225,22 @@ def has_leftovers(h5: h5py.File, video_id: str) -> bool:
 
 
 def quarantine(h5: h5py.File, video_id: str) -> None:
-    """Replace the folder of a damaged video by one that lacks it.
+    """Move a damaged video to ``/damaged``, in its folder's old group.
 
-    HDF5 cannot unlink what it cannot open, so the others move and it stays behind.
+    HDF5 cannot unlink what it cannot open, so the folder is replaced by a new one with all its
+    other members.
     """
     folder, _, damaged = f"videos/{video_id}".rpartition("/")
     quarantined = h5.require_group("damaged")
     number = len(quarantined)
     old, new = find(h5, folder), quarantined.create_group(f"{number} replacement")
     if not isinstance(old, h5py.Group):
-        raise ValueError(f"{folder} is no group")
+        raise ValueError(f"{folder} is not a group")
     for name, value in old.attrs.items():
         new.attrs[name] = value
     for name in old:
         if name != damaged:
-            with contextlib.suppress(*BROKEN):  # damaged too: stays behind as well
+            with contextlib.suppress(*BROKEN):  # damaged too: stays behind
                 new[name] = child(old, name)
     h5.move(folder, f"damaged/{number}")
     h5.move(new.name, folder)
@@ -250,7 +251,7 @@ def write_failures(
     old: Mapping[str, StoredFailure],
     changes: Mapping[str, StoredFailure | None],
 ) -> None:
-    """Append, or where something goes or changes, write the table afresh."""
+    """Append to the table of failures; rewrite it if one is removed or changed."""
     if not changes:
         return
     table = find_array(h5, "failures")

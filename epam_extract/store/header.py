@@ -1,4 +1,4 @@
-"""What all videos of a file have in common: options, weights, source of the keypoints."""
+"""What all videos of a file share: options, weights and the source of the keypoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What must be the same for every video of a file; JSON-ready."""
+    """What must be the same for every video of a file, JSON-ready."""
 
     config: Mapping[str, object]
     """``ExtractConfig.identity()``."""
@@ -29,7 +29,7 @@ class StoreHeader:
         return {name: json.dumps(part, sort_keys=True, default=str) for name, part in parts.items()}
 
     def require_same(self, stored: Mapping[str, str], path: Path) -> None:
-        """Raise StoreMismatch, naming every field that differs, unless ``stored`` is as we are."""
+        """Raise StoreMismatch, naming every field that differs, unless ``stored`` is the same."""
         lines = [
             f"{key}: {theirs} in the file, {ours} now"
             for key, ours, theirs in self.differences(stored)
@@ -41,7 +41,7 @@ class StoreHeader:
             )
 
     def differences(self, stored: Mapping[str, str]) -> list[tuple[str, object, object]]:
-        """Every field that differs: its name, our value, and the one in ``stored``, as JSON."""
+        """Fields that differ: name, value here, value in ``stored`` (name -> JSON)."""
         found = []
         for name, text in self.as_json().items():
             theirs, ours = _flat(json.loads(stored[name]), name), _flat(json.loads(text), name)
@@ -61,7 +61,7 @@ def _flat(value: object, name: str) -> dict[str, object]:
 
 
 def common_header(files: Sequence[FeatureFile]) -> StoreHeader:
-    """What all of them were made with; raises StoreMismatch naming every field that differs."""
+    """The header that all files share; raises StoreMismatch naming every field that differs."""
     first = files[0]
     header = first.header
     for file in files[1:]:

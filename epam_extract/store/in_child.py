@@ -1,6 +1,7 @@
-"""Look at a feature file in a process of its own: HDF5 can crash on a damaged one.
+"""Read a feature file in a child process, since HDF5 can crash on a damaged one.
 
-``python -m epam_extract.store.in_child NAME FILE [ARGUMENTS as JSON]`` answers with JSON on stdout.
+``python -m epam_extract.store.in_child TASK FILE ARGUMENTS``, with the arguments as JSON, answers
+with JSON on stdout.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from ..errors import EpamExtractError, MachineError, StoreError
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGFPE, signal.SIGILL} | (
     {signal.SIGBUS} if hasattr(signal, "SIGBUS") else set()  # not on Windows
 )
-"""Signals by which a process ends that does what it must not."""
+"""Signals that end a process because of its own fault."""
 
 
 def look(name: str, path: Path, **arguments: object) -> Any:
-    """What the task ``name`` says of a file; its errors are raised here.
+    """The result of the task ``name`` on a file; its errors are raised here.
 
     Raises:
-        StoreError: also where the process dies, since HDF5 crashed.
-        MachineError: something else ended the process, such as want of memory.
-        RuntimeError: nobody foresaw what went wrong in it.
+        StoreError: also if HDF5 crashed the process.
+        MachineError: something else ended the process, such as a lack of memory.
+        RuntimeError: any other exception in it, which is a bug.
     """
     command = [sys.executable, "-m", "epam_extract.store.in_child", name, os.fspath(path)]
     package = Path(__file__).parents[2]
@@ -54,7 +55,7 @@ def look(name: str, path: Path, **arguments: object) -> Any:
 
 
 def _how_it_ended(path: Path, status: int) -> EpamExtractError:
-    """What a process that gave no answer died of."""
+    """The error for a process that ended without an answer."""
     if -status in CRASHES:
         return StoreError(
             f"{path}: reading it crashed HDF5 ({signal.Signals(-status).name}), so it is badly "
@@ -63,12 +64,12 @@ def _how_it_ended(path: Path, status: int) -> EpamExtractError:
     if -status == signal.SIGKILL:
         return MachineError(
             f"{path}: the process that read it was killed (SIGKILL), perhaps because memory is "
-            "full; the file was not changed by that. Free memory and run the same command again."
+            "full; the file is unchanged. Free some memory and run the same command again."
         )
     how = f"by {signal.Signals(-status).name}" if status < 0 else f"with status {status}"
     return MachineError(
-        f"{path}: the process that read it was ended {how}, and said nothing of the file; run the "
-        "same command again"
+        f"{path}: the process that read it was ended {how} without a result; run the same command "
+        "again"
     )
 
 
@@ -85,7 +86,7 @@ def _verify(path: Path, *, videos: str | None) -> object:
 def _describe(path: Path, *, most_rows: int | None) -> object:
     from .describe import describe
 
-    gc.disable()  # nothing to find among 10,000 videos, and a tenth of the time to look
+    gc.disable()  # finds nothing among 10,000 videos, and takes a tenth of the time
     return describe(path, most_rows=most_rows)
 
 
@@ -123,7 +124,7 @@ TASKS: dict[str, Callable[..., object]] = {
 
 
 def main() -> None:
-    """Do one task; errors meant for the user become part of the answer."""
+    """Do one task; errors meant for the user are part of the answer."""
     name, path, arguments = sys.argv[1:]
     try:
         answer: dict[str, object] = {"result": TASKS[name](Path(path), **json.loads(arguments))}

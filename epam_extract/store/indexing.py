@@ -1,7 +1,7 @@
-"""Which part of an array an index such as ``[10]``, ``[2:8, ..., ::-1]`` means, and where it lies.
+"""What an index such as ``[10]`` or ``[2:8, ..., ::-1]`` selects of an array, and where that lies.
 
-numpy's basic indexing, brought into the form that HDF5 reads: per axis a number or an ascending
-slice. Turning round and new axes are left for after the reading.
+numpy's basic indexing is brought into the form that HDF5 reads: per axis a number or an ascending
+slice. Reversing and adding axes happen after the reading.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ Axis = int | slice
 
 @dataclass(frozen=True)
 class Selection:
-    """What to read of an array, and what to do with it then."""
+    """What to read of an array, and how to index the result."""
 
     axes: tuple[Axis, ...]
-    """For each axis: a number from 0 on, or a slice with start, stop and step, all of them >= 0."""
+    """For each axis a number >= 0, or a slice with start, stop and step >= 0."""
     after: tuple[slice | None, ...]
-    """Index of what was read, that turns it round and adds axes."""
+    """Index of what was read, which reverses it and adds axes."""
     shape: tuple[int, ...]
-    """Of what is read, before ``after``."""
+    """Of what is read, before ``after`` is applied."""
 
 
 def select(key: object, shape: tuple[int, ...]) -> Selection:
-    """What an index all of whose parts are basic means for an array of this shape.
+    """What a basic index selects of an array of this shape.
 
-    Raises IndexError where a number is out of bounds, or there are too many of them.
+    Raises IndexError if a number is out of bounds, or there are too many.
     """
     parts = list(key) if isinstance(key, tuple) else [key]
     used = sum(part is not None and part is not Ellipsis for part in parts)
@@ -76,7 +76,7 @@ def _number(part: object, length: int, axis: int) -> int:
 
 
 def _ascending(part: slice, length: int) -> tuple[slice, slice]:
-    """The same elements in ascending order, and the slice that brings them into theirs."""
+    """The same elements in ascending order, and the slice that restores their order."""
     chosen = range(length)[part]
     if not chosen:
         return slice(0, 0, 1), slice(None)
@@ -86,9 +86,9 @@ def _ascending(part: slice, length: int) -> tuple[slice, slice]:
 
 
 def contiguous_start(axes: Sequence[Axis], shape: Sequence[int]) -> int | None:
-    """Index of the first element where all that is selected follows on it in C order, else None."""
+    """C-order index of the first selected element if the selection is contiguous, else None."""
     start, step = 0, math.prod(shape)
-    open_end = False  # whether an axis was cut before: those after it must be whole
+    open_end = False  # whether an earlier axis was cut: the later ones must be whole
     for axis, length in zip(axes, shape, strict=True):
         step //= length or 1
         if isinstance(axis, slice):

@@ -1,10 +1,10 @@
-"""The journal beside a file: its format, and what the file holds by its last commit.
+"""The journal of a file: its format, and the file as of its last commit.
 
 One record: header (magic, committed end before, size after, fingerprint of the main file, number
-of pages, length), the pages, a SHA-256 over all of it. A record without its whole digest never
-happened. A record is written over the one before it, and struck out with a header of zeros: both
-leave the journal's blocks where they are, which makes syncing it cheap.
-:mod:`transaction` writes it; this module reads it too, so that readers need no writer.
+of pages, length), the pages, a SHA-256 over all of it. A record whose digest is incomplete or wrong
+is ignored. Each record overwrites the one before and is struck out with a header of zeros: both
+leave the journal's blocks where they are, which makes syncing it cheap. :mod:`journaled_file`
+writes it; this module also reads it, so that readers need no writer.
 """
 
 from __future__ import annotations
@@ -27,15 +27,18 @@ STRUCK_OUT = bytes(HEADER.size)
 PAGE_HEADER = struct.Struct("<QI")  # page number, bytes
 DIGEST = hashlib.sha256().digest_size
 FINGERPRINT = 1 << 16  # bytes on either side of the old end that tie a journal to its file
-SLACK = 4096  # pages of a journal beyond its file's, so that another file's can be told
-HEAD = 64  # bytes of the main file that `end_of_file` is shown
+SLACK = 4096  # pages more than the file has, so that a journal of another file is recognized
+HEAD = 64  # bytes of the main file that `end_of_file` gets
 
 
 class CommittedView:
-    """Read-only file object: ``size`` bytes of a descriptor under pages that hide parts of it."""
+    """Read-only file object: ``size`` bytes of a file, with pages laid over parts of it.
+
+    ``committed_size`` bytes of it are committed; the writer, which is also one, has bytes after it.
+    """
 
     def __init__(
-        self, descriptor: int, size: int, *, pages: Mapping[int, bytes] | None = None
+        self, descriptor: int = -1, size: int = 0, *, pages: Mapping[int, bytes] | None = None
     ) -> None:
         self.descriptor = descriptor
         self.committed_size = self.size = size
@@ -59,14 +62,14 @@ class CommittedView:
         """Nothing to do: only a commit makes bytes count."""
 
     def read(self, count: int = -1) -> bytes:
-        """Up to ``count`` bytes, all that is left for -1."""
+        """Up to ``count`` bytes; -1 reads to the end."""
         left = max(self.size - self.position, 0)
         data = bytearray(left if count < 0 else min(count, left))
         self.readinto(memoryview(data))
         return bytes(data)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Fill ``buffer``; past the end with zeros, since HDF5 ignores short reads."""
+        """Fill ``buffer``, past the end with zeros, since HDF5 ignores short reads."""
         if not self.pages:  # 9 times for each video that `info` looks at
             count = os.preadv(self.descriptor, (buffer,), self.position)
             if count == len(buffer):
@@ -78,7 +81,7 @@ class CommittedView:
         return len(view)
 
     def fill(self, view: memoryview, start: int) -> None:
-        """Fill ``view``, of bytes, from ``start`` on; past the end with zeros."""
+        """Fill ``view``, of bytes, from offset ``start``, past the end with zeros."""
         read_at(self.descriptor, view, start)
         if self.pages and start < self.committed_size:
             stop = start + len(view)
@@ -110,10 +113,10 @@ def lock_path(path: Path) -> Path:
 
 
 def read_journal(descriptor: int, path: Path, *, main_size: int) -> Journal | None:
-    """The commit that an open journal holds, or None if it is empty or torn.
+    """The commit in an open journal, or None if it is empty or torn.
 
     Reads no more than a commit to a file of ``main_size`` bytes can need, whatever the journal
-    claims. Raises StoreError if it was never one of ours.
+    claims. Raises StoreError if it is not one of ours.
     """
     there = os.fstat(descriptor).st_size
     head = bytearray(min(HEADER.size, there))
@@ -150,7 +153,7 @@ def read_journal(descriptor: int, path: Path, *, main_size: int) -> Journal | No
 
 
 def stated_size(descriptor: int, end_of_file: Callable[[bytes], int], path: Path) -> int:
-    """Length that the file's own header states. Raises StoreError if the file is shorter."""
+    """The length stated in the file's own header. Raises StoreError if the file is shorter."""
     size, there = _stated(descriptor, end_of_file), os.fstat(descriptor).st_size
     if there < size:
         raise StoreError(
@@ -163,9 +166,9 @@ def stated_size(descriptor: int, end_of_file: Callable[[bytes], int], path: Path
 def committed_view(
     descriptor: int, path: Path, *, end_of_file: Callable[[bytes], int]
 ) -> CommittedView:
-    """What the file holds by its last commit, even if its writer died half-way through one.
+    """The file as of its last commit, even if its writer died halfway through one.
 
-    ``descriptor`` is the main file, held ``SH`` by the caller.
+    ``descriptor`` is the main file, on which the caller holds ``SH``.
     """
     journal = None
     with contextlib.suppress(FileNotFoundError, PermissionError):
@@ -192,7 +195,7 @@ def pack(descriptor: int, base: int, size: int, pages: Mapping[int, bytes]) -> b
 
 
 def _fingerprint(descriptor: int, base: int, size: int, pages: Mapping[int, bytes]) -> int:
-    """crc32 of bytes near the old and the new end that this commit's pages leave alone.
+    """crc32 of the bytes near the old and the new end that this commit's pages do not cover.
 
     It is the same before, during and after the pages are copied, and ties a journal to its file.
     """
@@ -213,7 +216,7 @@ def _crc(descriptor: int, start: int, stop: int, mark: int) -> int:
 def require_match(
     descriptor: int, journal: Journal, path: Path, *, end_of_file: Callable[[bytes], int]
 ) -> None:
-    """Raise StoreError unless this journal's commit is the file's next one, or its last."""
+    """Raise StoreError unless this journal's commit is the file's next one, or its last one."""
     fits = os.fstat(descriptor).st_size >= journal.size and (
         _fingerprint(descriptor, journal.base, journal.size, journal.pages) == journal.fingerprint
     )
@@ -231,7 +234,7 @@ def _stated(descriptor: int, end_of_file: Callable[[bytes], int]) -> int:
 
 
 def runs(pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
-    """Neighbouring pages joined: where each run starts in the file, and its bytes."""
+    """Neighbouring pages joined: the offset of each run in the file, and its bytes."""
     parts: list[bytes] = []
     first = following = -1
     for number in sorted(pages):
@@ -246,7 +249,7 @@ def runs(pages: Mapping[int, bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def read_at(descriptor: int, view: memoryview, offset: int) -> None:
-    """Fill ``view`` from ``offset``, with zeros where the file has ended."""
+    """Fill ``view`` from ``offset``, past the end of the file with zeros."""
     done = 0
     while done < len(view):
         count = os.preadv(descriptor, [view[done:]], offset + done)

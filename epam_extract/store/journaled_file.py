@@ -4,35 +4,35 @@ This module knows nothing of videos or HDF5. Anything that can read and write th
 object becomes transactional, for instance ``h5py.File(file, "r+")``::
 
     with JournaledFile(Path("x.h5"), initial=empty_file_bytes, end_of_file=end_from_header) as file:
-        with file.transaction() as io:      # all of it, or nothing, for ever
+        with file.transaction() as io:      # all of it, or nothing
             with h5py.File(io, "r+") as h5:
                 h5["a"] = 1
 
 How it works
 ------------
-Beside ``x.h5`` lie ``x.h5.lock`` and ``x.h5.journal`` while it is written; both are removed by
-whoever holds the lock when it is done, and stay after a kill.
+While ``x.h5`` is written, ``x.h5.lock`` and ``x.h5.journal`` lie next to it. The process that holds
+the lock removes both when it is done; after a kill they stay.
 
-1. One writer: ``flock(EX)`` on the lock file, which also holds the writer's process id; whoever
-   locks it makes sure that its name still means the file it locked. The main
-   file is held ``SH``, as HDF5 does itself, so readers come in and foreign writers do not.
+1. One writer: ``flock(EX)`` on the lock file, which also holds the writer's process id. After
+   locking it, a process checks that the name still means the file it locked. The main file is held
+   ``SH``, as HDF5 does itself, which admits readers and keeps out foreign writers.
 2. In a transaction, bytes past the committed end go straight to the main file, where no reader
-   looks; changes below it stay in memory as 4 KB pages laid over the file.
+   looks. Changes before that end stay in memory as 4 KB pages laid over the file.
 3. Commit: fsync the main file; take it ``EX``; write base, size, a fingerprint of the main file,
    the pages and their SHA-256 to the journal and fsync it. *That is the commit point.* Then copy
-   the pages into the main file, fsync, strike the journal out, go down to ``SH``.
-4. Abort: forget the pages, truncate. After the commit point there is no way back, only forward.
-5. Open: a whole journal whose fingerprint fits is replayed (doing it twice changes nothing), a
-   torn one never reached its commit point and is dropped; whatever lies past the end that the
-   main file's own header states is cut off.
+   the pages into the main file, fsync, strike out the journal, return to ``SH``.
+4. Abort: forget the pages, truncate. After the commit point a commit can only be completed.
+5. Open: a complete journal whose fingerprint matches is replayed (twice does no harm). A torn one
+   never reached its commit point and is dropped. Bytes past the end stated in the main file's own
+   header are cut off.
 
-Three fsyncs a commit. A reader that takes ``SH``, as HDF5's own do, sees the last commit. There is
-one gap: while the pages are copied (some 0.1 ms) the file itself is a mixture. ``EX`` hides it as
-long as the writer lives; if it is killed in that very moment, the file needs its journal until the
-next opening. :func:`journal.committed_view` lays the journal's pages over the file in memory, so
-that readers who know of it need not wait for a writer.
+Three fsyncs per commit. A reader that takes ``SH``, as HDF5's own do, sees the last commit. There
+is one gap: while the pages are copied (some 0.1 ms) the file itself is a mixture. ``EX`` hides it
+as long as the writer lives. If it is killed at that moment, the file needs its journal until it is
+next opened for writing. :func:`journal.committed_view` lays the journal's pages over the file in
+memory, so that our own readers need not wait for that.
 
-To lift this out, take :mod:`journal`, :mod:`locks` and :mod:`disk` along, and two exceptions.
+To use this elsewhere, also take :mod:`journal`, :mod:`locks`, :mod:`disk` and two exceptions.
 
 Every call that changes the disk goes through one :class:`Operations` object, so a test can fail,
 halve, forget or record any of them. POSIX only: it needs ``fcntl.flock``.
@@ -71,19 +71,19 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-LOST_FILE = 1 << 32  # bytes to expect of a file that is gone, for its journal's sake
+LOST_FILE = 1 << 32  # bytes: how large a lost file is taken to be when its journal is read
 
 
 class JournaledFile(CommittedView):
-    """The one writer of a file, whose every commit is atomic. A context manager.
+    """The only writer of a file; every commit is atomic. A context manager.
 
-    ``path`` is created with the bytes ``initial`` if it is not there. ``end_of_file`` gets the
+    ``path`` is created with the bytes ``initial`` if it does not exist. ``end_of_file`` gets the
     first 64 bytes of the main file and returns the length they state, or raises StoreError.
     ``patience`` is how many seconds a commit waits for readers that hold the file open.
 
     Raises:
         StoreLocked: another process writes it.
-        StoreError: the journal is of another file, or its file is gone, or the file is cut short.
+        StoreError: the journal belongs to another file, its file is gone, or the file is cut short.
         OSError: the disk is full, read-only, ...; what was committed stays.
     """
 
@@ -96,7 +96,7 @@ class JournaledFile(CommittedView):
         operations: Operations | None = None,
         patience: float = 600.0,
     ) -> None:
-        super().__init__(-1, 0)
+        super().__init__()
         if fcntl is None:
             raise StoreError(f"{path}: writing needs POSIX file locks; on Windows use WSL")
         self.path = path.resolve()
@@ -138,18 +138,18 @@ class JournaledFile(CommittedView):
         self.close()
 
     def close(self) -> None:
-        """Drop what is not committed, let the locks go and take their files away.
+        """Drop what is not committed, release the locks and remove their files.
 
-        A journal that the next opening needs stays. Never raises for a failing disk.
+        A journal that the next opening needs stays. Never raises if the disk fails.
         """
         try:
             if self._lock >= 0:
-                self._take_names_away()
+                self._remove_companions()
         finally:
             self._forget()
 
-    def _take_names_away(self) -> None:
-        """Of the journal and, last, of the lock: until then nobody else comes in."""
+    def _remove_companions(self) -> None:
+        """The journal and then the lock, which keeps other writers out until the end."""
         with contextlib.suppress(OSError):
             done = self._open and not self._broken
             empty = self._journal >= 0 and not os.fstat(self._journal).st_size
@@ -159,7 +159,7 @@ class JournaledFile(CommittedView):
             self._ops.unlink(lock_path(self.path))
 
     def _forget(self) -> None:
-        """Close everything and touch nothing, as a forked child must."""
+        """Close everything without changing a file, as a forked child must."""
         self._open = False
         for name in ("_journal", "descriptor", "_lock"):
             descriptor = getattr(self, name)
@@ -174,7 +174,7 @@ class JournaledFile(CommittedView):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[JournaledFile]:
-        """Commit what the block writes, or, if it raises, leave the file as it was."""
+        """Commit what the block writes; if it raises, leave the file unchanged."""
         if self.descriptor < 0 or self._broken:
             raise StoreError(f"{self.path}: closed by an earlier error; open it again to continue")
         try:
@@ -188,10 +188,10 @@ class JournaledFile(CommittedView):
         self.commit()
 
     def write(self, data: memoryview) -> int:
-        """Write at the position: below the committed end into memory, past it into the file.
+        """Write at the position: before the committed end to memory, past it to the file.
 
-        Never raises: HDF5 breaks when a write does. The first error is kept, whatever follows it
-        is dropped, and :meth:`check` or the commit raises it.
+        Never raises, since HDF5 cannot handle that. The first error is kept and raised by
+        :meth:`check` or the commit; later writes are dropped.
         """
         view = memoryview(data).cast("B")
         if self._error is None:
@@ -204,7 +204,7 @@ class JournaledFile(CommittedView):
         return len(view)
 
     def truncate(self, length: int | None = None) -> int:
-        """Set the size; the file itself is not cut below its committed end before the commit."""
+        """Set the size. Before the commit the file is never cut to less than its committed end."""
         length = self.position if length is None else length
         if self._error is None:
             try:
@@ -215,16 +215,16 @@ class JournaledFile(CommittedView):
         return length
 
     def check(self) -> None:
-        """Raise the first error that a write or truncate of this transaction met."""
+        """Raise the first error of a write or truncate in this transaction."""
         if self._error is not None:
             raise self._error
 
     def require_in_place(self) -> None:
-        """Raise StoreError unless the path still names the file that is written."""
+        """Raise StoreError unless the path still names the file being written."""
         require_in_place(self.descriptor, self.path)
 
     def commit(self) -> None:
-        """Make this transaction's bytes count. Use :meth:`transaction` rather than this."""
+        """Commit this transaction. Use :meth:`transaction` instead."""
         try:
             self.check()
             self.require_in_place()
@@ -265,9 +265,9 @@ class JournaledFile(CommittedView):
         hold_shared(self.descriptor, self.path)
 
     def replace(self, content: bytes) -> None:
-        """Put a new file of these bytes in the place of the old one, atomically.
+        """Replace the file by a new one with these bytes, atomically.
 
-        Readers who have the old one open keep it until they close it.
+        Readers that have the old one open keep it until they close it.
         """
         if self.pages or self.size != self.committed_size:
             raise StoreError(f"{self.path}: cannot be replaced inside a transaction")
@@ -337,7 +337,7 @@ class JournaledFile(CommittedView):
         self._write_all(self.descriptor, view[at - offset :], at)
 
     def _set_length(self, length: int) -> None:
-        """Of the main file, which never gets shorter than its committed end before a commit."""
+        """Set the length of the main file, at least its committed end."""
         length = max(length, self.committed_size)
         if os.fstat(self.descriptor).st_size != length:
             self._ops.ftruncate(self.descriptor, length)
@@ -347,15 +347,15 @@ class JournaledFile(CommittedView):
         while len(view):
             done = self._ops.pwrite(descriptor, view, offset)
             if done <= 0:
-                raise OSError(errno.EIO, "the disk took no bytes", str(self.path))
+                raise OSError(errno.EIO, "the disk accepted no bytes", str(self.path))
             view = view[done:]
             offset += done
 
     def _apply(self, pages: Mapping[int, bytes], size: int) -> None:
         """Copy the pages into the main file, in few writes.
 
-        A writer killed in here leaves a whole journal beside a mixed file. A file that grows
-        states its new length first, so that at least nothing in it points past its end.
+        A writer killed here leaves a complete journal and a mixed file. A file that grows states
+        its new length first, so that nothing in it points past its end.
         """
         if 0 in pages and size > self.committed_size:
             self._write_all(self.descriptor, pages[0][:HEAD], 0)
@@ -366,7 +366,7 @@ class JournaledFile(CommittedView):
         self._ops.fsync(self.descriptor)
 
     def _withdraw(self) -> None:
-        """Take back a journal that may or may not be on the disk; if even that fails, give up."""
+        """Strike out a journal that may or may not be on disk; if that fails too, give up."""
         try:
             self._strike_out()
             self._ops.fsync(self._journal)

@@ -1,10 +1,10 @@
-"""The parts that a file made by ``merge --link`` shows: which they are, and where each video lies.
+"""Files made by ``merge --link``: which parts they link to, and which part holds each video.
 
-Such a file holds external links and no features: ``/videos/a`` leads to ``/videos/a`` of a part. A
-video with another part's video below it has a group here, whose arrays are links instead. HDF5
-follows none of them for us. A link counts where it leads to the same name in a part that the file
-lists, with its size and time of change, in the attribute ``parts``; that part must still be the
-same regular file, inside the folder of the file of links. The part is then read as any file is.
+Such a file holds external links instead of features: ``/videos/a`` links to ``/videos/a`` of a
+part. A video that has another part's video below it is a group whose arrays are links. We never
+let HDF5 follow them. A link is valid if it leads to the same name in a part listed in the attribute
+``parts``, with size and modification time; that part must still be the same regular file, inside
+the folder of the file of links. It is then read like any other file.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ LINKED_ARRAY = "frames"  # every video has it
 MOST_OPEN = 256  # parts kept open between accesses
 
 Stamp = tuple[int, int]
-"""Size in bytes and time of change in ns: another one means another content."""
+"""Size in bytes and modification time in ns: if they differ, so may the content."""
 
 
 def is_linked(attributes: Mapping[str, object]) -> bool:
-    """Whether these are the attributes of a file of links."""
+    """Whether these attributes are those of a file of links."""
     return PARTS in attributes
 
 
 def never_written(path: Path) -> StoreError:
-    """Something other than ``merge --link`` wants to write a file of links."""
+    """The error when anything but ``merge --link`` would write a file of links."""
     return StoreError(
         f"{path}: holds only links to other files, and is written by merge --link alone. Write to "
         "the files it links to and merge again, or choose another output file."
@@ -52,10 +52,10 @@ def never_written(path: Path) -> StoreError:
 
 
 def part_stamp(linked: Path, name: str) -> Stamp:
-    """Size and time of change of a part, by its name in the file of links ``linked``.
+    """Size and modification time of a part, by its name in the file of links ``linked``.
 
     Raises:
-        StoreError: it is no regular file in that file's own folder.
+        StoreError: it is not a regular file inside that file's own folder.
     """
     pure = PurePosixPath(name)
     folder = linked.parent
@@ -79,13 +79,13 @@ def part_stamp(linked: Path, name: str) -> Stamp:
 
 @dataclass(frozen=True)
 class LinkedVideos:
-    """The videos that a file of links shows of one part."""
+    """The videos of one part that a file of links shows."""
 
     part: str
     with_all: set[str] = field(default_factory=set)
-    """Linked with whatever lies below them."""
+    """Linked together with all videos below them."""
     alone: set[str] = field(default_factory=set)
-    """Linked by their arrays."""
+    """Linked array by array."""
 
     def found_in(
         self, h5: h5py.File, damaged: dict[str, str] | None
@@ -127,17 +127,17 @@ class LinkedParts:
         self._path, self._header, self._open_part = path, header, open_part
         listed = json.loads(str(attributes[PARTS]))
         if not isinstance(listed, dict):
-            raise ValueError(f"{PARTS} is no JSON object")
+            raise ValueError(f"{PARTS} is not a JSON object")
         self._stamps = {name: (int(size), int(mtime)) for name, (size, mtime) in listed.items()}
         self._open: OrderedDict[str, FeatureFile] = OrderedDict()
 
     @property
     def names(self) -> list[str]:
-        """The parts, as paths from the folder of the file of links."""
+        """The parts, as paths relative to the folder of the file of links."""
         return list(self._stamps)
 
     def check(self) -> None:
-        """Raise StoreError where a part is missing, outside the folder, or was changed since."""
+        """Raise StoreError if a part is missing, outside the folder, or has changed."""
         for name in self._stamps:
             self._require_same(name)
 
@@ -150,7 +150,7 @@ class LinkedParts:
         """A part, open.
 
         Raises:
-            StoreError: it is missing, was changed since the merge, or is no file of features.
+            StoreError: it is missing, has changed since the merge, or is not a file of features.
         """
         self._require_same(name)
         part = self._open.pop(name, None)
@@ -167,9 +167,9 @@ class LinkedParts:
         return part
 
     def part_of(self, h5: h5py.File, video_id: str) -> str | None:
-        """The part that has a video, None if the file of links has nothing of that name.
+        """The part that holds a video, None if the file of links has nothing of that name.
 
-        Raises ValueError where a link leads anywhere else.
+        Raises ValueError if a link leads anywhere else.
         """
         folder, path = h5, ""
         for name in ("videos", *video_id.split("/")):
@@ -192,7 +192,7 @@ class LinkedParts:
         )
 
     def videos(self, h5: h5py.File, damaged: dict[str, str] | None) -> dict[str, LinkedVideos]:
-        """Which videos are linked, by part. ``damaged`` gets links that lead elsewhere, and why."""
+        """The linked videos, by part. ``damaged`` gets links that lead elsewhere, and why."""
         found = {name: LinkedVideos(name) for name in self._stamps}
         seen = {address(h5, "videos")}
         folders = [("", videos_group(h5))]
@@ -208,7 +208,7 @@ class LinkedParts:
                         continue
                     group = child(folder, name)
                     if not isinstance(group, h5py.Group) or where in seen:
-                        raise ValueError(f"{name} is no folder of videos")
+                        raise ValueError(f"{name} is not a folder of videos")
                     seen.add(where)
                     if is_video(group):
                         part = self._target(
@@ -221,14 +221,14 @@ class LinkedParts:
         return found
 
     def _target(self, folder: h5py.Group, name: str, path: str) -> str:
-        """The part that a link leads to; raises ValueError unless it leads to ``path`` of one."""
+        """The part that a link leads to; raises ValueError unless it leads to ``path`` there."""
         key = name.encode()
         links = folder.id.links
         if not links.exists(key) or links.get_info(key).type != h5l.TYPE_EXTERNAL:
-            raise ValueError(f"{path} is no link, in a file of links")
+            raise ValueError(f"{path} is not a link, in a file of links")
         file, there = (value.decode("utf-8", "replace") for value in links.get_val(key))
         if file not in self._stamps or there != path:
-            raise ValueError(f"{name} is a link to {there} of {file}, and to no part of this file")
+            raise ValueError(f"{name} is a link to {there} of {file}, not to a part of this file")
         return file
 
     def _require_same(self, name: str) -> None:
@@ -251,7 +251,7 @@ class LinkedParts:
 
 
 def nested(linked: Path, part: Path) -> StoreError:
-    """A part that is itself a file of links."""
+    """The error when a part is itself a file of links."""
     return StoreError(
         f"{linked}: its part {part} holds only links itself. Name the files that it links to."
     )

@@ -1,4 +1,4 @@
-"""Locks of a file that is read and written at once, and what tells a reader that it has changed."""
+"""Locks of a file that is read while it is written, and how readers notice a commit."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ try:
 except ImportError:  # Windows, where nothing writes
     fcntl = None  # type: ignore[assignment]
 
-WRITER_BYTE = 1 << 62  # far past any data: whoever has it locked is the file's one writer
+WRITER_BYTE = 1 << 62  # far past any data: the file's only writer has it locked
 FLOCK = struct.Struct("hhqqi")  # struct flock of 64-bit Linux
-PATIENCE = 60.0  # seconds to wait for a commit to end; it takes milliseconds
-FIRST_WARNING, NEXT_WARNING = 5.0, 60.0  # seconds a commit waits for readers before it says so
+PATIENCE = 60.0  # seconds to wait for a commit, which takes milliseconds
+FIRST_WARNING, NEXT_WARNING = 5.0, 60.0  # seconds that a commit waits for readers before it warns
 
 log = logging.getLogger(__name__)
 
 
 def take_lock(path: Path, operations: Operations, *, output: Path) -> int:
-    """Open the lock file of ``output`` and lock it; it then holds this process's id.
+    """Open and lock the lock file of ``output``; it then contains this process's id.
 
-    Whoever has locked a file whose name was taken away meanwhile starts over.
+    Starts over if the file was removed before it was locked.
 
     Raises:
-        StoreLocked: another process has it.
-        StoreError: it is not ours, or the file system has no locks.
+        StoreLocked: another process holds the lock.
+        StoreError: the file is not ours, or the file system has no locks.
     """
     while True:
         descriptor = open_companion(path, operations)
@@ -53,7 +53,7 @@ def take_lock(path: Path, operations: Operations, *, output: Path) -> int:
             if not is_at(descriptor, path):
                 os.close(descriptor)
                 continue
-            with contextlib.suppress(OSError):  # only a courtesy to whoever is refused
+            with contextlib.suppress(OSError):  # only a message needs it
                 operations.ftruncate(descriptor, 0)
                 operations.pwrite(descriptor, memoryview(f"{os.getpid()}\n".encode()), 0)
             return descriptor
@@ -64,9 +64,9 @@ def take_lock(path: Path, operations: Operations, *, output: Path) -> int:
 
 
 def claim(descriptor: int, path: Path) -> None:
-    """Be the one writer of an open file, whatever name others open it by (Linux only).
+    """Become the only writer of an open file, under whatever name (Linux only).
 
-    Raises StoreLocked where another process is.
+    Raises StoreLocked if another process is.
     """
     if not hasattr(fcntl, "F_OFD_SETLK"):
         return
@@ -76,11 +76,11 @@ def claim(descriptor: int, path: Path) -> None:
     except BlockingIOError:
         raise locked_by(path, "another process (by another name)") from None
     except OSError:
-        return  # a file system without such locks; the lock file serves
+        return  # no such locks on this file system; the lock file has to do
 
 
 def require_unwritten(path: Path, *, lock: Path) -> None:
-    """Raise StoreLocked while a process writes ``path``; creates and keeps no lock itself."""
+    """Raise StoreLocked while a process writes ``path``; takes no lasting lock itself."""
     try:
         descriptor = open_to_read(lock)
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def require_unwritten(path: Path, *, lock: Path) -> None:
 
 
 def locked_by(path: Path, holder: str) -> StoreLocked:
-    """Another process writes the output."""
+    """The error when another process writes the output."""
     return StoreLocked(
         f"{path}: {holder} is writing it. Wait until it ends, or stop it, or choose another "
         "output file."
@@ -106,7 +106,7 @@ def locked_by(path: Path, holder: str) -> StoreLocked:
 
 
 def lock_holders(path: Path) -> str:
-    """The other processes that hold a lock on ``path``, as " (process 12)", or nothing."""
+    """Other processes that hold a lock on ``path``, as `` (process 12)``; empty if none."""
     try:
         inode = f":{path.stat().st_ino}"
         rows = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
@@ -118,7 +118,7 @@ def lock_holders(path: Path) -> str:
 
 
 def lock_shared(descriptor: int, path: Path) -> None:
-    """Keep commits out for the length of an access."""
+    """Take the shared lock, which holds off commits during an access."""
     if fcntl is None:
         return None
     start = time.monotonic()
@@ -132,18 +132,18 @@ def lock_shared(descriptor: int, path: Path) -> None:
                 ) from None
             time.sleep(0.002)
         except OSError:
-            return None  # a file system without locks: nothing of ours writes there
+            return None  # a file system without locks, where we never write
 
 
 def unlock(descriptor: int) -> None:
-    """Let commits go on."""
+    """Release the lock, so that commits can proceed."""
     if fcntl is not None and descriptor >= 0:
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def hold_shared(descriptor: int, path: Path) -> None:
-    """Between commits: readers come in, and other writers do not. Raises StoreLocked."""
+    """Between commits: let readers in and keep other writers out. Raises StoreLocked."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -154,7 +154,7 @@ def hold_shared(descriptor: int, path: Path) -> None:
 
 
 def lock_exclusive(descriptor: int, path: Path, patience: float) -> None:
-    """Take the file alone, waiting so many seconds for readers to let it go, or StoreLocked."""
+    """Lock out readers too, waiting ``patience`` seconds for them. Raises StoreLocked."""
     start = time.monotonic()
     warn_at = FIRST_WARNING
     while True:
@@ -167,7 +167,7 @@ def lock_exclusive(descriptor: int, path: Path, patience: float) -> None:
             raise StoreLocked(
                 f"{path}: another program has kept it open for {waited:.0f} s"
                 f"{lock_holders(path)}, so nothing could be committed. Close it there and run "
-                "the same command again; everything committed before stays."
+                "the same command again; everything committed before is safe."
             )
         if waited > warn_at:
             log.warning(
@@ -180,7 +180,7 @@ def lock_exclusive(descriptor: int, path: Path, patience: float) -> None:
 
 
 def commit_stamp(descriptor: int, journal: Path) -> tuple[int, ...]:
-    """Changes with every commit, and with a journal that waits to be replayed."""
+    """A value that changes with every commit, and with a journal waiting to be replayed."""
     main = os.fstat(descriptor)
     try:
         beside = journal.stat()
@@ -191,8 +191,8 @@ def commit_stamp(descriptor: int, journal: Path) -> tuple[int, ...]:
 
 
 def same_file(descriptor: int, path: Path) -> bool:
-    """Whether what is open is what ``path`` names."""
+    """Whether ``path`` still names the open file."""
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:
-        return True  # deleted meanwhile: what we hold open is still good
+        return True  # deleted: the open file is still good

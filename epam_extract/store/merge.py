@@ -1,8 +1,8 @@
-"""Several feature files as one: the parts of a run that was spread over machines.
+"""Merge feature files: the parts of a run that was spread over machines.
 
-Arrays are copied as they lie in their file, chunk by chunk and still compressed, and read once
-where they have arrived, so that every checksum is checked. Videos are committed in batches: a
-merge that was killed goes on with the videos that are not there yet.
+Arrays are copied chunk by chunk, without decompressing them, and then read from the copy to verify
+every checksum. Videos are committed in batches: after a kill, a merge continues with the videos
+that are not there yet.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ from .locks import require_unwritten
 from .video_states import StoredFailure
 from .writer import StoreWriter
 
-BATCH_BYTES = 256 << 20  # of arrays in one commit, and at least one video
+BATCH_BYTES = 256 << 20  # of arrays per commit, with at least one video
 OF_THE_COPY = {"source", "source_mtime_ns", "attributes_checksum"}
-"""Attributes that differ where two parts read two copies of one video's file."""
+"""Attributes that may differ if two parts read different copies of a video's file."""
 
 
 @dataclass(frozen=True)
 class Merged:
-    """What a merge did, and what it could not."""
+    """The result of a merge."""
 
     out: Path
     videos: int
     """Complete in ``out`` now."""
     copied: int
-    """Of these, those that were not there before."""
+    """Of these, those that were not in ``out`` before."""
     failures: int
-    """Videos that failed in their part, and are complete in none."""
+    """Videos that failed and are complete in no part."""
     incomplete: tuple[str, ...]
-    """Videos that are complete nowhere, since their run has not ended: left out."""
+    """Videos left out because they are complete in no part."""
 
 
 def merge_parts(
     out: Path, parts: Sequence[Path], *, on_bytes: Callable[[int, int], None] | None = None
 ) -> Merged:
-    """Copy the complete videos and the failures of ``parts`` into ``out``, which may be there.
+    """Copy the complete videos and the failures of ``parts`` into ``out``, which may exist.
 
-    A video that is in several of them is taken once. ``on_bytes`` is told, after every commit, how
-    many bytes of how many have been copied, about.
+    A video that is in several of them is copied once. After every commit ``on_bytes`` gets the
+    bytes copied so far and their total, both approximate.
 
     Raises:
         ConfigError: a part is named twice, or is ``out`` itself.
@@ -94,7 +94,7 @@ def merge_parts(
 
 
 def require_distinct(out: Path, parts: Sequence[Path]) -> None:
-    """Raise ConfigError where a part is named twice, or is ``out`` itself."""
+    """Raise ConfigError if a part is named twice, or is ``out`` itself."""
     seen: dict[Path, Path] = {}
     for part in parts:
         if part.resolve() == out.resolve():
@@ -105,7 +105,7 @@ def require_distinct(out: Path, parts: Sequence[Path]) -> None:
 
 
 def owners_of(stores: Iterable[FeatureFile]) -> tuple[dict[str, FeatureFile], set[str]]:
-    """The file to take each complete video from; and the videos that are complete in none."""
+    """The file to take each complete video from; and the videos complete in none."""
     owners: dict[str, FeatureFile] = {}
     incomplete: set[str] = set()
     for store in stores:
@@ -132,13 +132,13 @@ def _require_equal(video_id: str, one: FeatureFile, other: FeatureFile) -> None:
     if names:
         raise StoreError(
             f"{video_id} is complete in both {one.path} and {other.path}, but they differ in "
-            f"{', '.join(names)}. Was the video changed between the two? Leave out the older file, "
-            "or delete it and merge again."
+            f"{', '.join(names)}. Was the video changed between the two? Merge without the older "
+            "file."
         )
 
 
 def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
-    """What a video holds, without reading its arrays."""
+    """Attributes of a video, and shape, dtype and checksum of its arrays."""
     with store.group(video_id) as group:
         contents: dict[str, object] = {
             name: value for name, value in get_attributes(group).items() if name not in OF_THE_COPY
@@ -150,7 +150,7 @@ def _contents(store: FeatureFile, video_id: str) -> dict[str, object]:
 
 
 def require_room(video_ids: Iterable[str]) -> None:
-    """Raise StoreError where a video's group would be another video's array, or hold it."""
+    """Raise StoreError if a video's group would be another video's array, or contain it."""
     ids = set(video_ids)
     for video_id in sorted(ids):
         parts = video_id.split("/")
@@ -183,14 +183,14 @@ def _copy_all(
 
 
 def _bytes_of(store: FeatureFile) -> int:
-    """Size of a part, or of the files that it links to."""
+    """Size of a part, or of the files it links to."""
     folder = store.path.resolve().parent
     files = [folder / name for name in store.parts] or [store.path]
     return sum(file.stat().st_size for file in files)
 
 
 def _copy(h5: h5py.File, video_id: str, part: FeatureFile) -> int:
-    """Copy one video within a transaction; return the bytes its arrays take."""
+    """Copy one video inside a transaction; return the bytes of its arrays."""
     size = 0
     with part.group(video_id) as group:
         attributes = get_attributes(group)
@@ -199,7 +199,7 @@ def _copy(h5: h5py.File, video_id: str, part: FeatureFile) -> int:
             raise _changed("an attribute", video_id, part.path)
         target = h5["videos"].require_group(video_id)
         for name in sorted(ARRAY_NAMES.intersection(group)):
-            video_array(group, name)  # refuses what does not lie in the part itself
+            video_array(group, name)  # refuses an array that does not lie in the part itself
             h5py.h5o.copy(group.id, name.encode(), target.id, name.encode())
             array = target[name]
             value = 0
@@ -222,8 +222,8 @@ def _changed(what: str, video_id: str, part: Path) -> StoreError:
 
 def _how_to_repair(part: Path) -> str:
     return (
-        f"epam-extract verify {part} --repair drops what is damaged; run the command that made it "
-        "once more, then merge again: what was merged so far stays."
+        f"epam-extract verify {part} --repair drops what is damaged. Then run the command that "
+        "made this file again, and merge again: what was merged so far stays."
     )
 
 
@@ -233,7 +233,7 @@ def failures_of(
     complete: Iterable[str],
     known: Mapping[str, StoredFailure] | None = None,
 ) -> dict[str, StoredFailure]:
-    """The failures ``known`` and of all parts, less the videos that are complete; sorted by id."""
+    """``known`` failures and those of all parts, without complete videos, sorted by id."""
     merged = dict(known or {})
     for store in stores:
         for video_id, failure in store.failures().items():
@@ -244,7 +244,7 @@ def failures_of(
 def _merge_failures(
     writer: StoreWriter, stores: Iterable[FeatureFile], *, complete: Iterable[str]
 ) -> dict[str, StoredFailure]:
-    """Make the list of failures that of all parts, less the videos that are complete somewhere."""
+    """Write the failures of all parts, without the videos that are complete somewhere."""
     done = set(complete)
     left = failures_of(stores, complete=done, known=writer.failures())
     for video_id in writer.failures().keys() & done:

@@ -1,4 +1,4 @@
-"""``merge --link``: a small file of links that shows its parts' videos, and copies nothing."""
+"""``merge --link``: a small file of links to the videos of its parts, without copying them."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .video_states import StoredFailure
 def link_parts(out: Path, parts: Sequence[Path]) -> Merged:
     """Make ``out`` show the complete videos and the failures of ``parts``, by external links.
 
-    Where ``out`` is there, it goes on showing its earlier parts as well, as they are now. What it
-    shows is read by :class:`FeatureFile`, and by plain HDF5, for as long as the parts stay as they
-    are and where they are beside it: the folder may be moved as a whole.
+    If ``out`` exists, it keeps its earlier parts too, as they are now. :class:`FeatureFile` and
+    plain HDF5 can read it as long as the parts are unchanged and stay where they are relative to
+    it: the folder may be moved as a whole.
 
     Raises:
-        ConfigError: a part is named twice, is ``out`` itself, or lies outside of its folder.
+        ConfigError: a part is named twice, is ``out`` itself, or lies outside its folder.
         StoreMismatch: they were made with different options, weights or pose models.
         StoreLocked: a run is still writing one of them.
         StoreError: one is missing, damaged or itself a file of links, two hold the same video with
@@ -44,7 +44,7 @@ def link_parts(out: Path, parts: Sequence[Path]) -> Merged:
     """
     require_distinct(out, parts)
     real = out.resolve()
-    files = {_name_beside(real, part): part for part in parts}
+    files = {_relative_name(real, part): part for part in parts}
     earlier = _earlier(out)
     files |= {name: real.parent / name for name in earlier.keys() - files.keys()}
     with ExitStack() as stack:
@@ -64,7 +64,7 @@ def link_parts(out: Path, parts: Sequence[Path]) -> Merged:
         content = _linked_file(header, failures, stamps, names, owners)
         for name, stamp in stamps.items():
             if part_stamp(real, name) != stamp:
-                raise StoreError(f"{files[name]}: was changed meanwhile; merge again")
+                raise StoreError(f"{files[name]}: was changed during the merge; merge again")
     _put(out, content)
     shown = [
         video_id
@@ -80,8 +80,8 @@ def link_parts(out: Path, parts: Sequence[Path]) -> Merged:
     )
 
 
-def _name_beside(out: Path, part: Path) -> str:
-    """A part's path from the folder of ``out``, with "/"; ``out`` is no symbolic link."""
+def _relative_name(out: Path, part: Path) -> str:
+    """A part's path relative to the folder of ``out``, with "/"; ``out`` is not a symbolic link."""
     try:
         name = (part.parent.resolve() / part.name).relative_to(out.parent)
         part.resolve().relative_to(out.parent)
@@ -98,7 +98,7 @@ def _name_beside(out: Path, part: Path) -> str:
 
 
 def _earlier(out: Path) -> dict[str, LinkedVideos]:
-    """What ``out`` shows now, by part, whether or not these parts are still there."""
+    """What ``out`` shows now, by part, whether or not its parts still exist."""
     if not out.exists():
         return {}
     with FeatureFile(out, check_parts=False) as store:
@@ -135,7 +135,7 @@ def _linked_file(
 
 
 def _shared(owners: Mapping[str, FeatureFile]) -> set[str]:
-    """Videos that have another part's video below them, so that no link can stand for both."""
+    """Videos that have another part's video below them, so that one link cannot show both."""
     return {
         above
         for video_id, store in owners.items()
@@ -145,13 +145,13 @@ def _shared(owners: Mapping[str, FeatureFile]) -> set[str]:
 
 
 def _above(video_id: str) -> Iterator[str]:
-    """The ids that the folders of a video would have."""
+    """The ids of the folders of a video."""
     parts = video_id.split("/")
     return ("/".join(parts[:depth]) for depth in range(1, len(parts)))
 
 
 def _link_arrays(target: h5py.Group, video_id: str, store: FeatureFile, name: str) -> None:
-    """A video as a group of the file's own: its attributes, and links to its arrays."""
+    """Write a video as a group with its attributes and links to its arrays."""
     with store.group(video_id) as group:
         for attribute in get_attributes(group):
             set_attribute(target, attribute, group.attrs[attribute])

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 class StoredArray(NDArrayOperatorsMixin):
-    """An array in a feature file: what an index selects is read, and nothing else.
+    """An array in a feature file: indexing reads what is selected and nothing else.
 
     ``array[10]``, ``array[2:8, ..., 0]`` and ``array[[1, 5]]`` are numpy arrays of the stored
-    dtype: numbers, slices, ``...`` and ``None`` as in numpy, or first a list of rows, or a bool for
-    each row. Whatever else one does with an array (``np.asarray(array)``, ``array * 2``,
-    ``array.mean(0)``, other ways to index) reads it whole, each time.
+    dtype. An index may hold numbers, slices, ``...`` and ``None`` as in numpy, and first a list of
+    rows or a bool for each row. Anything else (``np.asarray(array)``, ``array * 2``,
+    ``array.mean(0)``, other ways to index) reads the whole array each time.
 
-    Raises, when it is read:
+    Raises when it is read:
         IndexError: the index is out of bounds.
-        KeyError: the file, which was written meanwhile, has the video no more.
+        KeyError: the video has been removed from the file.
         StoreError: it is damaged.
     """
 
@@ -39,12 +39,12 @@ class StoredArray(NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Its lengths along each axis."""
+        """Its length along each axis."""
         return self._file.array_info(self._video_id, self.name).shape
 
     @property
     def dtype(self) -> np.dtype:
-        """What it is stored as."""
+        """The stored dtype."""
         return self._file.array_info(self._video_id, self.name).dtype
 
     @property
@@ -74,7 +74,7 @@ class StoredArray(NDArrayOperatorsMixin):
         return np.asarray(self)[key]
 
     def _rows(self, rows: np.ndarray, rest: tuple[object, ...]) -> np.ndarray:
-        """Some rows in any order: in one go where they lie close together."""
+        """Some rows in any order: in one read if they lie close together."""
         chosen = np.arange(len(self))[rows if rows.size else rows.astype(np.intp)]
         low, high = (chosen.min(), chosen.max() + 1) if len(chosen) else (0, 0)
         if (high - low) * self.nbytes <= BLOCK_BYTES * len(self):
@@ -87,13 +87,13 @@ class StoredArray(NDArrayOperatorsMixin):
             yield from self[start : start + step]
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """All of it in C order, a bounded number of bytes at a time."""
+        """All of it in C order, in blocks of bounded size."""
         for span in block_slices(self):
             yield self[span]
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
         if copy is False:
-            raise ValueError("a stored array has to be read: it cannot become numpy's uncopied")
+            raise ValueError("a stored array has to be read: it cannot be converted without a copy")
         whole = self[...]
         return whole if dtype is None else whole.astype(dtype, copy=False)
 
@@ -107,5 +107,5 @@ class StoredArray(NDArrayOperatorsMixin):
         if name.startswith("_") or not hasattr(np.ndarray, name):
             raise AttributeError(f"a stored array has no attribute {name!r}")
         whole = self[...]
-        whole.flags.writeable = False  # what is written there would be lost
+        whole.flags.writeable = False  # writes to it would be lost
         return getattr(whole, name)

@@ -1,4 +1,4 @@
-"""Is the file whole, and is it still the file of these videos?"""
+"""Whether a file is undamaged, and still fits the videos it was made from."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ class Problem:
     video_id: str
     message: str
     array: str | None = None
-    """The array concerned, None for the video as a whole."""
+    """The array concerned, None for the whole video."""
     droppable: bool = True
-    """Whether doing the video again would help."""
+    """Whether extracting the video again would help."""
 
 
 def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
-    """Read the whole file and say what is wrong with it, by video.
+    """Read the whole file and list what is wrong with it, by video.
 
-    Every array must be there, readable, of the right shape and dtype, free of NaN and infinity,
-    and have the checksum it was written with. So must the attributes, of the file and of each
-    video, where there is a checksum of them: :func:`uncovered` counts where there is none.
-    With ``videos``, the directory they were extracted from, every video in the file must still be
-    there with the same size and time of change. Videos that are not complete are no problem: the
-    next run goes on with them.
+    Every array must exist, be readable, have the right shape and dtype, be free of NaN and infinity
+    and match its checksum. So must the attributes of the file and of each video, if they have a
+    checksum: :func:`uncovered` counts those without. With ``videos``, the directory they were
+    extracted from, every video must still be there with the same size and modification time.
+    Incomplete videos are not a problem: the next run resumes them.
 
     Raises:
-        StoreError: it is no file of ours, or damaged as a whole.
+        StoreError: it is not one of our files, or damaged as a whole.
         ConfigError: there is no video in ``videos``.
     """
     with FeatureFile(path) as store:
@@ -63,7 +62,7 @@ def verify(path: Path, *, videos: Path | None = None) -> list[Problem]:
 
 
 def repair(path: Path, problems: Iterable[Problem]) -> list[str]:
-    """Drop the videos that have problems, so that the next run does just those; return their ids.
+    """Drop the videos with problems, so that the next run extracts them again; return their ids.
 
     Raises:
         StoreError: the file cannot be written, or another process writes it.
@@ -77,9 +76,9 @@ def repair(path: Path, problems: Iterable[Problem]) -> list[str]:
 
 
 def uncovered(path: Path) -> int:
-    """How many videos, with the file itself, lack a checksum of their attributes.
+    """How many videos, counting the file itself as one, have no checksum of their attributes.
 
-    Earlier versions wrote none, so that nobody could tell if one of these attributes changed.
+    Earlier versions wrote none, so a change in these attributes cannot be detected.
     """
     with FeatureFile(path) as store:
         with store.reading() as h5:
@@ -90,7 +89,7 @@ def uncovered(path: Path) -> int:
 
 
 def _file_problems(store: FeatureFile) -> list[Problem]:
-    """Whether the file's own attributes are as they were written."""
+    """Whether the file's own attributes match their checksum."""
     if _covered(store.attributes):
         return []
     message = "its own attributes have changed since they were written (checksum)"
@@ -98,7 +97,7 @@ def _file_problems(store: FeatureFile) -> list[Problem]:
 
 
 def _covered(attributes: Mapping[str, object]) -> bool:
-    """Whether attributes fit the checksum beside them, if there is one."""
+    """Whether attributes match their checksum, if they have one."""
     stored = attributes.get("attributes_checksum")
     return stored is None or stored == attributes_checksum(attributes)
 
@@ -106,7 +105,7 @@ def _covered(attributes: Mapping[str, object]) -> bool:
 def _problems(
     video: StoredVideo, expected: Mapping[str, Array], *, seen: set[tuple[Path, int]]
 ) -> Iterator[Problem]:
-    """What is wrong with one complete video; ``seen`` holds where other videos' arrays lie."""
+    """Problems of one complete video; ``seen`` has the addresses of other videos' arrays."""
     try:
         video.read_all_attributes()
         attributes, names = video.attrs, set(video)
@@ -142,7 +141,7 @@ def _problems(
 def _array_problems(
     video: StoredVideo, array: Array, lengths: Mapping[str, int], people: set[int]
 ) -> Iterator[Problem]:
-    """What is wrong with one array; ``people`` gets the number of people it has."""
+    """Problems of one array; ``people`` gets the number of people in it."""
     name = array.name
     try:
         have = video[name].shape
@@ -167,12 +166,12 @@ def _array_problems(
 
 
 def _cause(error: BaseException) -> str:
-    """What h5py said, where that was wrapped."""
+    """The message of h5py, if a StoreError wraps it."""
     return first_line(error.__cause__ or error)
 
 
 def _changed(stored: Iterable[StoredVideo], videos: Path, *, pictures: bool) -> Iterator[Problem]:
-    """Videos on disk that are not the ones extracted."""
+    """Videos that are missing on disk or have changed since they were extracted."""
     from ..video import find_videos
 
     on_disk = {video.id: video for video in find_videos([videos], pictures=pictures)}

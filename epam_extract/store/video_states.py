@@ -12,23 +12,24 @@ from ..records import RemoteFile, VideoFailure, file_stamp, readable
 
 @dataclass(frozen=True)
 class StoredProgress:
-    """How far the file has a video, by what is committed."""
+    """How much of a video is committed."""
 
     complete: bool
     windows: int
     """Rows of features."""
     frames: int
-    """Frames whose keypoints are there."""
+    """Frames whose keypoints are stored."""
     size: int
-    """Bytes of the video's file when it was read, and its time of change."""
+    """Bytes of the video's file when it was read."""
     mtime_ns: int
+    """Modification time of that file."""
     label: str = ""
-    """Of a complete one that has a label."""
+    """Of a complete segment that has one."""
 
 
 @dataclass(frozen=True)
 class StoredFailure:
-    """A video that failed, as the file remembers it."""
+    """A video that failed, as the file records it."""
 
     stage: str
     message: str
@@ -36,12 +37,12 @@ class StoredFailure:
     mtime_ns: int
 
     def same_file(self, size: int, mtime_ns: int) -> bool:
-        """Whether the video's file is still the one that failed."""
+        """Whether the video's file is unchanged since it failed."""
         return (self.size, self.mtime_ns) == (size, mtime_ns)
 
     @classmethod
     def of(cls, failure: VideoFailure) -> StoredFailure:
-        """With size and time of change of the file as it is now; 0 where it cannot be told."""
+        """The failure with the current size and modification time of its file; 0 if unknown."""
         size = mtime_ns = 0
         if isinstance(failure.path, RemoteFile):
             size, mtime_ns = failure.path.size, failure.path.mtime_ns
@@ -52,10 +53,10 @@ class StoredFailure:
 
 
 class StoredVideos(Protocol):
-    """What a plan needs to know of the file."""
+    """What a plan needs to know about a file."""
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the file has a video, None if it has nothing of it."""
+        """How much of a video is stored; None if nothing is."""
         ...
 
     def failures(self) -> Mapping[str, StoredFailure]:
@@ -64,12 +65,12 @@ class StoredVideos(Protocol):
 
 
 class NothingStored:
-    """The ``StoredVideos`` of a file that is not there yet."""
+    """``StoredVideos`` of a file that does not exist yet."""
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """Nothing of any video."""
+        """None, for every video."""
         return None
 
     def failures(self) -> Mapping[str, StoredFailure]:
-        """None."""
+        """No failures."""
         return {}

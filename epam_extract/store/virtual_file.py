@@ -1,4 +1,4 @@
-"""An HDF5 file whose arrays lie in another one: some kilobytes, whatever it shows."""
+"""A small HDF5 file of virtual datasets, whose values lie in feature files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def write_virtual_file(
 ) -> None:
     """Write ``path``: a dataset (W, C) float32 per video, its ``features`` side by side.
 
-    They are HDF5 virtual datasets. Rows that cannot be found, because the file of features was
-    moved or deleted, read as NaN, so that no training takes them for features.
+    They are HDF5 virtual datasets. If the file of features is moved or deleted they read as NaN, so
+    that no training mistakes the rows for features.
 
     Args:
         path: the file to write, in the folder where it will stay.
@@ -43,5 +43,5 @@ def write_virtual_file(
 
 
 def _escape_percent(name: str) -> str:
-    """A name in which HDF5, which counts with printf's ``%b``, finds nothing to count."""
+    """A name in which HDF5 finds no ``%b``, its placeholder for a block number."""
     return name.replace("%", "%%")

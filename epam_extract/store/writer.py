@@ -46,15 +46,15 @@ from .video_states import StoredFailure, StoredProgress
 
 
 class StoreWriter:
-    """Writes the file; a context manager, for one thread. Opening recovers and locks it.
+    """Writes the file; a context manager, for one thread. Opening it recovers and locks the file.
 
-    Whatever is handed over waits in memory until :meth:`commit` makes all of it last at once.
-    Arrays are kept, not copied, until then.
+    What is handed over stays in memory until :meth:`commit` writes all of it in one step. Until
+    then arrays are referenced, not copied.
 
     Raises:
         StoreLocked: another process writes it.
         StoreMismatch: it was made with another configuration, weights or pose models.
-        StoreError: it is no file of ours, of a newer schema, damaged, or cannot be written there.
+        StoreError: it is not one of our files, has a newer schema, is damaged or not writable.
         MachineError: the disk is full or fails.
     """
 
@@ -106,14 +106,14 @@ class StoreWriter:
         self.close()
 
     def close(self) -> None:
-        """Let the file go. What was not committed is dropped."""
+        """Close and unlock the file. What was not committed is dropped."""
         self._end_reading()
         self._file.close()
 
-    # -- what is there ----------------------------------------------------------------------
+    # -- what is stored ---------------------------------------------------------------------
 
     def progress(self, video_id: str) -> StoredProgress | None:
-        """How far the committed file has this video, None if it has nothing of it."""
+        """How much of a video is committed; None if nothing is."""
         with as_store_error(self.path):
             group = video_group(self._reading(), video_id)
             return None if group is None else read_progress(group)
@@ -124,12 +124,12 @@ class StoreWriter:
         with as_store_error(self.path):
             group = video_group(self._reading(), video_id)
             if group is None:
-                raise ValueError(f"{video_id} is not there")
+                raise ValueError(f"{video_id} is not in the file")
             keypoints, scores = (find_array(group, name) for name in TRACKS)
             return PoseTrack(keypoints[:, where], scores[:, where].astype(np.float32))
 
     def failures(self) -> dict[str, StoredFailure]:
-        """Videos that failed, by id, with what is waiting to be committed."""
+        """Videos that failed, by id, including those not committed yet."""
         merged: dict[str, StoredFailure | None] = {**self._failures, **self._failure_changes}
         return {video_id: failure for video_id, failure in merged.items() if failure is not None}
 
@@ -144,16 +144,16 @@ class StoreWriter:
 
     @property
     def pending_bytes(self) -> int:
-        """Bytes waiting for the next commit."""
+        """Bytes that the next commit will write."""
         return sum(draft.pending_bytes for draft in self._drafts.values())
 
     # -- handing over -----------------------------------------------------------------------
 
     def begin(self, video_id: str, source: Path | RemoteFile, *, size: int, mtime_ns: int) -> None:
-        """Start a video afresh; an older copy, whole or not, is dropped by the next commit.
+        """Start a video from its beginning; the next commit drops an older copy, complete or not.
 
-        ``size`` and ``mtime_ns`` are the source file's. To resume an incomplete copy, do not begin:
-        append.
+        ``size`` and ``mtime_ns`` are the source file's. To resume an incomplete video, append
+        without calling this.
 
         Raises:
             VideoError: the id cannot be stored.
@@ -168,9 +168,9 @@ class StoreWriter:
     def append_windows(
         self, video_id: str, arrays: Mapping[str, np.ndarray], *, clipped: int = 0
     ) -> None:
-        """The next rows of a video: its features, and ``frames``, ``person`` and ``box``.
+        """Add the next rows of a video: features, ``frames``, ``person`` and ``box``.
 
-        ``clipped`` counts the values that were clipped to the stored dtype's range.
+        ``clipped`` counts the values that were clipped to the range of the stored dtype.
 
         Raises:
             VideoError: an array is missing, has another shape, or holds NaN or infinity.
@@ -182,7 +182,7 @@ class StoreWriter:
         draft.clipped += clipped
 
     def append_keypoints(self, video_id: str, start: int, track: PoseTrack) -> None:
-        """Keypoints of the next frames, from frame ``start`` on. The number of people may grow.
+        """Add keypoints of the next frames, from frame ``start`` on. The number of people may grow.
 
         Raises:
             VideoError: they are not the next ones, or hold NaN or infinity.
@@ -202,10 +202,10 @@ class StoreWriter:
     def finish(
         self, video: Video, *, grid: Mapping[str, float], times: np.ndarray, valid: np.ndarray
     ) -> None:
-        """Everything of this video was handed over: the next commit makes it count.
+        """Declare a video finished: the next commit makes it complete.
 
-        ``video`` is as it was measured; ``grid`` holds ``feat_stride``, ``window_frames`` and
-        ``offset_frames``; ``times`` (W, 3) and ``valid`` (W,) are of all its windows.
+        ``video`` holds what was measured; ``grid`` holds ``feat_stride``, ``window_frames`` and
+        ``offset_frames``; ``times`` (W, 3) and ``valid`` (W,) are those of all its windows.
 
         Raises:
             VideoError: rows or keypoints are missing.
@@ -229,7 +229,7 @@ class StoreWriter:
             draft.checksums[name] = extend_checksum(draft.checksums.get(name, 0), name, array)
 
     def fail(self, failure: VideoFailure) -> None:
-        """Remember a failure, with size and time of the video's file; drop what there is of it."""
+        """Record a failure with size and time of the video's file; drop what is stored of it."""
         video_id = failure.video_id
         self._drafts.pop(video_id, None)
         if video_group(self._reading(), video_id) is not None:
@@ -237,21 +237,21 @@ class StoreWriter:
         self._failure_changes[video_id] = StoredFailure.of(failure)
 
     def add_failure(self, video_id: str, failure: StoredFailure) -> None:
-        """Remember a failure as another file has it."""
+        """Record a failure as another file has it."""
         self._failure_changes[video_id] = failure
 
     def forget_failure(self, video_id: str) -> None:
-        """Take a video off the list of failures."""
+        """Remove a video from the list of failures."""
         if video_id in self.failures():
             self._failure_changes[video_id] = None
 
     def drop(self, video_id: str) -> None:
-        """Take a video out of the file with the next commit."""
+        """Remove a video with the next commit."""
         self._drafts.pop(video_id, None)
         self._dropped[video_id] = None
 
     def quarantine(self, video_id: str) -> None:
-        """Move what could not be dropped of a damaged video out of sight, at once."""
+        """Move what could not be dropped of a damaged video to ``/damaged``, at once."""
         self._dropped.pop(video_id, None)
         if not has_leftovers(self._reading(), video_id):
             return
@@ -259,15 +259,15 @@ class StoreWriter:
             quarantine(h5, video_id)
 
     def commit(self) -> None:
-        """Make everything handed over so far last, all of it or nothing.
+        """Write everything handed over so far to disk: all of it or nothing.
 
         Raises:
-            MachineError: the disk is full or fails; what was committed stays, what waited waits.
-            StoreLocked: another program keeps the file open for too long.
+            MachineError: the disk is full or fails; what was not committed stays pending.
+            StoreLocked: another program has kept the file open for too long.
             StoreError: the file was deleted, moved or replaced since it was opened.
         """
         self._file.require_in_place()
-        if self._dropped:  # by itself: writing into space just freed would go through the journal
+        if self._dropped:  # on its own: writes into space just freed would go through the journal
             with self.transaction() as h5:
                 for video_id in self._dropped:
                     remove_video(h5, video_id)
@@ -290,7 +290,7 @@ class StoreWriter:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[h5py.File]:
-        """The file itself: what the block writes is committed at its end, all of it or nothing."""
+        """The HDF5 file: what the block writes is committed at its end, all of it or nothing."""
         self._end_reading()
         try:
             with self._file.transaction() as file, h5py.File(file, "r+") as h5:
@@ -322,7 +322,7 @@ class StoreWriter:
         return draft
 
     def _require_room(self, video_id: str) -> None:
-        """Raise VideoError where this id's group would be another video's array, or hold it."""
+        """Raise VideoError if this id's group would be another video's array, or contain it."""
         h5 = self._reading()
         parts = video_id.split("/")
         pairs = [("/".join(parts[:i]), part) for i, part in enumerate(parts) if part in ARRAY_NAMES]
@@ -354,7 +354,7 @@ class StoreWriter:
 
 
 def require_no_links(path: Path) -> None:
-    """Raise StoreError where ``path`` is a file made by ``merge --link``, which no run writes."""
+    """Raise StoreError if ``path`` was made by ``merge --link``, since no run may write it."""
     if path.exists():
         with FeatureFile(path, check_parts=False) as store:
             if is_linked(store.attributes):
@@ -362,9 +362,9 @@ def require_no_links(path: Path) -> None:
 
 
 def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
-    """Take videos out of a file, in one transaction.
+    """Remove videos from a file, each in a transaction of its own.
 
-    One that HDF5 cannot take apart, since it is damaged, is put out of sight under ``/damaged``.
+    One that HDF5 cannot remove because it is damaged is moved to ``/damaged``.
 
     Raises:
         StoreError: the file cannot be written, or another process writes it.
@@ -382,7 +382,7 @@ def drop_videos(path: Path, video_ids: Iterable[str]) -> None:
 
 
 def _require_fit(path: Path, header: StoreHeader, *, overwrite: bool) -> None:
-    """Raise StoreError unless the file is ours, and StoreMismatch unless it can be gone on with."""
+    """Raise StoreError unless the file is ours, and StoreMismatch unless it can be resumed."""
     require_no_links(path)
     with FeatureFile(path) as store:
         if not overwrite:

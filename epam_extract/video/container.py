@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from .memory import Room
+from .memory import MemoryLimit
 
 DEFAULT_FPS = Fraction(25)  # if the file does not say
 LEAST_FRAME_BYTES = 8  # in any codec and container, index entry included
@@ -28,7 +28,7 @@ class Unreadable(Exception):
     """The file is not a video or cannot be read; the message says why."""
 
 
-def open_container(path: str, room: Room) -> Any:
+def open_container(path: str, memory: MemoryLimit) -> Any:
     """Open a file with PyAV. Raises Unreadable with a helpful reason."""
     import av
 
@@ -36,7 +36,7 @@ def open_container(path: str, room: Room) -> Any:
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": FORMATS,
-        **picture_limit(room),  # FFmpeg decodes first pictures of some files when it opens them
+        **picture_limit(memory),  # FFmpeg decodes first pictures of some files when it opens them
     }
     try:
         return av.open(path, metadata_errors="ignore", options=options)
@@ -44,9 +44,9 @@ def open_container(path: str, room: Room) -> Any:
         raise Unreadable(_why_not_open(path, error)) from error
 
 
-def picture_limit(room: Room) -> dict[str, str]:
+def picture_limit(memory: MemoryLimit) -> dict[str, str]:
     """Codec option that refuses larger pictures, even if the header understates their size."""
-    return {"max_pixels": str(min(room.most_pixels, 2**31 - 1))}
+    return {"max_pixels": str(min(memory.most_pixels, 2**31 - 1))}
 
 
 def _why_not_open(path: str, error: Exception) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import in_bytes
+from ..config import format_bytes
 from .container import (
     Unreadable,
     announced,
@@ -24,7 +24,7 @@ from .container import (
     picture_limit,
     video_stream,
 )
-from .memory import Room
+from .memory import MemoryLimit
 from .timestamps import measured_fps, seconds_of
 
 Tick = Callable[[], None]
@@ -76,9 +76,9 @@ class Choice:
         return Choice(self.indices[count:], self.seconds[count:], self.seekable)
 
 
-def header(path: str, tick: Tick, room: Room) -> Header:
+def header(path: str, tick: Tick, memory: MemoryLimit) -> Header:
     """The header alone, without decoding anything; used for planning."""
-    with open_container(path, room) as container:
+    with open_container(path, memory) as container:
         tick()
         stream = video_stream(container)
         fps = header_fps(stream)
@@ -91,22 +91,22 @@ def header(path: str, tick: Tick, room: Room) -> Header:
 class PyavDecoder:
     """Reads a file once, in order, and measures it on the way.
 
-    Raises :class:`Unreadable`, before anything is decoded, if its pictures do not fit ``room``.
+    Raises :class:`Unreadable`, before decoding anything, if its pictures do not fit in ``memory``.
     """
 
-    def __init__(self, path: str, tick: Tick, room: Room) -> None:
-        self._path, self._tick, self._room = path, tick, room
+    def __init__(self, path: str, tick: Tick, memory: MemoryLimit) -> None:
+        self._path, self._tick, self._memory = path, tick, memory
         self._open()
 
     def _open(self) -> None:
-        room = self._room
-        self._container = open_container(self._path, room)
+        memory = self._memory
+        self._container = open_container(self._path, memory)
         self._stream = video_stream(self._container)
         codec = self._stream.codec_context
         self._fps = header_fps(self._stream)
         expected = expected_frames(self._container, self._stream, self._fps)
-        require_room(room, codec.height, codec.width, expected)
-        codec.options = picture_limit(room)
+        require_memory(memory, codec.height, codec.width, expected)
+        codec.options = picture_limit(memory)
         self._packets = self._hidden = self.missing = 0
         self._damaged = False
         self._pts: list[int | None] = []
@@ -114,12 +114,14 @@ class PyavDecoder:
         self._decoded = self._decode()
         first = next(self._decoded, None)
         if first is None:
-            within = "" if codec.height else f" in {in_bytes(room.limit)} of memory (--max-memory)"
+            within = (
+                "" if codec.height else f" in {format_bytes(memory.limit)} of memory (--max-memory)"
+            )
             raise Unreadable(f"not one frame of it can be decoded{within}")
         self._first = first
         self._announced = announced(self._container, self._stream)
         height, width = _upright(self._first)
-        require_room(room, height, width, expected)  # the header may have said less
+        require_memory(memory, height, width, expected)  # the header may have said less
         self.header = Header(self._fps, expected, height, width)
 
     def _decode(self) -> Iterator[Any]:
@@ -306,8 +308,8 @@ class PyavDecoder:
         self._container.close()
 
 
-def require_room(room: Room, height: int, width: int, frames: int) -> None:
-    if too_large := room.refusal(height, width, frames):
+def require_memory(memory: MemoryLimit, height: int, width: int, frames: int) -> None:
+    if too_large := memory.refusal(height, width, frames):
         raise Unreadable(too_large)
 
 

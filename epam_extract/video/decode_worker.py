@@ -24,7 +24,7 @@ from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable, hea
 from .decord_decoder import DecordDecoder
 from .images import ImagesDecoder, measure_folder
 from .measure import measure_file
-from .memory import Room
+from .memory import MemoryLimit
 
 Decoder = PyavDecoder | DecordDecoder | ImagesDecoder
 DECODERS: dict[str, type[PyavDecoder] | type[DecordDecoder]] = {
@@ -38,7 +38,7 @@ class HeaderRequest:
     """Answer with the :class:`Header`; decode nothing."""
 
     path: str
-    room: Room
+    memory: MemoryLimit
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class ProbeRequest:
     path: str
     image_fps: Fraction | None
     """Of a folder of pictures."""
-    room: Room
+    memory: MemoryLimit
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class OpenRequest:
     decoder: str
     image_fps: Fraction | None
     """Of a folder of pictures."""
-    room: Room
+    memory: MemoryLimit
 
 
 @dataclass(frozen=True)
@@ -188,14 +188,14 @@ def _read(
 
 def _open(request: OpenRequest, tick: Tick) -> Decoder:
     if request.image_fps is not None:
-        return ImagesDecoder(request.path, request.image_fps, tick, request.room)
-    return DECODERS[request.decoder](request.path, tick, request.room)
+        return ImagesDecoder(request.path, request.image_fps, tick, request.memory)
+    return DECODERS[request.decoder](request.path, tick, request.memory)
 
 
 def _measure(request: ProbeRequest, tick: Tick) -> Measured:
     if request.image_fps is not None:
-        return measure_folder(request.path, request.image_fps, tick, request.room)
-    return measure_file(request.path, tick, request.room)
+        return measure_folder(request.path, request.image_fps, tick, request.memory)
+    return measure_file(request.path, tick, request.memory)
 
 
 def _leave_with(parent: int) -> None:
@@ -227,7 +227,7 @@ def serve() -> None:
                 if isinstance(request, ReadRequest) and decoder is not None:
                     _read(request, decoder, connection, slots)
                 elif isinstance(request, HeaderRequest):
-                    connection.send(header(request.path, tick, request.room))
+                    connection.send(header(request.path, tick, request.memory))
                 elif isinstance(request, ProbeRequest):
                     connection.send(_measure(request, tick))
                 if isinstance(request, Free):

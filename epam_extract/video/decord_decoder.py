@@ -16,7 +16,7 @@ import numpy as np
 
 from .decode import Choice, Header, Measured, PyavDecoder, Tick, Unreadable
 from .measure import measure_file
-from .memory import Room
+from .memory import MemoryLimit
 
 FAULT_TOLERANCE = 1e-4  # so that the first frame that decord makes up is an error
 OTHER_COLOURS = 6.0  # mean grey levels; two ways to convert colours differ by less
@@ -28,11 +28,11 @@ class DecordDecoder:
     missing = 0
     """Chosen frames that do not decode; always 0, since each is an error here."""
 
-    def __init__(self, path: str, tick: Tick, room: Room) -> None:
-        first = PyavDecoder(path, tick, room)
+    def __init__(self, path: str, tick: Tick, memory: MemoryLimit) -> None:
+        first = PyavDecoder(path, tick, memory)
         try:
             self._reference = next(first.frames(0)).copy()
-            self._found = first.by_index() or measure_file(path, tick, room)
+            self._found = first.by_index() or measure_file(path, tick, memory)
         finally:
             first.close()
         if self._found.wrong:

@@ -22,7 +22,7 @@ from .decode_worker import Delivered
 from .decord_decoder import refused_by_decord
 from .files import file_status, is_folder_of_pictures, real_path, stamp_of
 from .images import folder_header
-from .memory import Room, available_memory
+from .memory import MemoryLimit, available_memory
 from .worker_pool import SLOTS, DecodeWorker, WorkerLost, borrow, borrowed, give_back
 
 STALL_SECONDS = 20.0  # a worker that delivers no packet or frame for so long has hung
@@ -38,12 +38,12 @@ def read_header(
     *,
     image_fps: Fraction | None = None,
     stall_seconds: float = STALL_SECONDS,
-    room: Room | None = None,
+    memory: MemoryLimit | None = None,
 ) -> Header:
     """What a file says about itself, from its header or index alone.
 
     With ``image_fps`` a folder of pictures counts as a video. Raises :class:`ProbeError` if the
-    file is not a video, or does not fit ``room`` (None: what the machine has).
+    file is not a video, or does not fit in ``memory`` (None: what the machine has).
     """
     if is_folder_of_pictures(path, image_fps) and image_fps is not None:
         try:
@@ -51,10 +51,10 @@ def read_header(
         except Unreadable as error:
             raise ProbeError(f"{path}: {error}") from error
     file_status(path)
-    limit = room or Room(available_memory())
+    limit = memory or MemoryLimit(available_memory())
     return _ask(
         path,
-        lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds, room=limit),
+        lambda worker: worker.header(real_path(path), stall_seconds=stall_seconds, memory=limit),
     )
 
 
@@ -159,10 +159,10 @@ class OpenVideo:
         decoder: str,
         image_fps: Fraction | None,
         stall_seconds: float,
-        room: Room | None = None,
+        memory: MemoryLimit | None = None,
     ) -> None:
         self.path, self.id = path, video_id
-        self.room = room or Room(available_memory())
+        self.memory = memory or MemoryLimit(available_memory())
         self._image_fps = image_fps if is_folder_of_pictures(path, image_fps) else None
         self.stamp: tuple[int, int] = self._stamp()
         """Size and modification time, see :func:`records.file_stamp`."""
@@ -252,7 +252,7 @@ class OpenVideo:
                 while True:
                     frames = next(pieces)
                     first, done = done, done + len(frames)
-                    self._require_room(done)
+                    self._require_memory(done)
                     yield FramePiece(first, frames)
                     self._lost = 0
                     del frames  # the worker can reuse the slot once the receiver drops it
@@ -277,7 +277,7 @@ class OpenVideo:
                     self._decoder,
                     self._image_fps,
                     stall_seconds=self._stall_seconds,
-                    room=self.room,
+                    memory=self.memory,
                 )
             except WorkerLost as error:
                 self._give_up(error, "")
@@ -298,11 +298,11 @@ class OpenVideo:
             raise kind(f"{self.path}: {so_far}{error}") from error
         _log.warning("%s: %s%s; another one is tried", self.path, so_far, error)
 
-    def _require_room(self, frames: int) -> None:
+    def _require_memory(self, frames: int) -> None:
         """Raise DecodeError if a video has more frames than promised and they do not fit."""
         found = self.header
         if frames > found.frames and (
-            too_large := self.room.refusal(found.height, found.width, frames)
+            too_large := self.memory.refusal(found.height, found.width, frames)
         ):
             raise DecodeError(f"{self.path}: {too_large}")
 

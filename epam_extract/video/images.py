@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .decode import Choice, Header, Measured, Tick, Unreadable, require_room
-from .memory import Room
+from .decode import Choice, Header, Measured, Tick, Unreadable, require_memory
+from .memory import MemoryLimit
 
 PICTURE = re.compile(
     r"(?P<series>.*?)(?P<number>\d{1,12})\.(?:jpe?g|png|bmp|webp|tiff?)", re.IGNORECASE
@@ -103,9 +103,9 @@ def folder_header(folder: Path | str, fps: Fraction) -> Header:
     return Header(fps, len(list_pictures(folder).names), 0, 0)
 
 
-def measure_folder(path: str, fps: Fraction, tick: Tick, room: Room) -> Measured:
+def measure_folder(path: str, fps: Fraction, tick: Tick, memory: MemoryLimit) -> Measured:
     """Measure a folder; only its first picture is opened."""
-    return ImagesDecoder(path, fps, tick, room).measured()
+    return ImagesDecoder(path, fps, tick, memory).measured()
 
 
 class ImagesDecoder:
@@ -114,12 +114,12 @@ class ImagesDecoder:
     missing = 0
     """Chosen pictures that do not decode; always 0, since each is an error here."""
 
-    def __init__(self, path: str, fps: Fraction, tick: Tick, room: Room) -> None:
+    def __init__(self, path: str, fps: Fraction, tick: Tick, memory: MemoryLimit) -> None:
         self._folder, self._fps, self._tick = Path(path), fps, tick
         self._series = list_pictures(path)
         first = self._read(0)
         self.header = Header(fps, len(self._series.names), *first.shape[:2])
-        require_room(room, self.header.height, self.header.width, self.header.frames)
+        require_memory(memory, self.header.height, self.header.width, self.header.frames)
 
     def frames(self, start: int) -> Iterator[np.ndarray]:
         """Pictures ``start``, ``start + 1``, ... as (H, W, 3) uint8 RGB.

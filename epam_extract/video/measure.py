@@ -7,17 +7,17 @@ from typing import Any
 
 from .container import open_container, video_stream
 from .decode import Measured, PyavDecoder, Tick
-from .memory import Room
+from .memory import MemoryLimit
 from .timestamps import measured_fps, seconds_of
 
 
-def measure_file(path: str, tick: Tick, room: Room) -> Measured:
+def measure_file(path: str, tick: Tick, memory: MemoryLimit) -> Measured:
     """Measure a file from its packets; frames are decoded only where packets cannot be trusted.
 
     Reads the whole file: 0.15 s for 60 s of 1080p. If the packets do not determine the frames
     (damage, edit lists, missing timestamps, MPEG-TS ...), every frame is decoded.
     """
-    with open_container(path, room) as container:
+    with open_container(path, memory) as container:
         stream = video_stream(container)
         form, codec = container.format.name, stream.codec_context.name
         packets, broken = _packets(container, stream, tick)
@@ -26,7 +26,7 @@ def measure_file(path: str, tick: Tick, room: Room) -> Measured:
     wrong += _doubts(packets, form)
     if announced > len(packets):
         wrong.append("cut short")
-    decoder = PyavDecoder(path, tick, room)
+    decoder = PyavDecoder(path, tick, memory)
     try:
         fps, pts = decoder.header.fps, sorted(p for p, *_ in packets if p is not None)
         if not wrong and decoder.first_pts != pts[0]:

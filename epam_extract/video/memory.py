@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 
-from ..config import frames_per_piece, in_bytes
+from ..config import format_bytes, frames_per_piece
 
 DECODER_FRAMES = 6  # that FFmpeg holds, in RGB pictures; measured on H.264: 4
 CGROUP_FILES = (  # limit, use, and the key of memory in use that can be reclaimed
@@ -18,7 +18,7 @@ CGROUP_FILES = (  # limit, use, and the key of memory in use that can be reclaim
 
 
 @dataclass(frozen=True)
-class Room:
+class MemoryLimit:
     """Memory for the pictures of one video while it is read."""
 
     limit: int
@@ -44,9 +44,9 @@ class Room:
         if needed <= self.limit:
             return ""
         return (
-            f"its pictures of {width} x {height} need about {in_bytes(needed)} of memory at once, "
-            f"and {in_bytes(self.limit)} may be used (--max-memory); make a smaller copy of it, or "
-            "use a machine with more memory"
+            f"its pictures of {width} x {height} need about {format_bytes(needed)} of memory at "
+            f"once, and {format_bytes(self.limit)} may be used (--max-memory); make a smaller copy "
+            "of it, or use a machine with more memory"
         )
 
     @property

@@ -23,7 +23,7 @@ from ..records import FramePiece, Segment, Video
 from .decode import Choice, Header, Measured
 from .files import stamp_of
 from .frames import STALL_SECONDS, OpenVideo, as_video, check_decoder, measure
-from .memory import Room
+from .memory import MemoryLimit
 
 EARLY = 1e-3  # seconds: containers and annotations round times to a millisecond
 REMEMBERED = 32  # measured files; the segments of a video follow each other
@@ -38,15 +38,16 @@ def open_video(
     decoder: str = "auto",
     image_fps: Fraction | None = None,
     stall_seconds: float = STALL_SECONDS,
-    room: Room | None = None,
+    memory: MemoryLimit | None = None,
 ) -> OpenVideo | OpenView:
     """Open a video to read it once, from its first frame to its last; a context manager.
 
     ``segment`` selects a part of it, ``fps`` resamples its frames to a regular rate, and
     ``image_fps`` allows folders of pictures, as videos of this rate.
 
-    Raises :class:`ProbeError` if the file is not a video, has no frames or does not fit ``room``
-    (None: the memory available), with ``decoder="decord"`` also if decord would read it wrongly;
+    Raises :class:`ProbeError` if the file is not a video, has no frames or does not fit in
+    ``memory`` (None: the memory available), with ``decoder="decord"`` also if decord would read it
+    wrongly;
     :class:`ConfigError` if decord is requested but not installed.
     """
     check_decoder(decoder)
@@ -60,7 +61,7 @@ def open_video(
             decoder=decoder,
             image_fps=image_fps,
             stall_seconds=stall_seconds,
-            room=room,
+            memory=memory,
         )
     return OpenVideo(
         path,
@@ -68,7 +69,7 @@ def open_video(
         decoder=decoder,
         image_fps=image_fps,
         stall_seconds=stall_seconds,
-        room=room,
+        memory=memory,
     )
 
 
@@ -131,10 +132,10 @@ class OpenView:
         decoder: str = "auto",
         image_fps: Fraction | None = None,
         stall_seconds: float = STALL_SECONDS,
-        room: Room | None = None,
+        memory: MemoryLimit | None = None,
     ) -> None:
         self.path, self.id = path, video_id
-        self._decoder, self._image_fps, self._room = decoder, image_fps, room
+        self._decoder, self._image_fps, self._memory = decoder, image_fps, memory
         self._stall_seconds = stall_seconds
         self.stamp = stamp_of(path)
         found = _measured(path, self.stamp, decoder, image_fps)
@@ -187,7 +188,7 @@ class OpenView:
             decoder=self._decoder,
             image_fps=self._image_fps,
             stall_seconds=self._stall_seconds,
-            room=self._room,
+            memory=self._memory,
         )
         if (reader.header.height, reader.header.width) != (self.header.height, self.header.width):
             reader.close()

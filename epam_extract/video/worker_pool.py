@@ -45,7 +45,7 @@ from .decode_worker import (
     Trouble,
     new_memory,
 )
-from .memory import Room, available_memory
+from .memory import MemoryLimit, available_memory
 
 SLOTS = 3  # pieces that may be decoded ahead or held by the receiver
 LARGE_PIECE = 200 << 20  # bytes; larger pieces (over 1080p) get two slots
@@ -120,14 +120,14 @@ class DecodeWorker:
                 "try `pip install --force-reinstall av`"
             ) from error
 
-    def header(self, path: Path, *, stall_seconds: float, room: Room) -> Header:
+    def header(self, path: Path, *, stall_seconds: float, memory: MemoryLimit) -> Header:
         """What a file's header says; raises Unreadable or WorkerLost."""
-        return self._ask(HeaderRequest(os.fspath(path), room), Header, stall_seconds)
+        return self._ask(HeaderRequest(os.fspath(path), memory), Header, stall_seconds)
 
     def probe(self, path: Path, image_fps: Fraction | None, *, stall_seconds: float) -> Measured:
         """Measure a file or a folder of pictures. Raises Unreadable or WorkerLost."""
-        room = Room(available_memory())
-        return self._ask(ProbeRequest(os.fspath(path), image_fps, room), Measured, stall_seconds)
+        memory = MemoryLimit(available_memory())
+        return self._ask(ProbeRequest(os.fspath(path), image_fps, memory), Measured, stall_seconds)
 
     def open(
         self,
@@ -136,13 +136,13 @@ class DecodeWorker:
         image_fps: Fraction | None = None,
         *,
         stall_seconds: float,
-        room: Room,
+        memory: MemoryLimit,
     ) -> Header:
         """Open a video for :meth:`read`. Raises Unreadable or WorkerLost."""
         patience = stall_seconds
         with suppress(OSError):
             patience += path.stat().st_size / SLOWEST_DISK if decoder == "decord" else 0
-        request = OpenRequest(os.fspath(path), decoder, image_fps, room)
+        request = OpenRequest(os.fspath(path), decoder, image_fps, memory)
         self._opened = self._ask(request, Header, patience)
         return self._opened
 

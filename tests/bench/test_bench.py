@@ -36,6 +36,7 @@ from epam_extract.bench.stages import decode as decode_part
 from epam_extract.bench.stages import pose as pose_part
 from epam_extract.bench.subprocess_run import Child, Order, Outcome, answer
 from epam_extract.bench.timing import Deadline, Usage, in_turns
+from epam_extract.cli.tables import bench_report
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
 from epam_extract.errors import ConfigError, MachineError
 from epam_extract.heatmaps import render_heatmaps
@@ -43,8 +44,7 @@ from epam_extract.pipeline.concurrency import single_threaded_ops
 from epam_extract.pipeline.inference import load_backbone
 from epam_extract.pipeline.run import extract_features
 from epam_extract.pose import open_pose_model
-from epam_extract.progress.reports import bench_report
-from epam_extract.records import BenchReport, BenchRow
+from epam_extract.progress.records import BenchReport, BenchRow
 from epam_extract.store import FeatureStore
 from epam_extract.video import find_videos, probe
 

@@ -10,7 +10,7 @@ import pytest
 from command_line import StandInRun
 
 from epam_extract.cli import run as runner
-from epam_extract.pipeline import installed
+from epam_extract.pipeline import installed_weights
 
 
 @pytest.fixture
@@ -20,7 +20,9 @@ def pipeline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandInRun:
     monkeypatch.setitem(sys.modules, "epam_extract.pipeline.run", module)
     monkeypatch.setattr(runner, "_example", lambda summary: "a" if summary.done else None)
     monkeypatch.setattr(
-        installed.platformdirs, "user_data_path", lambda *_, **__: tmp_path / "data of a user"
+        installed_weights.platformdirs,
+        "user_data_path",
+        lambda *_, **__: tmp_path / "data of a user",
     )
     monkeypatch.delenv("EPAM_WEIGHTS", raising=False)
     return fake

@@ -23,12 +23,13 @@ from command_line import StandInRun as Pipeline
 import epam_extract
 from epam_extract.cli import app
 from epam_extract.cli.signals import Stopper
+from epam_extract.cli.summary_report import datasets
 from epam_extract.config import FEATURES, ExtractConfig
 from epam_extract.errors import CheckpointError, ConfigError, MachineError, StoreError
-from epam_extract.pipeline import installed
+from epam_extract.pipeline import installed_weights
 from epam_extract.progress import Progress
-from epam_extract.progress.reports import datasets
-from epam_extract.records import BenchReport, BenchRow, VideoFailure
+from epam_extract.progress.records import BenchReport, BenchRow
+from epam_extract.records import VideoFailure
 from epam_extract.schema import TRACKS, window_arrays
 from epam_extract.store import in_child
 from epam_extract.store import verify as verify_module
@@ -355,7 +356,7 @@ def test_the_log_file_has_what_the_screen_had(pipeline: Pipeline, tmp_path: Path
 def test_the_default_weights_are_used_and_named(pipeline: Pipeline, tmp_path: Path) -> None:
     kept = tmp_path / "epam.pth"
     kept.write_bytes(b"weights")
-    added = installed.add(kept, check=lambda path: None)
+    added = installed_weights.add_weights(kept, check=lambda path: None)
     result = run("videos/", "--out", "f.h5")
     assert result.exit_code == 0
     assert pipeline.config.weights.file == added.path
@@ -367,9 +368,13 @@ def test_weights_lists_what_is_there(pipeline: Pipeline, tmp_path: Path) -> None
     assert result.exit_code == 0
     assert "no weights are installed" in result.stdout and "Google Drive" in result.stdout
     (tmp_path / "epam.pth").write_bytes(b"weights")
-    installed.add(tmp_path / "epam.pth", check=lambda path: None)
+    installed_weights.add_weights(tmp_path / "epam.pth", check=lambda path: None)
     listed = run("weights").stdout
-    assert "epam.pth" in listed and "default" in listed and str(installed.folder()) in listed
+    assert (
+        "epam.pth" in listed
+        and "default" in listed
+        and str(installed_weights.weights_folder()) in listed
+    )
 
 
 def test_weights_add_refuses_what_does_not_fit(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -379,9 +384,10 @@ def test_weights_add_refuses_what_does_not_fit(pipeline: Pipeline, tmp_path: Pat
     result = run("weights", "add", tmp_path / "other.pth")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
-    assert installed.installed() == []
+    assert installed_weights.list_installed() == []
 
 
+@pytest.mark.slow
 def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None:
     import torch
 
@@ -392,7 +398,7 @@ def test_weights_add_takes_what_fits(pipeline: Pipeline, tmp_path: Path) -> None
     torch.save(backbone.state_dict(), tmp_path / "epam.pth")
     result = run("weights", "add", tmp_path / "epam.pth")
     assert result.exit_code == 0, result.stderr
-    assert installed.default() == installed.folder() / "epam.pth"
+    assert installed_weights.default_weights() == installed_weights.weights_folder() / "epam.pth"
 
 
 def test_info_prints_tables_or_json(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,8 +560,8 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 WAITING = """
 import sys, types, time
 from pathlib import Path
-from epam_extract.progress.reports import datasets
-from epam_extract.records import BenchReport, BenchRow, Plan, Summary
+from epam_extract.cli.summary_report import datasets
+from epam_extract.progress.records import BenchReport, BenchRow, Plan, Summary
 def extract_features(videos, out, config, *, progress, stop, list_file, segments, overwrite,
                      retry_failed, dry_run, only):
     progress.plan(Plan(1, 1, 0, 0, 10, 1, 1, 10))

@@ -16,11 +16,12 @@ from command_line import StandInRun as Pipeline
 from make_videos import write_video
 
 import epam_extract
+from epam_extract.cli.info_table import info_report
 from epam_extract.config import ExtractConfig, PoseConfig, WindowConfig
 from epam_extract.errors import ConfigError
-from epam_extract.pipeline import installed
-from epam_extract.progress import contents, displays
-from epam_extract.records import Plan, StageLoad
+from epam_extract.pipeline import installed_weights
+from epam_extract.progress import displays
+from epam_extract.progress.records import Plan, StageLoad
 from epam_extract.store import StoreHeader, StoreWriter
 from epam_extract.store import verify as verify_module
 
@@ -96,7 +97,7 @@ def test_another_kind_of_output_is_refused(pipeline: Pipeline, name: str) -> Non
 def test_names_stay_readable_in_narrow_tables(width: int) -> None:
     stream = io.StringIO()
     videos = [{**CONTENTS["videos"][0], "id": "morning_0012"}]
-    report = contents.info_report({**CONTENTS, "videos": videos})
+    report = info_report({**CONTENTS, "videos": videos})
     displays.Console(file=stream, width=width).print(report)
     lines = stream.getvalue().splitlines()
     assert max(map(len, lines)) <= width
@@ -254,7 +255,7 @@ def test_weights_of_an_earlier_run_are_found_by_their_checksum(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "renamed.pth").write_bytes(b"weights")
-    there = installed.add(tmp_path / "renamed.pth", check=lambda path: None)
+    there = installed_weights.add_weights(tmp_path / "renamed.pth", check=lambda path: None)
     weights: dict[str, object] = {"file": "epam.pth", "sha256": there.sha256}
     local = {"mode": "local", "pose": {"name": "p.onnx"}, "detector": {"name": "d.onnx"}}
     file = made_with(tmp_path, weights, local)

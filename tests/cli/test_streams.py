@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 
 from epam_extract.progress.displays import open_progress
-from epam_extract.progress.logs import logging_to
+from epam_extract.progress.logging_setup import logging_to
 
 FULL = Path("/dev/full")
 MAIN = """
 import os, sys, types
 from epam_extract import cli
 from epam_extract.cli import run as runner
-from epam_extract.records import Plan, Summary, VideoFailure
+from epam_extract.progress.records import Plan, Summary
+from epam_extract.records import VideoFailure
 
 def extract_features(videos, out, config, *, progress, stop, **_):
     with open(out, "wb") as file:

@@ -32,7 +32,8 @@ from epam_extract.errors import (
 )
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
-from epam_extract.records import ClipBatch, FeatureBatch, Summary
+from epam_extract.progress.records import Summary
+from epam_extract.records import ClipBatch, FeatureBatch
 from epam_extract.store import FeatureStore, StoreWriter
 from epam_extract.store.verify import verify
 

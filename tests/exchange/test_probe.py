@@ -146,6 +146,7 @@ def test_groups_are_never_split(file: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert result.groups == (4, 4, 4)
 
 
+@pytest.mark.slow
 def test_named_splits_are_used(file: Path) -> None:
     labels = [
         replace(one, splits=frozenset(["xsub_train" if number < 15 else "xsub_val", "xview_train"]))

@@ -11,12 +11,12 @@ import pytest
 from make_videos import number_of, write_video
 from stand_ins import POOLED, StandInPose, StopAfter, assert_same
 
+from epam_extract.cli.info_table import info_report
 from epam_extract.config import WindowConfig
 from epam_extract.exchange import export_features
 from epam_extract.exchange.labels import stored_labels
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
-from epam_extract.progress.contents import info_report
 from epam_extract.report.details import add_pictures, describe_video
 from epam_extract.report.summary import summarise
 from epam_extract.store import FeatureStore
@@ -38,6 +38,7 @@ def segments_file(folder: Path, *rows: str) -> Path:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["window", "video"])
 def test_a_segment_is_what_the_trimmed_video_would_be(
     clips: Path, stand_ins: StandInPose, tmp_path: Path, crop: str

@@ -12,7 +12,7 @@ from torch import nn
 from epam_extract import CheckpointError, EPAMBackbone, load_heads
 from epam_extract.model import random_weights
 from epam_extract.model.fast import pool
-from epam_extract.pipeline.installed import add
+from epam_extract.pipeline.installed_weights import add_weights
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_heads_are_kept_when_weights_are_added(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
-    added = add(checkpoint, check=lambda path: None)
+    added = add_weights(checkpoint, check=lambda path: None)
     assert load_heads(added.path).num_classes == CLASSES
 
 

@@ -23,7 +23,7 @@ from epam_extract.errors import ProbeError
 from epam_extract.pipeline import plan
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
-from epam_extract.records import Plan
+from epam_extract.progress.records import Plan
 from epam_extract.store import FeatureStore, StoreWriter
 from epam_extract.store.verify import verify
 from epam_extract.video import close_workers, open_video, probe, read_header, worker_pool
@@ -238,10 +238,11 @@ def test_names_are_shown_escaped_everywhere(
 ) -> None:
     from rich.console import Console
 
-    from epam_extract.progress.contents import info_report, problem_table
-    from epam_extract.progress.lines import PlainLines, TqdmBar
-    from epam_extract.progress.logs import logging_to
-    from epam_extract.progress.reports import failure_table
+    from epam_extract.cli.info_table import info_report
+    from epam_extract.cli.tables import failure_table, problem_table
+    from epam_extract.progress.logging_setup import logging_to
+    from epam_extract.progress.plain import PlainLines
+    from epam_extract.progress.tqdm_bar import TqdmBar
     from epam_extract.records import VideoFailure
     from epam_extract.store.describe import describe
 

@@ -17,8 +17,8 @@ from faulty_disk import folder_in_memory
 from make_rows import HEADER, begin, make_rows, make_track, make_video, write_video
 from rich.console import Console
 
+from epam_extract.cli.info_table import info_report
 from epam_extract.errors import EpamExtractError, StoreError, VideoError
-from epam_extract.progress.contents import info_report
 from epam_extract.store import FeatureStore, StoredVideo, StoreWriter
 from epam_extract.store.describe import describe
 from epam_extract.store.feature_file import FeatureFile

@@ -431,6 +431,7 @@ def test_damage_in_a_part_is_found_through_the_links(linked: Path) -> None:
     assert done.exit_code == 1 and "written by merge --link alone" in done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["npz", "actionformer"])
 def test_exporters_follow_links(to: str, linked: Path) -> None:
     whole = in_one_run(linked.parent)

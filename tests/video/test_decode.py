@@ -12,7 +12,7 @@ from video_samples import needs_decord, numbers
 
 from epam_extract.errors import DecodeError
 from epam_extract.video import decode, probe, read_frames
-from epam_extract.video.memory import Room
+from epam_extract.video.memory import MemoryLimit
 
 
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
@@ -53,7 +53,7 @@ def test_decord_needs_no_look_at_every_packet_where_the_index_says_enough(
     sample: Callable[[str], Path],
 ) -> None:
     def by_index(name: str) -> decode.Measured | None:
-        return decode.PyavDecoder(str(sample(name)), lambda: None, Room(10**9)).by_index()
+        return decode.PyavDecoder(str(sample(name)), lambda: None, MemoryLimit(10**9)).by_index()
 
     for name in ("h264.mp4", "h264_b.mp4", "ntsc.mp4", "late.mp4", "one.mp4"):
         found, measured = by_index(name), probe(sample(name), "x")

@@ -58,6 +58,7 @@ def write_video_of(path: Path, numbers: np.ndarray, times_ms: list[int]) -> Path
     return path
 
 
+@pytest.mark.slow
 def test_mixed_rates_give_comparable_windows(stand_ins: StandInPose, tmp_path: Path) -> None:
     videos = mixed(tmp_path / "videos")
     out = tmp_path / "f.h5"
@@ -167,6 +168,7 @@ def test_segments_lie_on_a_time_line_of_their_own(stand_ins: StandInPose, tmp_pa
         np.testing.assert_allclose(store["v/1000-5000"]["times"], [[1.0, 3.0, 5.0]])
 
 
+@pytest.mark.slow
 def test_exports_stay_aligned(stand_ins: StandInPose, tmp_path: Path) -> None:
     videos = mixed(tmp_path / "videos")
     out = tmp_path / "f.h5"

@@ -10,12 +10,12 @@ import pytest
 from make_videos import write_video
 from stand_ins import POOLED, StandInPose
 
-from epam_extract.config import in_bytes
+from epam_extract.config import format_bytes
 from epam_extract.errors import DecodeError, ProbeError
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
 from epam_extract.video import memory, open_video
-from epam_extract.video.memory import DECODER_FRAMES, Room, available_memory
+from epam_extract.video.memory import DECODER_FRAMES, MemoryLimit, available_memory
 
 FRAME = 64 * 96 * 3  # bytes of one picture of ``write_video``
 
@@ -33,8 +33,8 @@ def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
     (failure,) = summary.failures
     assert (failure.video_id, summary.done) == ("large", 1)
     needed = (40 + DECODER_FRAMES) * 640 * 960 * 3
-    assert f"960 x 640 need about {in_bytes(needed)} of memory at once" in failure.message
-    assert f"and {in_bytes(limit)} may be used (--max-memory)" in failure.message
+    assert f"960 x 640 need about {format_bytes(needed)} of memory at once" in failure.message
+    assert f"and {format_bytes(limit)} may be used (--max-memory)" in failure.message
     with FeatureStore(tmp_path / "f.h5") as store:
         assert set(store) == {"small"}
     again = replace(POOLED, max_memory=2 * needed)  # no option that numbers depend on
@@ -48,19 +48,20 @@ def test_a_header_that_promises_fewer_frames_does_not_get_past_the_limit(tmp_pat
     where = data.index(b"\x44\x89\x88") + 3  # the duration, in ms
     struct.pack_into(">d", data, where, 80.0)
     path.write_bytes(data)
-    room = Room(30 * FRAME, 48, 4)
-    with open_video(path, "v", room=room) as opened:
+    memory = MemoryLimit(30 * FRAME, 48, 4)
+    with open_video(path, "v", memory=memory) as opened:
         assert opened.header.frames == 2
         with pytest.raises(DecodeError, match=r"need about .+ of memory at once"):
             for _ in opened.frames(piece_frames=4):
                 pass
 
 
+@pytest.mark.slow
 def test_pictures_that_grow_in_mid_video_are_not_decoded_past_the_limit(tmp_path: Path) -> None:
     small = write_video(tmp_path / "a.ts", format="mpegts", frames=20)
     large = write_video(tmp_path / "b.ts", format="mpegts", frames=20, height=640, width=960)
     (tmp_path / "both.ts").write_bytes(small.read_bytes() + large.read_bytes())
-    with open_video(tmp_path / "both.ts", "both", room=Room(40 * FRAME)) as opened:
+    with open_video(tmp_path / "both.ts", "both", memory=MemoryLimit(40 * FRAME)) as opened:
         assert sum(len(piece.frames) for piece in opened.frames()) == 20
         assert opened.video is not None
         assert "damaged or cut short: 20 of 40" in opened.video.notes[0]
@@ -73,8 +74,8 @@ def test_a_first_picture_larger_than_the_header_says_is_not_decoded(tmp_path: Pa
     with pytest.raises(
         ProbeError, match=r"not one frame of it can be decoded in 1\.1 MB of memory"
     ):
-        open_video(path, "v", room=Room(60 * FRAME))
-    open_video(path, "v", room=Room(10000 * FRAME)).close()
+        open_video(path, "v", memory=MemoryLimit(60 * FRAME))
+    open_video(path, "v", memory=MemoryLimit(10000 * FRAME)).close()
 
 
 @pytest.mark.parametrize(

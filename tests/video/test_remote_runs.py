@@ -53,6 +53,7 @@ def run(source: object, out: Path, **options: object):  # type: ignore[no-untype
     return extract_features(source, out, options.pop("config", POOLED), **options)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["window", "video"])
 def test_a_run_from_elsewhere_equals_one_from_files(
     crop: str,

@@ -15,7 +15,7 @@ from epam_extract.config import ExtractConfig, WindowConfig
 from epam_extract.errors import ConfigError
 from epam_extract.pipeline.run import extract_features
 from epam_extract.progress import Progress
-from epam_extract.records import Plan
+from epam_extract.progress.records import Plan
 from epam_extract.store import FeatureStore
 from epam_extract.store.verify import verify
 from epam_extract.video import find_videos
@@ -55,6 +55,7 @@ CONFIGS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cut", [True, False])
 @pytest.mark.parametrize("how", CONFIGS)
 def test_they_are_those_of_files(

@@ -9,7 +9,7 @@ from epam_extract.errors import ProbeError
 from epam_extract.records import Segment
 from epam_extract.video import OpenView
 from epam_extract.video.decode import PyavDecoder
-from epam_extract.video.memory import Room
+from epam_extract.video.memory import MemoryLimit
 
 
 def numbers(path: Path, segment: Segment, **options: object) -> list[int]:
@@ -60,7 +60,7 @@ def test_nothing_before_the_keyframe_is_decoded(clips: Path) -> None:
     path = clips / "sub" / "long.mp4"
     with OpenView(path, "v", segment=Segment(9, 9.5)) as view:
         choice = view._choice
-    decoder = PyavDecoder(str(path), lambda: None, Room(10**9))
+    decoder = PyavDecoder(str(path), lambda: None, MemoryLimit(10**9))
     assert [number_of(frame) for frame in decoder.chosen(choice)] == list(range(225, 238))
     assert decoder._packets < 40  # of 250: the first, those of one GOP, and what is reordered
     decoder.close()

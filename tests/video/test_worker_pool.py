@@ -22,12 +22,12 @@ from epam_extract.video import (
     read_frames,
     worker_pool,
 )
-from epam_extract.video.memory import Room
+from epam_extract.video.memory import MemoryLimit
 
 
 def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Path]) -> None:
     with worker_pool.borrowed() as process:
-        process.open(sample("long.mp4"), "pyav", stall_seconds=20, room=Room(10**9))
+        process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=MemoryLimit(10**9))
         beats_before = int(process._beats[0])
         shown = process.read(wanted=0, piece_frames=4, slots=worker_pool.SLOTS, stall_seconds=20)
         next(shown)
@@ -41,7 +41,7 @@ def test_copies_are_made_in_the_memory_of_earlier_ones(sample: Callable[[str], P
     close_workers()
     with worker_pool.borrowed() as process:
         for _ in range(2):
-            process.open(sample("long.mp4"), "pyav", stall_seconds=20, room=Room(10**9))
+            process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=MemoryLimit(10**9))
             shown = process.read(wanted=0, piece_frames=4, slots=3, stall_seconds=20)
             held = list(shown)  # two of the 25 lie in slots
             assert [make.number_of(frame) for piece in held for frame in piece] == list(range(100))

@@ -1,4 +1,4 @@
-"""Keypoints that people already have, in the formats they have them in: ``--keypoints``."""
+"""Read existing keypoints (``--keypoints``) in the formats of common tools."""
 
 from ...errors import KeypointsFailed
 from .matching import Matches

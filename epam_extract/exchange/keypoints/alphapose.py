@@ -1,7 +1,7 @@
-"""AlphaPose's results, and COCO's, which differ in how they name the picture.
+"""AlphaPose's results and COCO's, which differ in how they refer to a picture.
 
-Both are lists of people, ``keypoints`` being x, y, score, x, ... AlphaPose names the picture by its
-file, ``12.jpg`` in a video, from 0; a number is COCO's id of a picture, here that of a frame.
+Both are lists of people with ``keypoints`` x, y, score, x, ... AlphaPose refers to a picture by its
+file name, ``12.jpg`` in a video, from 0; COCO by a number, here that of the frame.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 from .openpose import openpose_joints
 from .poses import Poses, coco_joints, flat_joints, stack
 
-HALPE_68 = 68  # the one skeleton that only AlphaPose has; its first 17 are COCO's
+HALPE_68 = 68  # a skeleton that only AlphaPose has; its first 17 joints are COCO's
 
 
 def is_list(content: Any) -> bool:
-    """AlphaPose's list; an empty one is that of a video without people."""
+    """AlphaPose's list; it is empty for a video without people."""
     return isinstance(content, list) and (
         not content or (isinstance(content[0], dict) and isinstance(_picture(content[0]), str))
     )
@@ -55,7 +55,7 @@ def list_poses(content: Any) -> Poses:
 
 
 def coco_results_poses(content: Any) -> Poses:
-    """The id of a picture is taken for the number of the frame, from 0."""
+    """The id of a picture is the number of the frame, from 0."""
     joints = coco_joints(flat_joints([person["keypoints"] for person in content]))
     return stack(joints, [person["image_id"] for person in content])
 
@@ -99,6 +99,6 @@ def frame_numbers(pictures: list[str]) -> np.ndarray:
 
 
 def _person(person: dict[str, Any]) -> int:
-    """The number a tracker gave somebody, -1 without one; it may lie in lists in lists."""
+    """A person's number from a tracker, -1 without one; it may be in nested lists."""
     given = np.ravel(person.get("idx", -1))
     return int(given[0]) if given.size == 1 else -1

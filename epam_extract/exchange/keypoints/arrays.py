@@ -1,4 +1,4 @@
-"""``.npz`` files of keypoints and scores, as people write them by hand."""
+"""``.npz`` files of keypoints and scores, written by the user's own code."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ EXPECTED = (
 
 
 def open_npz(path: Path) -> Content:
-    """Look into an .npz of one video; ``frame_dir`` is its name, else the file's.
+    """Open an .npz of one video. Its name is ``frame_dir``, else that of the file.
 
-    Whether people or frames come first is told by ``total_frames``, else frames are more.
+    Whether people or frames come first follows from ``total_frames``; without it the longer axis is
+    that of frames.
 
     Raises KeypointsError for anything else.
     """

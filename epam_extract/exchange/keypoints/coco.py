@@ -17,10 +17,10 @@ def is_coco(content: Any) -> bool:
 
 
 def coco_videos(content: Any, name: str) -> dict[str, Annotation]:
-    """Every directory of pictures is a video, its frames in the order of their numbers.
+    """Each directory of pictures is a video, with its frames in the order of their numbers.
 
-    ``name`` is that of pictures without a directory. All frames must be in ``images``. Raises
-    KeypointsError where the joints of a category are named, and not like COCO's.
+    Pictures without a directory belong to the video ``name``. All frames must be in ``images``.
+    Raises KeypointsError if a category names its joints differently from COCO.
     """
     for category in content.get("categories", ()):
         require_coco_names(category.get("keypoints", ()))
@@ -48,7 +48,7 @@ def _poses(
     images: Sequence[Mapping[str, Any]],
     people: Mapping[object, Sequence[Mapping[str, Any]]],
 ) -> Poses:
-    """A joint's third number is its score, or 0, 1 or 2: not there, hidden, seen."""
+    """A joint's third number is its score, or 0, 1 or 2: absent, hidden, visible."""
     rows = [
         (index, int(person.get("track_id", -1)), person["keypoints"])
         for index, image in enumerate(images)

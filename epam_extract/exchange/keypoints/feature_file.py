@@ -1,4 +1,4 @@
-"""Keypoints out of a file of features: another grid, stride or crop costs no pose estimation."""
+"""Keypoints from a feature file, so that another grid, stride or crop needs no pose estimation."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .poses import Content, Poses
 
 
 def open_features(path: Path) -> Content:
-    """The complete videos of a file of features.
+    """The complete videos of a feature file.
 
-    Raises KeypointsError where it is another HDF5 file, damaged or holds no keypoints.
+    Raises KeypointsError if it is another kind of HDF5 file, damaged, or without keypoints.
     """
     try:
         store = FeatureStore(path)
@@ -33,7 +33,7 @@ def open_features(path: Path) -> Content:
 def features_digest(path: Path) -> str:
     """sha256 of the videos' names and the checksums stored with their keypoints.
 
-    The file itself may be hundreds of gigabytes, of which keypoints are a few hundredths.
+    The file itself may be hundreds of gigabytes, of which keypoints are a few percent.
     """
     digest = hashlib.sha256()
     with FeatureStore(path) as store:

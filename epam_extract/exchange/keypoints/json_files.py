@@ -1,4 +1,4 @@
-"""JSON files of keypoints: which program's they are shows in their content."""
+"""JSON files of keypoints; the program that wrote them is recognised from their content."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ ONE_VIDEO: dict[str, tuple[Callable[[Any], bool], Callable[[Any], Poses]]] = {
     "coco results": (alphapose.is_coco_results, alphapose.coco_results_poses),
     "ultralytics json": (ultralytics.is_frames, ultralytics.json_poses),
 }
-"""Name of a format -> whether a file's content is of it, and how to read its people."""
+"""Name of a format -> a test of a file's content, and how to read its people."""
 
 
 def open_json(path: Path) -> Content:
     """Parse a JSON file of one video, or COCO's of many.
 
-    Raises KeypointsError where it is damaged or of no known program.
+    Raises KeypointsError if it is damaged or from an unknown program.
     """
     try:
         content = json.loads(path.read_bytes())

@@ -1,4 +1,4 @@
-"""Which video has which annotation."""
+"""Find the annotation of each video."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ SHOWN = 5  # names in a report
 
 @dataclass(frozen=True)
 class Matches:
-    """Which of the videos have an annotation, and which annotation it is."""
+    """Which videos have an annotation, and which one."""
 
     source: str
     """Name of the file or folder."""
     annotations: int
-    """In the source."""
+    """Number of annotations in the source."""
     found: dict[str, str]
-    """Id of a video -> name of its annotation."""
+    """Video id -> name of its annotation."""
     reasons: dict[str, str]
-    """Id of a video without an annotation -> a sentence that says why."""
+    """Id of a video without an annotation -> the reason."""
 
     @property
     def missing(self) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ class Matches:
         return tuple(self.reasons)
 
     def report(self) -> str:
-        """One line for a person: how many are used, and which videos have none."""
+        """One line for the user: how many match, and which videos have none."""
         videos = len(self.found) + len(self.reasons)
         line = (
             f"{self.source}: {len(self.found):,} of {self.annotations:,} annotations match, for "
@@ -47,10 +47,10 @@ def match(
 ) -> Matches:
     """Find each video's annotation among ``names``.
 
-    An annotation is a video's if its name is the id, the id's last component, either of them
-    without NTU's ``_rgb``, or the name that ``export --to pyskl`` makes of the id; of an
-    annotation with directories in its name, the last component counts, too. The exact id wins.
-    Nobody gets an annotation that two videos could claim, nor a video one of two.
+    An annotation belongs to a video if its name is the id, the id's last component, either of them
+    without NTU's ``_rgb``, or the name that ``export --to pyskl`` makes of the id. If its name has
+    directories, the last component counts too. The exact id wins. Ambiguous matches, of an
+    annotation to two videos or of a video to two annotations, are rejected.
     """
     ids = list(video_ids)
     exact = set(names)
@@ -73,7 +73,7 @@ def match(
             reasons[video_id] = f"{source} has no keypoints for it; looked for " + ", ".join(
                 map(repr, candidates)
             )
-    if not named and len(names) == len(ids) == 1:  # a file for one video, whatever it is called
+    if not named and len(names) == len(ids) == 1:  # one file for one video, whatever its name
         claims, reasons = {ids[0]: names[0]}, {}
     claimants = Counter(claims.values())
     for video_id, name in list(claims.items()):
@@ -84,7 +84,7 @@ def match(
 
 
 def _names(video_id: str) -> Iterator[str]:
-    """What the annotation of a video may be called, the surest first."""
+    """Possible names of a video's annotation, the most specific first."""
     last = video_id.rpartition("/")[2]
     for name in (video_id, last, FORMATS["pyskl"].name(video_id), last.partition(".")[0]):
         yield name
@@ -92,10 +92,10 @@ def _names(video_id: str) -> Iterator[str]:
 
 
 def _aliases(name: str) -> Iterator[str]:
-    """What an annotation is called besides its name."""
+    """Other names by which an annotation may be found."""
     folder, _, last = name.rpartition("/")
     yield last
-    if last == "alphapose-results":  # AlphaPose calls all its files so
+    if last == "alphapose-results":  # the name of all of AlphaPose's files
         yield folder
         yield folder.rpartition("/")[2]
     yield last.removesuffix("_result")  # easy_ViTPose's

@@ -1,7 +1,7 @@
-"""MMPose's predictions of a video: what its inferencer writes, and what its demo writes.
+"""MMPose's predictions for a video, from its inferencer or its demo.
 
-The inferencer's is the list of frames alone, counted from 0; the demo's is a dict with the list
-under ``instance_info``, counted from 1. Both list every frame of the video.
+The inferencer writes a list of frames, counted from 0; the demo a dict with this list under
+``instance_info``, counted from 1. Both list every frame of the video.
 """
 
 from __future__ import annotations

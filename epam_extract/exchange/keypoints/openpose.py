@@ -15,7 +15,7 @@ from .poses import Poses, coco_joints, flat_joints, stack
 
 FILE_NAME = re.compile(r"(.+)_(\d{12})_keypoints\.json")
 
-# Where COCO's 17 joints are, by OpenPose's doc/02_output.md.
+# Positions of COCO's 17 joints, from OpenPose's doc/02_output.md.
 BODY_25 = [0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11]
 COCO_18 = [0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10]
 ORDERS = {25: BODY_25, 18: COCO_18}
@@ -29,7 +29,7 @@ def openpose_joints(people: Sequence[Any]) -> np.ndarray:
 
 
 def openpose_poses(files: Sequence[tuple[int, Path]]) -> Poses:
-    """Read the files of a video, each with its number."""
+    """Read the files of a video, each with its frame number."""
     numbers = sorted(number for number, _ in files)
     if numbers != list(range(len(numbers))):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Skeletons of mmaction2 and PYSKL: ``ntu60_2d.pkl`` and its kin."""
+"""Skeletons of mmaction2 and PYSKL, such as ``ntu60_2d.pkl``."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ EXPECTED = (
 
 
 def open_pickle(path: Path) -> Content:
-    """Read a pickle; its annotations stay as they are until their video is asked for.
+    """Read a pickle; its annotations are converted when their video is opened.
 
-    Raises KeypointsError for anything else, and where the first skeleton is not COCO's.
+    Raises KeypointsError for anything else, or if the first skeleton is not COCO's.
     """
     loaded = load_pickle(path)
     try:
@@ -43,7 +43,7 @@ def open_pickle(path: Path) -> Content:
 
 
 def _entries(loaded: Any, path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The annotations, and whether they have names of their own."""
+    """The annotations, and whether they are named."""
     if isinstance(loaded, dict) and "annotations" in loaded:
         return list(loaded["annotations"]), True
     if isinstance(loaded, dict) and "keypoint" in loaded:
@@ -79,7 +79,7 @@ def _poses(entry: Mapping[str, Any]) -> Poses:
         return Poses(joints[..., :2], joints[..., 2], picture_size(entry))
     if "frame_inds" not in entry:
         raise ValueError(f"'keypoint' is {np.shape(entry['keypoint'])}, expected (M, T, 17, 2)")
-    # One row per person, Kinetics' manner. Some count frames from 1, which shows at the end.
+    # A row per person and frame, as for Kinetics. Some count frames from 1: the last one shows.
     frames = np.asarray(entry["frame_inds"], np.int64)
     length = int(entry["total_frames"]) if "total_frames" in entry else None
     from_one = int(length is not None and frames.min(initial=1) > 0 and length in frames)

@@ -1,4 +1,4 @@
-"""What every reader of keypoints returns, and how it gets into the pixels of the video."""
+"""What every reader of keypoints returns, and its conversion to the pixels of the video."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ OTHER_SKELETONS = {
     32: "Human3.6M's",
     33: "MediaPipe's",
 }
-HIGHEST = 10.0  # no program's score is above it (AlphaPose's reach 6)
-MARGIN = 0.25  # of the picture, that joints may be outside of it by
-LONGEST = 10_000_000  # frames; a number of a frame beyond it has gone wrong
-FARTHEST = 1e6  # pixels; a joint beyond it is a number gone wrong
+HIGHEST = 10.0  # above any program's scores (AlphaPose's reach 6)
+MARGIN = 0.25  # of the picture, by which joints may lie outside it
+LONGEST = 10_000_000  # frames; a larger frame number is an error
+FARTHEST = 1e6  # pixels; a larger coordinate is an error
 MALFORMED = (
     ValueError,
     TypeError,
@@ -46,36 +46,36 @@ MALFORMED = (
     RecursionError,
     MemoryError,
 )
-"""What content of another shape than expected makes Python and numpy raise."""
+"""What Python and numpy raise for content with an unexpected structure."""
 
 
 def reason(error: Exception) -> str:
-    """What one of ``MALFORMED`` says, in a line."""
+    """The message of one of ``MALFORMED``, in one line."""
     text = " ".join(str(error).split())[:200] or type(error).__name__
     return f"{text} is missing" if isinstance(error, KeyError) else text
 
 
 @dataclass(frozen=True)
 class Poses:
-    """The people of one video, as a file has them."""
+    """The people of one video, as stored in a file."""
 
     keypoints: np.ndarray
     """(M, T, 17, 2) of any float dtype."""
     scores: np.ndarray
     """(M, T, 17) of any float dtype, in any range."""
     size: tuple[float, float] | None = None
-    """Height and width of the picture the coordinates are in; (1, 1) for shares of it. None: not
-    stated, so the video's, unless all coordinates lie within 0..1."""
+    """Height and width of the picture that coordinates refer to; (1, 1) for relative coordinates.
+    None: not stated, so the video's, unless all coordinates are within 0..1."""
     whole: bool = True
-    """Whether T is the video's length; False where frames without people may be left out."""
+    """Whether T is the video's length; False if trailing frames without people may be missing."""
     linked: bool = True
-    """Whether a row is one person; False where each frame has its own order."""
+    """Whether a row is one person; False if each frame has its own order."""
     fps: Fraction | None = None
-    """Of the regular time line that T counts; None: the video's own frames."""
+    """Rate of the regular frames that T counts; None: the video's own frames."""
 
 
 Annotation = Callable[[], Poses]
-"""Reads the people of a video; raises what ``MALFORMED`` lists, too."""
+"""Reads the people of a video; may also raise any of ``MALFORMED``."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +84,15 @@ class Content:
 
     format: str
     annotations: dict[str, Annotation]
-    """By the name that the source has for the video."""
+    """By the source's name for the video."""
     named: bool = True
-    """False where the names are only those of the files."""
+    """False if the names are only file names."""
 
 
 def coco_joints(rows: np.ndarray, *, also: int | None = None) -> np.ndarray:
     """(..., V, C) -> (..., 17, C), for a skeleton that starts with COCO's 17 joints.
 
-    Raises KeypointsError naming any other; ``also`` is one more number of joints to accept.
+    Raises KeypointsError for any other; ``also`` is another number of joints to accept.
     """
     joints = rows.shape[-2]
     if joints not in COCO_FIRST and joints != also:
@@ -105,7 +105,7 @@ def coco_joints(rows: np.ndarray, *, also: int | None = None) -> np.ndarray:
 
 
 def require_coco_names(names: Sequence[object]) -> None:
-    """Raise KeypointsError where a source names its joints, and not like COCO's first 17."""
+    """Raise KeypointsError if a source names its joints differently from COCO's 17."""
     plain = [str(name).lower().replace(" ", "_") for name in names[:NUM_KEYPOINTS]]
     other = next((n for n, ours in zip(plain, COCO_NAMES, strict=False) if n != ours), None)
     if other is not None:
@@ -119,7 +119,7 @@ def require_coco_names(names: Sequence[object]) -> None:
 def with_scores(keypoints: np.ndarray, scores: Any) -> np.ndarray:
     """(..., 17, 2) with scores (..., V), or (..., 17, 3) without -> (..., 17, 3).
 
-    Joints without any score have 1. Raises KeypointsError for joints in space.
+    Joints without a score get 1. Raises KeypointsError for 3-D joints.
     """
     numbers = keypoints.shape[-1]
     third = keypoints[..., 2] if numbers == 3 else None
@@ -136,10 +136,10 @@ def with_scores(keypoints: np.ndarray, scores: Any) -> np.ndarray:
 
 
 def _deep(joints: np.ndarray) -> bool:
-    """Whether the last of x, y and another number is no score.
+    """Whether the third number of the joints is a depth, not a score.
 
-    A score is never below 0 and mostly at most 1; one somewhat above still is none of metres,
-    which all three would be in.
+    A score is never below 0 and rarely above 1. If it is above 1 while x and y are small, all three
+    are in metres.
     """
     largest = [np.nanmax(joints[..., axis], initial=0) for axis in range(3)]
     below = np.nanmin(joints[..., 2], initial=0) < 0
@@ -164,15 +164,15 @@ def stack(
     persons: Sequence[int] | None = None,
     size: tuple[float, float] | None = None,
 ) -> Poses:
-    """Put one row per person and frame, ``joints`` (N, 17, 3), into rows of people.
+    """Arrange ``joints`` (N, 17, 3), one per person and frame, into one row per person.
 
     Args:
-        frames: (N,) of each row, from 0.
-        length: frames of the video, where the source says it; else up to the last with people.
-        persons: (N,) who it is; negative where nobody knows, and then it is somebody new.
+        frames: (N,) frame of each, from 0.
+        length: frames of the video, if the source states it; else up to the last with people.
+        persons: (N,) identity of each; negative if unknown, which makes it a new person.
 
-    A person keeps a row from first to last frame; a row whose person has left for good is
-    given to the next, so that there are as many rows as there are people at a time.
+    A person keeps a row from first to last frame. A row is reused after its person has left, so
+    that there are only as many rows as people at the same time.
     """
     index = np.array(frames, np.int64)
     stop = int(index.max(initial=-1)) + 1
@@ -190,7 +190,7 @@ def stack(
 
 
 def _distinct(frames: np.ndarray, persons: np.ndarray) -> np.ndarray:
-    """Number people so that nobody is twice in a frame: a second one there is somebody new."""
+    """Renumber people so that no number occurs twice in a frame; duplicates become new people."""
     _, first = np.unique(np.stack([frames, persons]), axis=1, return_index=True)
     unknown = np.ones(len(frames), bool)
     unknown[first] = False
@@ -200,7 +200,7 @@ def _distinct(frames: np.ndarray, persons: np.ndarray) -> np.ndarray:
 
 
 def _rows(frames: np.ndarray, persons: np.ndarray) -> np.ndarray:
-    """(N,) row of each: the lowest that is free from the person's first frame to the last."""
+    """(N,) row of each: the lowest one that is free from the person's first to last frame."""
     ids, who = np.unique(persons, return_inverse=True)
     first = np.full(len(ids), np.iinfo(np.int64).max)
     last = np.full(len(ids), -1, np.int64)
@@ -218,12 +218,12 @@ def _rows(frames: np.ndarray, persons: np.ndarray) -> np.ndarray:
 
 
 def to_track(poses: Poses, *, height: int, width: int) -> PoseTrack:
-    """Bring people into the pixels of their video, and mark what is missing.
+    """Convert people to the pixels of their video, and mark missing joints.
 
-    Scores are clipped to [0, 1]. A joint is missing, which is score 0, where its score is 0 or
-    less, where any number is not finite, and at (0, 0), which is how all formats write it. Joints
-    outside the picture are kept, as a pose model's own are: they widen no crop, for boxes are cut
-    to the picture, and draw only what of them is inside.
+    Scores are clipped to [0, 1]. A joint is missing (score 0) if its score is 0 or less, if a
+    number is not finite, or if it is at (0, 0), which is how all formats write it. Joints outside
+    the picture are kept, as those of a pose model are: boxes are clipped to the picture, and
+    heatmaps show only what is inside.
 
     Raises:
         KeypointsFailed: the picture is turned by 90 degrees, or its size is not stated and most
@@ -242,7 +242,7 @@ def to_track(poses: Poses, *, height: int, width: int) -> PoseTrack:
 
 
 def _guessed_size(known: np.ndarray, height: int, width: int) -> tuple[float, float]:
-    """The picture that joints (N, 2) are in where nobody says it: the video's, or (1, 1)."""
+    """The size that joints (N, 2) refer to if it is not stated: the video's, or (1, 1)."""
     if not len(known):
         return height, width
     if (np.abs(known) <= 1).all():
@@ -260,7 +260,7 @@ def _guessed_size(known: np.ndarray, height: int, width: int) -> tuple[float, fl
 
 
 def _scale(size: tuple[float, float], height: int, width: int) -> np.ndarray:
-    """(2,) float32: what x and y are multiplied with."""
+    """(2,) float32: factors for x and y."""
     if min(size) <= 0:
         raise KeypointsFailed(f"its keypoints are said to be of a picture of {size[1]} x {size[0]}")
     turned = (size[0] - size[1]) * (height - width) < 0

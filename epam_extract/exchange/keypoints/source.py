@@ -1,4 +1,4 @@
-"""``--keypoints``: a file or folder of keypoints, whatever wrote it."""
+"""``--keypoints``: open a file or folder of keypoints of any known format."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ BEGINNINGS: dict[bytes, Callable[[Path], Content]] = {
     b"}": open_pickle,
     b"]": open_pickle,
 }
-"""First bytes of a file, past white space -> who reads it."""
+"""First bytes of a file, after white space -> its reader."""
 SUFFIXES = frozenset({".json", ".npz", ".pkl", ".pickle"})
-"""Of the files in a folder that hold a video each."""
+"""Suffixes of files in a folder that hold one video each."""
 
 
 class KeypointFile:
-    """An open source of keypoints; :func:`open_keypoints` makes it."""
+    """An open source of keypoints, created by :func:`open_keypoints`."""
 
     def __init__(self, path: Path, content: Content) -> None:
         self.path, self.format = path, content.format
@@ -73,7 +73,7 @@ class KeypointFile:
             raise _unreadable(self.path, error) from error
 
     def match(self, video_ids: Iterable[str]) -> Matches:
-        """Find the videos' annotations, and forget those that none of them needs."""
+        """Find the videos' annotations, and drop the others."""
         matches = match(self.names, video_ids, source=self.path.name, named=self._named)
         wanted = set(matches.found.values())
         self._annotations = {k: v for k, v in self._annotations.items() if k in wanted}
@@ -83,7 +83,7 @@ class KeypointFile:
         """Read an annotation for a video of ``height`` x ``width``.
 
         Raises:
-            KeypointsFailed: it is damaged, or does not fit the video's picture.
+            KeypointsFailed: it is damaged, or does not fit the video's picture size.
             KeyError: there is no such annotation, or it matched no video.
         """
         annotation = self._annotations[name]
@@ -101,14 +101,14 @@ class KeypointFile:
 
 
 def open_keypoints(path: Path) -> KeypointFile:
-    """Open a file or folder of keypoints; the content tells its format.
+    """Open a file or folder of keypoints. Its format is recognised from its content.
 
     Raises:
-        KeypointsError: there is none, or it is unreadable, of an unknown format, or of another
-            skeleton than COCO's 17 joints.
+        KeypointsError: it does not exist, is unreadable, or has an unknown format or a skeleton
+            other than COCO's 17 joints.
     """
     try:
-        with np.errstate(over="ignore"):  # to infinity, which makes a missing joint
+        with np.errstate(over="ignore"):  # infinity becomes a missing joint
             content = _open_folder(path) if path.is_dir() else _open_file(path)
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -128,7 +128,7 @@ def _open_file(path: Path) -> Content:
 
 
 def _open_folder(path: Path) -> Content:
-    """Frames of videos where the names have numbers of frames, else a file per video."""
+    """A file per frame if the names have frame numbers, else a file per video."""
     for form, pattern, first, poses in (
         ("openpose", openpose.FILE_NAME, 0, openpose.openpose_poses),
         ("yolo-pose", ultralytics.FILE_NAME, 1, ultralytics.text_poses),
@@ -140,9 +140,9 @@ def _open_folder(path: Path) -> Content:
         if frames:
             _, one = next(iter(frames.values()))[0]
             try:
-                with contextlib.suppress(*MALFORMED):  # its own video's trouble
+                with contextlib.suppress(*MALFORMED):  # only that video will fail
                     poses([(first, one)])
-            except KeypointsError as error:  # a skeleton, which is that of all
+            except KeypointsError as error:  # a wrong skeleton, the same in all files
                 raise KeypointsError(f"{one}: {error}") from error
             videos = {video: _sorted_reader(poses, files) for video, files in frames.items()}
             return Content(form, videos)
@@ -161,7 +161,7 @@ def _sorted_reader(
 
 
 def _one_of(path: Path) -> Poses:
-    """The people of the one video that a file of a folder holds."""
+    """The people of the only video in a file of a folder."""
     annotations = _open_file(path).annotations
     if len(annotations) != 1:
         raise KeypointsError(
@@ -171,7 +171,7 @@ def _one_of(path: Path) -> Poses:
 
 
 def _files(folder: Path) -> list[tuple[str, Path]]:
-    """(path under the folder, path) of every file in it, sorted; hidden ones are passed over."""
+    """(path relative to the folder, path) of every file, sorted, without hidden ones."""
     found = ((file.relative_to(folder), file) for file in sorted(folder.rglob("*")))
     return [
         (name.as_posix(), file)

@@ -1,7 +1,7 @@
-"""YOLO-pose: the label files that Ultralytics writes for every frame, and its JSON.
+"""YOLO-pose: Ultralytics' label files, one per frame, and its JSON.
 
-Ultralytics counts a joint under confidence 0.5 as missing: many of its versions set it to (0, 0)
-and keep the confidence, others keep both. It is missing here either way.
+Ultralytics treats a joint under confidence 0.5 as missing: many versions set it to (0, 0) and keep
+the confidence, others keep both. Here it is missing in either case.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from .poses import Poses, coco_joints, stack
 
 FILE_NAME = re.compile(r"(.+)_(\d+)\.txt")
 SURE = 0.5
-BEFORE = 5  # columns: class, and the box's centre, width and height
+BEFORE = 5  # columns before the joints: class; centre, width and height of the box
 
 
 def is_frames(content: Any) -> bool:
-    """A list per frame of what ``Results.to_json()`` gives, parsed or still as text.
+    """A list with one entry per frame: ``Results.to_json()``, parsed or as text.
 
-    Or of what ``Results.keypoints.data.tolist()`` gives, 17 x (x, y, confidence) per person.
+    Or ``Results.keypoints.data.tolist()``: 17 x (x, y, confidence) per person.
     """
     return isinstance(content, list) and bool(content) and isinstance(content[0], list | str)
 
@@ -53,8 +53,8 @@ def json_poses(content: Any) -> Poses:
 def text_poses(files: Sequence[tuple[int, Path]]) -> Poses:
     """Read the label files of a video, each with its number, from 1.
 
-    A frame without people has no file. Some versions append when they are run again: a line that
-    is there twice counts once.
+    A frame without people has no file. Some versions append when run again, so a repeated line
+    counts once.
     """
     frames: list[int] = []
     lines: list[list[float]] = []
@@ -68,10 +68,10 @@ def text_poses(files: Sequence[tuple[int, Path]]) -> Poses:
 
 
 def _columns(lines: Sequence[Sequence[float]]) -> tuple[np.ndarray, list[int]]:
-    """(N, 17, 3) and who it is, -1 for unknown.
+    """Joints (N, 17, 3), and the identity of each person, -1 if unknown.
 
-    After the joints come, as they were asked for, the person's confidence and a track's number,
-    which no column tells apart: numbers are whole in all lines.
+    After the joints there may be the person's confidence, a track number, or both. A single column
+    is a track number if it is whole in all lines.
     """
     counts = {len(line) for line in lines}
     numbers = next((n for n in (3, 2) if _fits(counts, n * NUM_KEYPOINTS)), None)

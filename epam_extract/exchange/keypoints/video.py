@@ -11,16 +11,16 @@ from ...records import FramePiece, PoseTrack
 
 
 class VideoKeypoints:
-    """Gives each piece of a video its people; the video's length shows at its end."""
+    """Returns the people of each piece of a video; used like a pose model."""
 
     def __init__(
         self, track: PoseTrack, *, whole: bool, linked: bool, fps: Fraction | None = None
     ) -> None:
         self._track = track
         self.fps = fps
-        """Of the regular time line they are on; None: the video's own frames."""
+        """Rate of the regular frames they are for; None: the video's own frames."""
         self.linked = linked
-        """Whether a row is one person already."""
+        """Whether a row is already one person."""
         self._frames = track.keypoints.shape[1]
         self._whole = whole
 
@@ -40,26 +40,26 @@ class VideoKeypoints:
         where = places[places < self._frames]
         keypoints, scores = self._track.keypoints[:, where], self._track.keypoint_scores[:, where]
         short = len(places) - len(where)
-        if short:  # nobody is in the last frames
+        if short:  # the last frames have no people
             keypoints = np.pad(keypoints, ((0, 0), (0, short), (0, 0), (0, 0)))
             scores = np.pad(scores, ((0, 0), (0, short), (0, 0)))
         there = (scores > 0).any((1, 2))
-        people = int(np.flatnonzero(there).max(initial=-1)) + 1  # nobody who is in no frame of it
+        people = int(np.flatnonzero(there).max(initial=-1)) + 1  # up to the last one who is in it
         return PoseTrack(
             np.ascontiguousarray(keypoints[:people]), np.ascontiguousarray(scores[:people])
         )
 
     def through(self, indices: np.ndarray, num_frames: int) -> VideoKeypoints:
-        """Of the frames (T,) of a part or a time line of the video, which has ``num_frames``.
+        """The keypoints of a view with frames ``indices`` (T,) of a video of ``num_frames``.
 
         Raises:
-            KeypointsFailed: they are not of a video of this many frames.
+            KeypointsFailed: they are not for a video of this many frames.
         """
         self.require(num_frames)
         there = indices < self._frames
         keypoints = self._track.keypoints[:, indices[there]]
         scores = self._track.keypoint_scores[:, indices[there]]
-        left = len(indices) - keypoints.shape[1]  # nobody is in the last frames
+        left = len(indices) - keypoints.shape[1]  # the last frames have no people
         track = PoseTrack(
             np.pad(keypoints, ((0, 0), (0, left), (0, 0), (0, 0))),
             np.pad(scores, ((0, 0), (0, left), (0, 0))),
@@ -67,7 +67,7 @@ class VideoKeypoints:
         return VideoKeypoints(track, whole=True, linked=self.linked)
 
     def require_line(self, fps: Fraction | None) -> None:
-        """Raise KeypointsFailed unless they are on a time line of this rate; None: on none."""
+        """Raise KeypointsFailed unless they are for frames of this rate (None: the video's own)."""
         if self.fps == fps:
             return
         line = "its own frames"
@@ -79,7 +79,7 @@ class VideoKeypoints:
         )
 
     def require(self, num_frames: int) -> None:
-        """Raise KeypointsFailed unless they are of a video of this many frames."""
+        """Raise KeypointsFailed unless they are for a video of this many frames."""
         if self._frames == num_frames or (not self._whole and self._frames < num_frames):
             return
         hint = "expected those of this very file, none left out"

@@ -1,7 +1,7 @@
 """``epam-extract preview``: draw what the network sees of one video.
 
-``scene`` finds the people, ``sheet`` makes the picture, ``film`` the video; ``timeline`` and
-``drawing`` are what both draw with.
+``scene`` finds the people, ``picture`` draws the PNG, ``film`` the video; ``timeline``,
+``skeletons`` and ``drawing`` are shared.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .scene import build_scene, in_words
 __all__ = ["draw_preview"]
 
 KINDS = (".png", ".mp4")
-SLOWEST = Fraction(1)  # frames a second of a film, for a video that does not say
+SLOWEST = Fraction(1)  # frames per second of the film if the video has no rate
 
 
 def draw_preview(
@@ -36,15 +36,15 @@ def draw_preview(
 ) -> None:
     """Draw skeletons, window boxes, crops and heatmaps of ``video`` on a time line.
 
-    ``out`` ending in ``.png`` becomes one picture of a few windows spread over the video, ``.mp4``
-    a video of every frame; an existing file is replaced once the new one is whole. Of ``config``,
-    ``windows``, ``pose``, ``keypoints``, ``crop``, ``decoder`` and ``device`` count.
+    A ``.png`` shows a few windows spread over the video, an ``.mp4`` every frame. An existing file
+    is replaced once the new one is complete. Only ``windows``, ``pose``, ``keypoints``, ``crop``,
+    ``decoder`` and ``device`` of ``config`` are used.
 
     Raises:
         ConfigError: ``out`` has another suffix, cannot be written, or is the video itself.
         ProbeError, DecodeError: the video cannot be read.
-        PoseModelError: the pose models cannot be had.
-        KeypointsError, KeypointsFailed: keypoints are given that cannot be read, or are not of it.
+        PoseModelError: the pose models cannot be loaded.
+        KeypointsError, KeypointsFailed: the given keypoints cannot be read or do not fit the video.
     """
     video, out = Path(video), Path(out)
     check_out(video, out)
@@ -77,11 +77,11 @@ def draw_preview(
 
 
 def keypoints_of(video: Video, config: ExtractConfig, progress: Progress) -> VideoKeypoints | None:
-    """The video's keypoints, if a file is given, as a run would take them; None to estimate them.
+    """The keypoints that a run would use, from ``config.keypoints``; None to estimate them.
 
     Raises:
         KeypointsError: the file cannot be read.
-        KeypointsFailed: it has none of this video, or others than this video's.
+        KeypointsFailed: it has none for this video, or they do not fit it.
     """
     if config.keypoints is None:
         return None
@@ -101,7 +101,7 @@ def keypoints_of(video: Video, config: ExtractConfig, progress: Progress) -> Vid
 
 
 def check_out(video: Path, out: Path) -> None:
-    """Raise :class:`ConfigError` unless ``out`` is a place for a preview of ``video``."""
+    """Raise :class:`ConfigError` unless a preview of ``video`` can be written to ``out``."""
     if out.suffix.lower() not in KINDS:
         raise ConfigError(
             f"--out {out}: expected a name ending in .png for a picture or .mp4 for a video"

@@ -1,6 +1,6 @@
-"""Text, panels and colours of previews: plain drawing on RGB pictures with OpenCV.
+"""Text, panels and colours of previews: drawing on RGB pictures with OpenCV.
 
-Everything is drawn larger and averaged down, so that edges are smooth with any OpenCV.
+Everything is drawn larger and scaled down, so that edges are smooth with any version of OpenCV.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ TEXT: Color = (232, 234, 238)
 WINDOW: Color = (255, 84, 148)  # the box, and windows that are shown
 PEOPLE: Color = (74, 190, 180)
 
-# Of rtmlib's COCO skeleton, so that heatmaps and skeletons say the same.
+# The colours of rtmlib's COCO skeleton, the same for heatmaps and skeletons.
 JOINT_GROUPS: dict[str, tuple[Color, tuple[int, ...]]] = {
     "head": ((51, 153, 255), (0, 1, 2, 3, 4)),
     "left": ((0, 255, 0), (5, 7, 9, 11, 13, 15)),
     "right": ((255, 128, 0), (6, 8, 10, 12, 14, 16)),
 }
 
-SMOOTH = 3  # times larger, before averaging
-FONT_HEIGHT = 22  # pixels of a capital at OpenCV's font scale 1, nearly
+SMOOTH = 3  # factor by which text is drawn larger
+FONT_HEIGHT = 22  # approximate height of a capital in pixels at OpenCV's font scale 1
 STROKES = int(cv2.__version__.split(".")[0]) < 5  # OpenCV 5 has real fonts: 1 regular, 2 bold
-BRIGHTER = 0.6  # exponent: a peak between two pixels of a heatmap is as low as 0.5
+BRIGHTER = 0.6  # exponent, since a peak between two pixels of a heatmap is only 0.5
 
 
 def blank(height: int, width: int, color: Color = BACKGROUND) -> np.ndarray:
@@ -46,20 +46,20 @@ def mix(first: Color, second: Color, share: float) -> Color:
 
 
 def resized(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Averaged where it shrinks a lot, else bilinear, which is ten times faster."""
+    """Resize by area if it shrinks a lot, else bilinearly, which is ten times faster."""
     shrinks = height * width * 2 < picture.shape[0] * picture.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return cv2.resize(picture, (width, height), interpolation=how)
 
 
 def fitted(height: int, width: int, max_height: int, max_width: int) -> tuple[int, int]:
-    """The largest (height, width) of the same shape inside a maximum; at least a pixel."""
+    """The largest (height, width) with the same aspect ratio within a maximum; at least 1 pixel."""
     scale = min(max_height / height, max_width / width)
     return max(round(height * scale), 1), max(round(width * scale), 1)
 
 
 def covered(picture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill (height, width) with the middle of a picture, keeping its shape."""
+    """Fill (height, width) with the middle of a picture, keeping its aspect ratio."""
     have_height, have_width = picture.shape[:2]
     scale = min(have_height / height, have_width / width)
     cut_height = min(max(round(height * scale), 1), have_height)
@@ -69,7 +69,7 @@ def covered(picture: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def paste(canvas: np.ndarray, picture: np.ndarray, x: int, y: int) -> None:
-    """Put a picture with its top left corner at x, y; what lies outside is cut off."""
+    """Draw a picture with its top left corner at x, y, clipped to the canvas."""
     height, width = canvas.shape[:2]
     left, top = max(x, 0), max(y, 0)
     right, bottom = min(x + picture.shape[1], width), min(y + picture.shape[0], height)
@@ -172,7 +172,7 @@ def write(
 
 
 def label(canvas: np.ndarray, text: str, x: int, y: int, *, size: float = 9) -> None:
-    """Write on a picture: a line on a dark plate whose bottom left corner is at x, y."""
+    """Write a line on a dark background whose bottom left corner is at x, y."""
     height, width = round(size + 11), text_width(text, size=size) + 10
     plate = canvas[max(y - height, 0) : y, x : x + width]
     plate[:] = plate * 0.3
@@ -211,7 +211,7 @@ def heat_layer(heatmaps: np.ndarray, size: int, *, brighter: float = BRIGHTER) -
 
 
 def put_light(picture: np.ndarray, light: np.ndarray) -> None:
-    """Lay light (h, w, 3), up to 255, over a picture of that size; the brighter, the denser."""
+    """Overlay light (h, w, 3), up to 255, on a picture of that size; brighter is more opaque."""
     dense = light.max(-1, keepdims=True) > 0
     rows = np.flatnonzero(dense.any((1, 2)))
     if not len(rows):
@@ -223,7 +223,7 @@ def put_light(picture: np.ndarray, light: np.ndarray) -> None:
 
 
 def lit(picture: np.ndarray, light: np.ndarray, *, keep: float) -> np.ndarray:
-    """A picture, grey and dimmed to ``keep`` of its brightness, with light on it."""
+    """A picture in grey, dimmed to ``keep`` of its brightness, with light on it."""
     grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     dim = (grey * keep).astype(np.uint8)
     put_light(dim, light)
@@ -231,6 +231,6 @@ def lit(picture: np.ndarray, light: np.ndarray, *, keep: float) -> np.ndarray:
 
 
 def light_only(light: np.ndarray) -> np.ndarray:
-    """Light on a nearly black ground."""
+    """Light on a nearly black background."""
     ground = np.array((12, 12, 15), np.float32)
     return np.clip(np.maximum(light, ground), 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The film: every frame with its people, what the network gets of it, and a moving time line."""
+"""The film: every frame with its people, the network's input, and a time line."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ from .timeline import TimeLine
 
 HEIGHT, WIDTH = 872, 1440
 MARGIN, BETWEEN = 24, 24
-TOP = 66  # of the pictures
-SIDE = 5 * HEATMAP_SIZE  # of crop and heatmaps
+TOP = 66  # y of the pictures
+SIDE = 5 * HEATMAP_SIZE  # size of crop and heatmaps
 SIDE_X = WIDTH - MARGIN - SIDE
 CELLS_HEIGHT, CAPTION = 5, 22
 HEATMAP_TOP = TOP + CAPTION + SIDE + CELLS_HEIGHT + 16 + CAPTION
@@ -43,10 +43,10 @@ HEATMAP_TOP = TOP + CAPTION + SIDE + CELLS_HEIGHT + 16 + CAPTION
 
 @dataclass
 class Crops:
-    """The RGB crop that is due at each frame, from frames that come in order.
+    """The RGB crop to show at each frame, given the frames in order.
 
-    A window shows the last of its 16 RGB frames. When one window gives way to the next, the next
-    one's may have passed already: crops of those to come are cut ahead.
+    For each window, its latest RGB frame so far is shown. When the film moves to the next window,
+    that frame may already have passed, so crops for the next windows are cut in advance.
     """
 
     scene: Scene
@@ -54,7 +54,7 @@ class Crops:
 
     @property
     def ahead(self) -> int:
-        """How many windows further one may begin before its next RGB frame comes."""
+        """Number of following windows to cut crops for."""
         windows = self.scene.config.windows
         return -(-RGB_STEP * windows.frame_interval // windows.stride)
 
@@ -98,7 +98,7 @@ def draw_film(scene: Scene) -> Iterator[np.ndarray]:
 
 
 def _labels(canvas: np.ndarray, scene: Scene) -> None:
-    """What stays the same."""
+    """Draw what does not change."""
     fill(canvas, MARGIN, TOP - 8, WIDTH - MARGIN, TOP - 7, LINE)
     name = shortened(scene.video.path.name, _now_left(scene) - 2 * MARGIN, size=15, bold=True)
     write(canvas, name, MARGIN - 2, 38, size=15, bold=True)
@@ -118,7 +118,7 @@ def _frame(
     size: tuple[int, int],
     space: tuple[int, int],
 ) -> None:
-    """The frame with everybody in it and, inside a window, that one's box."""
+    """The frame with its people and, inside a window, the window's box."""
     height, width = size
     panel = people_panel(
         frame,
@@ -132,7 +132,7 @@ def _frame(
 
 
 def _side(canvas: np.ndarray, scene: Scene, index: int, row: int, crop: np.ndarray | None) -> None:
-    """Crop and heatmaps of the window now, and which of its frames they are."""
+    """Crop and heatmaps of the current window, and which of its frames they are."""
     window = scene.windows[row]
     seen = int(np.searchsorted(window, index, "right")) - 1  # the last of its 48 so far
     if crop is not None:
@@ -148,7 +148,7 @@ def _side(canvas: np.ndarray, scene: Scene, index: int, row: int, crop: np.ndarr
 
 
 def _cells(canvas: np.ndarray, y: int, count: int, now: int) -> None:
-    """One cell for each frame a stream takes of a window, the present one lit."""
+    """One cell per frame that a stream takes from a window; the current one is highlighted."""
     for cell in range(count):
         left, right = (SIDE_X + round(SIDE * edge / count) for edge in (cell, cell + 1))
         color = WINDOW if cell == now else MUTED if cell < now else LINE
@@ -156,7 +156,7 @@ def _cells(canvas: np.ndarray, y: int, count: int, now: int) -> None:
 
 
 def _now(canvas: np.ndarray, scene: Scene, index: int, row: int, x: int) -> None:
-    """The window and the moment, from ``x`` on."""
+    """Write the current window and time, starting at ``x``."""
     x = write(canvas, f"window {row}", x, 38, size=12, bold=True, color=WINDOW) + 18
     write_pairs(canvas, _pairs(scene, index, row), x, 38, size=10)
 
@@ -172,7 +172,7 @@ def _pairs(scene: Scene, index: int, row: int) -> list[tuple[str, str]]:
 
 
 def _now_left(scene: Scene) -> int:
-    """Where that begins, so that it ends at the right margin and does not move."""
+    """The x at which :func:`_now` must start to end at the right margin without moving."""
     frame, row = scene.video.num_frames - 1, len(scene.windows) - 1
     width = pairs_width(_pairs(scene, frame, row), size=10) + 30  # a digit or two more
     return WIDTH - MARGIN - width - 18 - text_width(f"window {row}", size=12, bold=True)

@@ -1,4 +1,4 @@
-"""The picture: a time line of the video above a row for each of a few windows."""
+"""The picture: a time line of the video, and a row for each of a few windows."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from .scene import Scene
 from .skeletons import cropped, people_panel
 from .timeline import TimeLine, clock
 
-ROWS = 4  # windows shown at most
+ROWS = 4  # most windows shown
 CELLS = 6  # of a window's 16 RGB frames
 MARGIN, GAP, BETWEEN = 32, 6, 24
 CELL = RGB_SIZE // 2
-CAPTION = 18  # between crops and heatmaps, for the moment they share
+CAPTION = 18  # between crops and heatmaps, for their time
 PANEL = 2 * CELL + CAPTION  # height of a row's pictures
 WIDEST, NARROWEST = round(PANEL * 16 / 9), PANEL  # column of the frames
 ROW_TITLE = 30
@@ -47,7 +47,7 @@ CENTER = POSE_FRAMES // 2  # its frame is RGB frame 8
 
 
 def chosen_windows(scene: Scene, count: int = ROWS) -> list[int]:
-    """Rows of up to ``count`` windows spread over the video, those that show people longest."""
+    """Up to ``count`` windows, spread over the video, that show people for longest."""
     return rows_to_show(scene.person * scene.valid, count)
 
 
@@ -170,7 +170,7 @@ def _pictures(
     columns: Sequence[int],
     frame_size: tuple[int, int],
 ) -> None:
-    """Everything that needs frames: one pass, each drawn where it belongs as it comes."""
+    """Draw everything that needs frames, in one pass over the video."""
     positions = shown_positions() * RGB_STEP
     wanted: dict[int, list[tuple[int, int | None]]] = {}
     for row in places:
@@ -201,7 +201,7 @@ def _center(
     place: tuple[int, int, int],
     size: tuple[int, int],
 ) -> None:
-    """The frame with its people on the left, all of the window's heatmaps on the right."""
+    """The frame with its people on the left; all heatmaps of the window on the right."""
     left, right, y = place
     height, width = size
     panel = people_panel(

@@ -1,8 +1,8 @@
-"""A video whose people are known: all there is to draw but its frames.
+"""A scene: a video and its people, everything to draw except the frames.
 
-Finding the people is a first pass over the video that keeps keypoints and some small pictures;
-drawing reads the frames again, one at a time. So memory depends on what is drawn and, by 204 bytes
-a frame and person, on the video's length; never on whole frames.
+A first pass over the video finds the people and keeps their keypoints and some small pictures;
+drawing reads the frames again, one at a time. So memory grows by 204 bytes per frame and person,
+not by whole frames.
 """
 
 from __future__ import annotations
@@ -28,23 +28,23 @@ from ...video import read_frames
 from ...windows import grid_attributes, plan_windows, valid_share, window_times
 from .drawing import fitted, resized
 
-POSE_THREADS = 4  # at most: each works on a piece of 16 whole frames
+POSE_THREADS = 4  # at most; each holds a piece of 16 whole frames
 PICTURES = 32  # small frames kept for the time line
 PICTURE_SIZE = (64, 160)  # they fit into this height and width
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What windows of a video are made of. Rows of windows are counted from 0, as in the file."""
+    """A video and its people, by frame and window. Windows are numbered from 0, as in the file."""
 
     video: Video
     track: PoseTrack
-    """Of the whole video."""
+    """The people of the whole video."""
     pictures: tuple[np.ndarray, ...]
     """Small frames (h, w, 3), spread evenly over the video."""
     config: ExtractConfig
     models: str
-    """What found the people, in a few words."""
+    """What found the people, for display."""
 
     @cached_property
     def windows(self) -> np.ndarray:
@@ -53,7 +53,7 @@ class Scene:
 
     @cached_property
     def frame_seconds(self) -> float:
-        """How long the last frame stays."""
+        """Duration of the last frame."""
         return float(1 / self.video.fps) if self.video.fps else 1.0
 
     @cached_property
@@ -68,7 +68,7 @@ class Scene:
 
     @cached_property
     def people(self) -> np.ndarray:
-        """(T,) how many people each frame has."""
+        """(T,) number of people in each frame."""
         return (self.track.keypoint_scores > 0).any(-1).sum(0)
 
     @cached_property
@@ -84,11 +84,11 @@ class Scene:
         return person_box(self.track.keypoints, self.video.height, self.video.width)
 
     def seen(self, row: int) -> PoseTrack:
-        """The people that a window sees, over its 48 frames."""
+        """The people in a window, over its 48 frames."""
         return seen_in(self.track, self.windows[row], self.config.pose.max_persons)
 
     def pose_box(self, row: int) -> Box:
-        """The box of a window's heatmaps, around everybody it sees."""
+        """The box of a window's heatmaps, around all of its people."""
         keypoints = np.nan_to_num(self.seen(row).keypoints)
         return person_box(keypoints, self.video.height, self.video.width)
 
@@ -97,7 +97,7 @@ class Scene:
         return self.video_box or self.pose_box(row)
 
     def heatmaps(self, row: int, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Of a window's frames at ``positions`` of its 48: (17, F, 56, 56) float32."""
+        """Heatmaps of a window's frames at ``positions`` (of 48): (17, F, 56, 56) float32."""
         seen, where = self.seen(row), np.atleast_1d(np.arange(POSE_FRAMES)[positions])
         keypoints = to_heatmap_pixels(np.nan_to_num(seen.keypoints[:, where]), self.pose_box(row))
         scores = seen.keypoint_scores[:, where]
@@ -112,7 +112,7 @@ class Scene:
         return min(max(row, 0), len(self.windows) - 1)
 
     def frames(self) -> Generator[tuple[int, np.ndarray], None, None]:
-        """Read the video once more: each frame's index and pixels. Close it to stop early."""
+        """Read the video again: index and pixels of each frame. Close it to stop early."""
         with closing(read_frames(self.video, decoder=self.config.decoder)) as pieces:
             for piece in pieces:
                 yield from enumerate(piece.frames, piece.start)
@@ -123,7 +123,7 @@ def build_scene(
 ) -> Scene:
     """Read the whole video once for its keypoints and some small pictures.
 
-    ``models`` says in a few words what finds the people.
+    ``models`` is what finds the people, for display.
     """
     linked = isinstance(pose, VideoKeypoints) and pose.linked
     count = min(PICTURES, video.num_frames)
@@ -150,13 +150,13 @@ def build_scene(
             tracks.append(track if linked else linker.link(track))
             pictures += small
     whole = concatenate(tracks)
-    if config.crop == "video":  # who is seen is decided for the whole video
+    if config.crop == "video":  # people are selected for the whole video
         whole = seen_in(whole, np.arange(video.num_frames), config.pose.max_persons)
     return Scene(video, whole, tuple(pictures), config, models)
 
 
 def in_words(pose: PoseEstimator) -> str:
-    """``balanced``, or the names of local models."""
+    """The mode, such as ``balanced``, or the names of local models."""
     mode = str(pose.source["mode"])
     if mode != "local":
         return mode

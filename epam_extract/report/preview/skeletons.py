@@ -1,4 +1,4 @@
-"""A frame as a panel: reduced, with smooth skeletons and the window's box."""
+"""Draw a frame with its skeletons and the window's box."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from ...config import MIN_KEYPOINT_SCORE
 from ...pose import draw_skeletons
 from .drawing import WINDOW, outline, put_light, resized
 
-SURE_SCORE = 0.3  # joints under it are drawn faintly, since their heatmaps are faint
+SURE_SCORE = 0.3  # joints of a lower score are drawn faintly, like their heatmaps
 FAINT = 0.4
-LARGER = 2  # skeletons are drawn so much larger, and averaged down
+LARGER = 2  # factor by which skeletons are drawn larger, then scaled down
 
 
 def people_panel(
@@ -26,7 +26,7 @@ def people_panel(
 ) -> np.ndarray:
     """A frame (H, W, 3) as a panel (height, width, 3), with skeletons and a box on it.
 
-    ``keypoints`` (M, 17, 2) in pixels of the frame, ``scores`` (M, 17), ``box`` likewise.
+    ``keypoints`` (M, 17, 2) and ``box`` are in pixels of the frame, ``scores`` (M, 17).
     """
     panel = resized(frame, height, width)
     scale = np.array((width / frame.shape[1], height / frame.shape[0]), np.float32)
@@ -37,10 +37,10 @@ def people_panel(
 
 
 def put_skeletons(panel: np.ndarray, keypoints: np.ndarray, scores: np.ndarray) -> None:
-    """Draw rtmlib's skeletons into a panel; ``keypoints`` (M, 17, 2) in its pixels.
+    """Draw rtmlib's skeletons on a panel; ``keypoints`` (M, 17, 2) are in its pixels.
 
-    They are drawn as light on a black ground around them, which is then laid over the panel: each
-    of their colours has a channel of 255, so the brightest channel says how much they cover.
+    They are drawn on black and then overlaid: each of their colours has a channel of 255, so the
+    brightest channel is their opacity.
     """
     there = scores >= MIN_KEYPOINT_SCORE
     if not there.any():

@@ -1,4 +1,4 @@
-"""A strip along a whole video: its pictures, where people are, where windows lie, seconds."""
+"""The time line: small frames, number of people, windows and seconds of a whole video."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from .drawing import (
 )
 from .scene import Scene
 
-GUTTER = 86  # for the rows' names, on the left
+GUTTER = 86  # on the left, for the names of the rows
 PICTURES, CROWD, LANE, AXIS = 44, 26, 11, 22  # heights of the rows
 GAP = 7
 MAX_PICTURES = 48
-MAX_LANES = 4  # windows beside each other; more of them share one row of columns
-LABEL_WIDTH = 22  # a window's bar must be as wide to carry its number
-TICK_WIDTH = 74  # between labels of the axis, at least
+MAX_LANES = 4  # of overlapping windows; with more, all share one row
+LABEL_WIDTH = 22  # least width of a window's bar with a number
+TICK_WIDTH = 74  # least distance between labels of the axis
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 43200)
 
 
 @dataclass(frozen=True)
 class TimeLine:
-    """What the strip shows. Rows of windows are counted from 0, as in the file."""
+    """What the time line shows. Windows are numbered from 0, as in the file."""
 
     timestamps: np.ndarray
     """(T,) seconds."""
     end: float
     """When the last frame ends."""
     people: np.ndarray
-    """(T,) how many people a frame has."""
+    """(T,) number of people in each frame."""
     windows: np.ndarray
     """(W, 3) start, centre and end in seconds."""
     person: np.ndarray
@@ -57,7 +57,7 @@ class TimeLine:
 
     @classmethod
     def of(cls, scene: Scene, width: int) -> TimeLine:
-        """The strip along a scene's video, ``width`` pixels wide."""
+        """The time line of a scene, ``width`` pixels wide."""
         return cls(
             timestamps=scene.video.timestamps,
             end=float(scene.video.timestamps[-1]) + scene.frame_seconds,
@@ -70,7 +70,7 @@ class TimeLine:
 
     @property
     def lanes(self) -> int:
-        """Rows that let neighbouring windows lie beside each other."""
+        """Number of lanes on which no two windows overlap."""
         if len(self.windows) < 2:
             return 1
         step = float(np.diff(self.windows[:, 1]).mean())
@@ -79,7 +79,7 @@ class TimeLine:
 
     @property
     def narrow(self) -> bool:
-        """Whether windows lie too close to be drawn one by one."""
+        """Whether windows are too close to be drawn one by one."""
         apart = (self.width - GUTTER) / len(self.windows)
         return self.lanes > MAX_LANES or apart * self.lanes < 4
 
@@ -92,13 +92,13 @@ class TimeLine:
         return 2 * LANE if self.narrow else self.lanes * LANE
 
     def x(self, seconds: float) -> float:
-        """Where a moment is."""
+        """The x of a time."""
         start = self.timestamps[0]
         share = (seconds - start) / max(self.end - start, 1e-9)
         return GUTTER + float(np.clip(share, 0, 1)) * (self.width - GUTTER)
 
     def draw(self, shown: Collection[int] = ()) -> np.ndarray:
-        """The strip as (height, width, 3) uint8; the windows in ``shown`` stand out."""
+        """The time line as (height, width, 3) uint8; the windows in ``shown`` are highlighted."""
         canvas = blank(self.height, self.width)
         y = 0
         self._pictures(canvas, y)
@@ -111,7 +111,7 @@ class TimeLine:
         return canvas
 
     def cursor(self, canvas: np.ndarray, seconds: float) -> None:
-        """Mark a moment on a drawn strip."""
+        """Mark a time on a drawn time line."""
         x = min(round(self.x(seconds)), self.width - 2)
         canvas[: self.height - AXIS + 4, x : x + 2] = TEXT
 
@@ -141,7 +141,7 @@ class TimeLine:
         )
 
     def _bars(self, canvas: np.ndarray, y: int, shown: Collection[int]) -> None:
-        """Each window from its start to its end, over as many lanes as overlap."""
+        """A bar from the start to the end of each window."""
         for row, (start, _, end) in enumerate(self.windows):
             top = y + row % self.lanes * LANE
             left, right = self.x(start), self.x(end) - 1
@@ -153,7 +153,7 @@ class TimeLine:
                 )
 
     def _columns(self, canvas: np.ndarray, y: int, shown: Collection[int]) -> None:
-        """Every column in the colour of the window whose centre is next to it."""
+        """Each column in the colour of the window with the nearest centre."""
         centers = self.windows[:, 1]
         span = self.end - self.timestamps[0]
         for column in range(self.width - GUTTER):

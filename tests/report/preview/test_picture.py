@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from walker import Walker, imaginary, scene_of
 
 from epam_extract.records import Video
@@ -18,6 +19,7 @@ def test_windows_are_spread_and_show_people() -> None:
     assert chosen_windows(early) == [3, 10, 18, 25]  # row 11 sees them leave
 
 
+@pytest.mark.slow
 def test_sheet(video: Video) -> None:
     scene = scene_of(video, Walker(absent=range(20, 40)))
     sheet = draw_sheet(scene)

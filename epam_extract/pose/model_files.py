@@ -1,9 +1,9 @@
-"""Where the pose models' files come from: rtmlib's cache, the network, or the package itself.
+"""The files of each pose mode: from rtmlib's cache, a download, or the package itself.
 
-The names, addresses and input sizes are ``rtmlib.Body``'s own tables, and files land where rtmlib
-keeps its own, so that either tool finds what the other downloaded. The download is ours because
-rtmlib's writes no lock, unpacks all models through one shared folder, and hangs for a while
-without a connection; see ``download.py``. Nothing here loads a network; see ``networks.py``.
+Names, addresses and input sizes are those of ``rtmlib.Body``, and files are stored where rtmlib
+stores its own, so that each tool finds what the other downloaded. The download is ours because
+rtmlib's takes no lock, unpacks all models in one shared folder, and hangs for a while without a
+connection; see ``download.py``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from urllib.parse import urlparse
 from ..config import POSE_MODES
 from ..errors import ConfigError, PoseModelError
 from ..records import sha256
-from .download import Progress, download, left_over, locked, place, temporary
+from .download import OnDownload, download, left_over, locked, place, temporary
 
 log = logging.getLogger(__name__)
 
-# SHA-256 of the networks in the published archives, as several projects independent of each other
-# pin them; of the RTMO files none was found, so the first one that comes is kept to.
+# SHA-256 of the networks in the published archives, as several independent projects pin them. None
+# was found for the RTMO files: the digest of the first download is recorded and checked from then.
 PINNED = {
     "yolox_tiny_8xb8-300e_humanart-6f3252f9.onnx": (
         "ceb11c07298f95c50d7c5abeb906d03340c85f23aa79e3e66966e7fb6c307250"
@@ -53,11 +53,11 @@ class ModelFile:
     role: str
     """``detector`` or ``pose``."""
     path: Path
-    """Where it is, or would be after a download."""
+    """Where it is, or will be once it is downloaded."""
     input_size: tuple[int, int] | None
-    """Width and height as rtmlib's table gives them; None when the model tells."""
+    """Width and height from rtmlib's table; None if the model itself says."""
     url: str | None
-    """None for the package's own."""
+    """None for the package's own models."""
 
     @property
     def name(self) -> str:
@@ -69,12 +69,12 @@ class ModelFile:
 
     @property
     def record(self) -> Path:
-        """Beside it: the digest it had when it was first used, as ``sha256sum`` writes it."""
+        """The file next to it with the digest it had at first use, as ``sha256sum`` writes it."""
         return self.path.with_name(f"{self.name}.sha256")
 
 
 def cache_folder() -> Path:
-    """rtmlib's own: ``~/.cache/rtmlib/hub/checkpoints``, moved by XDG_CACHE_HOME or TORCH_HOME."""
+    """rtmlib's: ``~/.cache/rtmlib/hub/checkpoints``, unless XDG_CACHE_HOME or TORCH_HOME is set."""
     from rtmlib.tools.file import _get_rtmhub_dir
 
     return Path(_get_rtmhub_dir()) / "checkpoints"
@@ -84,7 +84,7 @@ def model_files(mode: str) -> tuple[ModelFile, ...]:
     """The files of one mode: detector then pose network, or the pose network alone (RTMO).
 
     Raises:
-        ConfigError: for a mode that is none of ``POSE_MODES``.
+        ConfigError: ``mode`` is not one of ``POSE_MODES``.
     """
     if mode not in POSE_MODES:
         raise ConfigError(f"pose must be one of {', '.join(POSE_MODES)}, got {mode!r}")
@@ -109,30 +109,31 @@ def model_files(mode: str) -> tuple[ModelFile, ...]:
 
 
 def list_models() -> list[ModelFile]:
-    """Every file of every mode, whether it is here or not."""
+    """Every file of every mode, downloaded or not."""
     return [file for mode in POSE_MODES for file in model_files(mode)]
 
 
-def download_models(modes: Sequence[str], *, progress: Progress | None = None) -> list[Path]:
-    """Have every file of these modes in the cache, and say where they are.
+def download_models(modes: Sequence[str], *, progress: OnDownload | None = None) -> list[Path]:
+    """Download what is missing of these modes and return the paths of all their files.
 
     Raises:
-        ConfigError: for a mode that is none of ``POSE_MODES``.
-        PoseModelError: when a file cannot be had.
+        ConfigError: a mode is not one of ``POSE_MODES``.
+        PoseModelError: a file cannot be obtained.
     """
     files = {file.path: file for mode in modes for file in model_files(mode)}
     return [ensure(file, progress=progress) for file in files.values()]
 
 
-def ensure(file: ModelFile, *, progress: Progress | None = None) -> Path:
-    """The file's path, downloading it first where it is missing, and checking it in any case.
+def ensure(file: ModelFile, *, progress: OnDownload | None = None) -> Path:
+    """Download a file if it is missing, check it in any case, and return its path.
 
-    Two processes that start together download once where the file system has locks, and twice
-    without harm where it has none: a file appears whole, under its name, or not at all.
+    Two processes that start together download it once if the file system has locks, and twice
+    without harm if not: the file appears complete under its name, or not at all.
 
     Raises:
-        PoseModelError: no connection, a broken download, no room or right to write (the message
-            names the three ways out); or the file is not the one that was published, or first used.
+        PoseModelError: no connection, a broken download, a full disk or no permission to write
+            (the message lists three ways out); or the file is not the published one, or not the
+            one that was used first.
     """
     if file.url is None:
         if file.present:
@@ -153,18 +154,18 @@ def ensure(file: ModelFile, *, progress: Progress | None = None) -> Path:
                     _obtain(file, file.url, progress)
     except OSError as error:
         raise PoseModelError(
-            f"{file.path}: cannot be written ({error}). Make room or give the right to write "
-            "there, or set XDG_CACHE_HOME to another folder"
+            f"{file.path}: cannot be written ({error}). Free some space or allow writing there, "
+            "or set XDG_CACHE_HOME to another folder"
         ) from error
     _check(file)
     return file.path
 
 
 def _check(file: ModelFile) -> None:
-    """Compare with the digest that is pinned, or that was recorded; record it where there is none.
+    """Compare with the pinned or recorded digest; record it if there is none.
 
     Raises:
-        PoseModelError: another file is there, or it cannot be read.
+        PoseModelError: it is a different file, or it cannot be read.
     """
     try:
         found = sha256(file.path)
@@ -176,7 +177,7 @@ def _check(file: ModelFile) -> None:
     except OSError as error:
         if not file.present:
             raise PoseModelError(f"{file.path}: cannot be read ({error})") from error
-        log.info("%s: the digest is not recorded: %s", file.path, error)  # a folder to read only
+        log.info("%s: the digest is not recorded: %s", file.path, error)  # a read-only folder
         return
     if expected not in (None, found):
         raise PoseModelError(
@@ -187,7 +188,7 @@ def _check(file: ModelFile) -> None:
 
 
 def _expected(file: ModelFile) -> str | None:
-    """The digest the file must have; None before it is first used."""
+    """The digest that the file must have; None before its first use."""
     if file.name in PINNED:
         return PINNED[file.name]
     if not file.record.is_file():
@@ -196,8 +197,8 @@ def _expected(file: ModelFile) -> str | None:
         return record.read(64)
 
 
-def _obtain(file: ModelFile, url: str, progress: Progress | None) -> None:
-    """Download, or take the archive somebody copied beside, and move the model into place."""
+def _obtain(file: ModelFile, url: str, progress: OnDownload | None) -> None:
+    """Download the model, or take an archive that was copied into its folder, and store it."""
     folder, expected = file.path.parent, _expected(file)
     reasons = []
     copied = folder / PurePosixPath(urlparse(url).path).name
@@ -205,7 +206,7 @@ def _obtain(file: ModelFile, url: str, progress: Progress | None) -> None:
         reason = place(copied, file.path, expected=expected)
         if reason is None:
             return
-        reasons.append(f"{copied.name} beside it: {reason}")
+        reasons.append(f"{copied.name} next to it: {reason}")
     for source in _sources(url):
         with temporary(folder, file.path.stem) as archive:
             reason = download(source, archive, file.name, progress)
@@ -218,7 +219,7 @@ def _obtain(file: ModelFile, url: str, progress: Progress | None) -> None:
     modes = [mode for mode in POSE_MODES if mode != "bundled"]
     mode = file.mode if file.mode in modes else modes[0]
     raise PoseModelError(
-        f"The {file.role} model {file.name} is not here and could not be downloaded "
+        f"The {file.role} model {file.name} is missing and could not be downloaded "
         f"({'; '.join(reasons)}). Either run `epam-extract models download {mode}` on a connected "
         f"machine and copy its folder {folder} here, or pass local ONNX files with --det-model "
         "and --pose-model, or use the package's own small model with --pose bundled"
@@ -226,7 +227,7 @@ def _obtain(file: ModelFile, url: str, progress: Progress | None) -> None:
 
 
 def _sources(url: str) -> list[str]:
-    """The address and its mirror, where this version of rtmlib knows one."""
+    """The address, and its mirror if this version of rtmlib knows one."""
     try:
         from rtmlib.tools.file import get_mirror_url
     except ImportError:  # rtmlib before 0.0.16

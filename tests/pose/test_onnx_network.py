@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from make_onnx import Output, write_network
 
 from epam_extract.errors import PoseModelError
-from epam_extract.pose.networks import (
-    DETECTORS,
-    KINDS,
-    letterbox_ratio,
-    open_network,
-    put_letterbox,
-    put_planes,
-    rtmlib_tool,
-)
+from epam_extract.pose.onnx_network import DETECTORS, KINDS, open_network
+from epam_extract.pose.preprocess import Crops, letterbox_ratio, put_letterbox, put_planes
+from epam_extract.pose.rtmlib_settings import RtmlibSettings
 
 ANYTHING = tuple(KINDS)
 DETS = Output("dets", np.zeros((4, 5)))
@@ -29,6 +26,15 @@ LABELS = Output("labels", np.zeros(4, np.int64))
 SIMCC = (Output("simcc_x", np.zeros((17, 128))), Output("simcc_y", np.zeros((17, 128))))
 RTMO = (DETS, Output("keypoints", np.zeros((4, 17, 3))))
 ANCHORS = 8 * 8 + 4 * 4 + 2 * 2
+
+
+def rtmlib_tool(kind: str, path: Path, width: int, height: int) -> Any:
+    """rtmlib's own object for a network."""
+    import rtmlib
+
+    tools = {"yolox": rtmlib.YOLOX, "rtmdet": rtmlib.RTMDet, "rtmo": rtmlib.RTMO}
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints when it loads
+        return tools[kind](str(path), model_input_size=(height, width), backend="onnxruntime")
 
 
 def network(path: Path, outputs, **options):
@@ -178,12 +184,62 @@ def test_whole_pictures_go_in_as_rtmlib_puts_them(tmp_path, kind, shape) -> None
 def test_crops_are_normalised_as_rtmlib_does(tmp_path) -> None:
     found = network(tmp_path / "a.onnx", SIMCC)
     rgb = np.arange(64 * 64 * 3, dtype=np.uint32).astype(np.uint8).reshape(64, 64, 3)
-    expected = ((rgb[..., ::-1] - np.array(found.tool.mean)) / np.array(found.tool.std)).transpose(
-        2, 0, 1
-    )
+    expected = (
+        (rgb[..., ::-1] - np.array(found.settings.mean)) / np.array(found.settings.std)
+    ).transpose(2, 0, 1)
     out = np.empty((3, 64, 64), np.float32)
     put_planes(rgb, found.tables, out)
     np.testing.assert_array_equal(out, expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("width", "height"), [(96, 128), (288, 384), (64, 64), (80, 60)])
+def test_crops_lie_where_rtmlib_puts_them(width, height, dtype) -> None:
+    from rtmlib.tools.pose_estimation.pre_processings import bbox_xyxy2cs, top_down_affine
+
+    rng = np.random.default_rng(0)
+    frame = rng.integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    low = rng.uniform(-20, 150, (20, 2))
+    boxes = np.concatenate([low, low + rng.uniform(0.5, 100, (20, 2))], 1).astype(dtype)
+    crops = Crops.around(boxes, width=width, height=height)
+    for index, box in enumerate(boxes):
+        center, scale = bbox_xyxy2cs(box, padding=1.25)
+        expected, scale = top_down_affine((width, height), scale, center, frame)
+        np.testing.assert_array_equal(crops.centers[index], center)
+        np.testing.assert_array_equal(crops.scales[index], scale)
+        np.testing.assert_array_equal(crops.cut(index, frame), expected)
+
+
+@pytest.mark.parametrize("kind", ["yolox", "rtmdet", "simcc", "rtmo"])
+def test_the_settings_are_those_of_rtmlibs_objects(tmp_path, kind) -> None:
+    import rtmlib
+
+    path = write_network(tmp_path / "a.onnx", [DETS])
+    make = {"yolox": rtmlib.YOLOX, "rtmdet": rtmlib.RTMDet, "simcc": rtmlib.RTMPose}
+    with contextlib.redirect_stdout(io.StringIO()):
+        tool = make.get(kind, rtmlib.RTMO)(str(path), backend="onnxruntime")
+    settings = RtmlibSettings.of(kind)
+    assert (settings.mean, settings.std) == (tool.mean, tool.std)
+    if kind != "simcc":
+        # older versions hold RTMDet's thresholds inside their code
+        assert settings.score_thr == getattr(tool, "score_thr", 0.3)
+        assert settings.nms_thr == getattr(tool, "nms_thr", 0.45)
+
+
+def test_input_arrays_are_used_again_but_never_by_two_at_once(tmp_path) -> None:
+    found = dataclasses.replace(network(tmp_path / "a.onnx", [DETS]), batch=2)
+    seen: list[np.ndarray] = []
+
+    def fill(index: int, out: np.ndarray) -> None:
+        seen.append(out)
+        if index == 0:  # another run begins while this one is filled
+            list(found.run(1, lambda _, other: seen.append(other)))
+
+    list(found.run(3, fill))
+    outer, inner, second, third = seen
+    assert not np.shares_memory(outer, inner)
+    assert np.shares_memory(outer.base, second.base)
+    assert third.base is outer.base or third.base is inner.base
 
 
 def test_the_description_tells_files_apart(tmp_path) -> None:
@@ -241,7 +297,7 @@ def test_onnxruntime_keeps_no_record_of_what_it_ran(tmp_path) -> None:
     path = write_network(tmp_path / "a.onnx", [DETS])
     code = (
         "import sys; from pathlib import Path\n"
-        "from epam_extract.pose.networks import open_network\n"
+        "from epam_extract.pose.onnx_network import open_network\n"
         "open_network(Path(sys.argv[1]), ('yolox',), option='--det-model')"
     )
     home = tmp_path / "home"

@@ -11,8 +11,8 @@ from model_site import NAMES, Site, left_in_cache, model_site
 from epam_extract.config import POSE_MODES, PoseConfig
 from epam_extract.errors import ConfigError, PoseModelError
 from epam_extract.pose import download, open_pose_model
-from epam_extract.pose import models as pose_models
-from epam_extract.pose.models import (
+from epam_extract.pose import model_files as pose_models
+from epam_extract.pose.model_files import (
     cache_folder,
     download_models,
     ensure,

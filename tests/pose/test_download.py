@@ -14,7 +14,7 @@ from model_site import NAMES, Site, left_in_cache, model_site, zipped
 from epam_extract.config import PoseConfig
 from epam_extract.errors import PoseModelError
 from epam_extract.pose import download, open_pose_model
-from epam_extract.pose.models import cache_folder, download_models
+from epam_extract.pose.model_files import cache_folder, download_models
 
 
 @pytest.fixture
@@ -32,6 +32,7 @@ def test_what_a_killed_download_left_is_swept(site, when) -> None:
     assert not list(cache_folder().glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_killed_download_is_begun_again(site, tmp_path) -> None:
     site.last_block.clear()
     process = start(site)
@@ -53,7 +54,7 @@ def start(site: Site) -> subprocess.Popen[str]:
 import sys
 from rtmlib import Body
 Body.MODE["lightweight"] |= {"det": sys.argv[1], "pose": sys.argv[2]}
-from epam_extract.pose.models import download_models
+from epam_extract.pose.model_files import download_models
 print(*download_models(["lightweight"]))
 """
     urls = [f"{site.url}/{name}.zip" for name in NAMES.values()]

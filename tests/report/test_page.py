@@ -10,89 +10,21 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from fractions import Fraction
 from html.parser import HTMLParser
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from command_line import run
+from make_report import HOSTILE, VIDEOS, WINDOWS, write_video
 from make_rows import POSE, WEIGHTS
 
-from epam_extract.config import ExtractConfig, WindowConfig
+from epam_extract.config import ExtractConfig
 from epam_extract.errors import ConfigError
 from epam_extract.exchange import read_annotations
-from epam_extract.records import PoseTrack, Video, VideoFailure
+from epam_extract.records import VideoFailure
 from epam_extract.report import write_report
-from epam_extract.report.details import MOMENTS, add_pictures, describe_video
 from epam_extract.report.page import clock
-from epam_extract.report.summary import summarise
-from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
-from epam_extract.video import probe, read_frames
-from epam_extract.windows import grid_attributes, plan_windows, valid_share, window_times
-
-FRAMES = 96
-
-HOSTILE = "a/<script>alert('x')</script> & \"b\""
-
-WINDOWS = WindowConfig(stride=16)
-
-
-def write_video(
-    store: StoreWriter,
-    video_id: str,
-    *,
-    frames: int = FRAMES,
-    people: Sequence[int] = range(FRAMES),
-    still: bool = False,
-    notes: tuple[str, ...] = (),
-) -> None:
-    """A video with one person in some of its frames."""
-    rng = np.random.default_rng(len(video_id))
-    stamps = np.arange(frames) / 25
-    video = Video(video_id, Path("v.mp4"), frames, Fraction(25), 90, 160, stamps, 1, 1, notes)
-    plan = plan_windows(frames, WINDOWS)
-    keypoints = rng.uniform(20, 80, (1, frames, 17, 2)).astype(np.float32)
-    scores = np.zeros((1, frames, 17), np.float32)
-    scores[0, [frame for frame in people if frame < frames]] = 0.9
-    keypoints[scores == 0] = 0
-    rows = rng.normal(size=(1 if still else len(plan), 648)).astype(np.float32)
-    rows = np.repeat(rows, len(plan), 0) if still else rows
-    store.begin(video_id, video.path, size=1, mtime_ns=1)
-    store.append_keypoints(video_id, 0, PoseTrack(keypoints, scores))
-    store.append_windows(
-        video_id,
-        {
-            "rgb_pooled": rows[:, :432],
-            "pose_pooled": rows[:, 432:],
-            "attention": rng.uniform(0.1, 0.5, (len(plan), 16, 7, 7)).astype(np.float16),
-            "frames": plan.astype(np.int32),
-            "person": (scores[0].any(-1))[plan].mean(1).astype(np.float32),
-            "box": np.tile(np.array([10, 10, 90, 90], np.int32), (len(plan), 1)),
-        },
-    )
-    finish(store, video)
-
-
-def finish(store: StoreWriter, video: Video) -> None:
-    store.finish(
-        video,
-        grid=grid_attributes(video.num_frames, WINDOWS),
-        times=window_times(video.timestamps, 1 / 25, WINDOWS),
-        valid=valid_share(video.num_frames, WINDOWS).astype(np.float32),
-    )
-
-
-VIDEOS: dict[str, dict] = {
-    "good": {},
-    HOSTILE: {"notes": ("<b>12 frames</b> do not decode",)},
-    "nobody": {"people": ()},
-    "few": {"people": range(20)},
-    "still": {"still": True},
-    "short": {"frames": 5},
-}
+from epam_extract.store import StoreHeader, StoreWriter
 
 
 @pytest.fixture(scope="module")
@@ -202,6 +134,7 @@ def test_segments_that_overlap_lie_in_two_lanes(page: str) -> None:
     assert (left, width) == pytest.approx((0.5 / 3.84 * 100, 1.5 / 3.84 * 100), abs=0.01)
 
 
+@pytest.mark.slow
 def test_the_sample_videos_are_shown_and_one_that_is_gone_is_flagged(tmp_path: Path) -> None:
     samples = Path(__file__).parents[2] / "sample_videos"
     shutil.copy(samples / "workout.mp4", tmp_path)
@@ -215,30 +148,6 @@ def test_the_sample_videos_are_shown_and_one_that_is_gone_is_flagged(tmp_path: P
     assert kinds(page)["gone"] == kinds(page)["workout"] == {"changed"}
     assert "the features are of 150 frames of 160x90" in "".join(Page(page).text)
     assert "data:image/jpeg" not in page
-
-
-@pytest.mark.slow
-def test_pictures_are_frames_of_the_video(tmp_path: Path) -> None:
-    path = Path(__file__).parents[2] / "sample_videos" / "workout.mp4"
-    found = probe(path, "workout")
-    config = ExtractConfig(features=("pooled", "attention"), windows=WINDOWS)
-    with StoreWriter(tmp_path / "f.h5", StoreHeader(config.identity(), WEIGHTS, POSE)) as store:
-        write_video(store, "workout", frames=found.num_frames)
-        store.commit()
-    with FeatureStore(tmp_path / "f.h5") as store:
-        (summary,) = summarise(store, {}, {})
-        summary.height, summary.width = found.height, found.width
-        details = describe_video(store["workout"], summary, ("rgb_pooled",))
-    add_pictures(details, summary, path)
-    frames = np.concatenate([piece.frames for piece in read_frames(found)])
-    assert len(details.moments) == MOMENTS
-    for moment in details.moments:
-        assert moment.picture is not None
-        encoded = base64.b64decode(moment.picture.split(",")[1])
-        shown = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
-        there = cv2.resize(frames[moment.frame], shown.shape[1::-1], interpolation=cv2.INTER_AREA)
-        assert np.abs(shown.astype(int) - there).mean() < 8
-    assert all(crop.picture for crop in details.crops)
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,4 @@
-"""One ONNX network of a pose mode: which kind it is, and how pictures go in and people come out.
-
-rtmlib's classes say how (mean, thresholds, the affine crop, NMS, SimCC decoding); what is ours is
-the number of pictures per session run, and a preprocessing of the same numbers that is four times
-as fast: rtmlib computes ``(picture - mean) / std`` in float64, here a table of 256 float32
-values a channel holds the results.
+"""One ONNX network of a pose mode: which kind it is, and many pictures per session run.
 
 Known kinds, by what comes out of a trial run:
 
@@ -23,18 +18,18 @@ import functools
 import mmap
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from ..config import NUM_KEYPOINTS
 from ..errors import PoseModelError
 from ..records import sha256
 from .onnx_file import external_files
+from .rtmlib_settings import RtmlibSettings
 
 KINDS = {
     "yolox": "a YOLOX detector",
@@ -43,23 +38,20 @@ KINDS = {
     "rtmo": "an RTMO network",
 }
 DETECTORS = ("yolox", "rtmdet")
-RTMDET_SIDE, OTHER_SIDE = (
-    320,
-    640,
-)  # where the model leaves its input size open: rtmdet_nano's, YOLOX's
+RTMDET_SIDE, OTHER_SIDE = 320, 640  # rtmdet_nano's and YOLOX's, where a model leaves its size open
 PAD_VALUE = 114
 STRIDES = (8, 16, 32)
 SMALL_INPUT, MEDIUM_INPUT = 128 * 192, 416 * 416  # pixels, see _batch
 GPU_PROVIDER = "CUDAExecutionProvider"
 
 # Since 1.29 onnxruntime keeps a database of what it ran, with an id of the machine, in the user's
-# cache, and sends it to its makers, unless this is set before its first session.
+# cache and sends it to its makers, unless this is set before its first session.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 
 @dataclass(frozen=True)
-class Network:
-    """A loaded ONNX network of known kind; safe to run from many threads at once."""
+class OnnxNetwork:
+    """A loaded ONNX network of known kind; many threads may run it at once."""
 
     path: Path
     kind: str
@@ -68,38 +60,60 @@ class Network:
     height: int
     dtype: type
     batched: bool
-    """Whether many pictures may share a run."""
+    """Whether several pictures may share a run."""
     batch: int
     """Pictures per run, when batched."""
     fixed_shape: bool
-    """Whether the last run is filled up, so that a GPU plans one shape only."""
+    """Whether the last run is filled up, so that a GPU plans for one shape only."""
+    settings: RtmlibSettings
     tables: np.ndarray
-    """(3, 256) float32: what a byte of the B, G, R channel becomes."""
-    tool: Any
-    """rtmlib's object of this kind, without a session; never changed."""
+    """(3, 256) float32: what a byte of the B, G and R channel becomes."""
+    _idle: list[np.ndarray] = field(default_factory=list, init=False, repr=False, compare=False)
+    """Input arrays of full size that no thread uses at the moment."""
 
-    def run(self, count: int, fill: Any) -> Iterator[tuple[slice, list[np.ndarray]]]:
-        """Run ``count`` pictures in as few runs as may be.
+    def run(
+        self, count: int, fill: Callable[[int, np.ndarray], object]
+    ) -> Iterator[tuple[slice, list[np.ndarray]]]:
+        """Run ``count`` pictures in as few session runs as possible.
 
-        ``fill(index, out)`` writes picture ``index`` into ``out`` (3, H, W) float32. Yields which
-        pictures were run, and the outputs with these along the first axis.
+        Args:
+            count: how many pictures there are.
+            fill: ``fill(index, out)`` writes picture ``index`` into ``out`` (3, H, W) float32.
+
+        Yields:
+            Which pictures were run, and the outputs with those pictures along the first axis;
+            half-precision outputs as float32.
         """
         step = self.batch if self.batched else 1
         name = self.session.get_inputs()[0].name
         for start in range(0, count, step):
             where = slice(start, min(start + step, count))
             size = where.stop - where.start
-            shape = (step if self.fixed_shape else size, 3, self.height, self.width)
-            batch = np.zeros(shape, np.float32) if size < shape[0] else np.empty(shape, np.float32)
+            pictures = self._take(step)
             for row, index in enumerate(range(where.start, where.stop)):
-                fill(index, batch[row])
-            outputs = self.session.run(None, {name: batch.astype(self.dtype, copy=False)})
+                fill(index, pictures[row])
+            if self.fixed_shape:
+                pictures[size:] = 0
+            used = pictures if self.fixed_shape else pictures[:size]
+            outputs = self.session.run(None, {name: used.astype(self.dtype, copy=False)})
+            self._idle.append(pictures)
             yield where, [_as_float32(output[:size]) for output in outputs]
 
-    def describe(self) -> dict[str, object]:
-        """JSON-ready identity: name, SHA-256 of the file, kind, input width and height.
+    def _take(self, step: int) -> np.ndarray:
+        """An input array (step, 3, H, W) float32 that nobody else uses, with any content.
 
-        The digest goes on over the files that hold its numbers, where the model has such.
+        Arrays are kept, since a new one costs a page fault per 4 KB whenever the allocator gets it
+        from the system. There are as many as threads ever ran at the same time.
+        """
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return np.empty((step, 3, self.height, self.width), np.float32)
+
+    def describe(self) -> dict[str, object]:
+        """JSON-ready identity: name, SHA-256, kind, and input width and height.
+
+        The digest covers the file and those beside it that hold some of its tensors.
         """
         return {
             "name": self.path.name,
@@ -113,34 +127,6 @@ def _as_float32(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype == np.float16 else array
 
 
-# ---------------------------------------------------------------- pictures in
-
-
-def put_planes(rgb: np.ndarray, tables: np.ndarray, out: np.ndarray) -> None:
-    """Write an RGB picture (h, w, 3) uint8 into B, G, R planes ``out`` (3, h, w) float32."""
-    for channel, plane in zip((2, 1, 0), cv2.split(rgb), strict=True):
-        cv2.LUT(plane, tables[channel], dst=out[channel])
-
-
-def letterbox_ratio(frames: np.ndarray, network: Network) -> float:
-    """What rtmlib scales pictures (.., h, w, 3) by to fit them into the network's input."""
-    height, width = frames.shape[-3:-1]
-    if (height, width) == (network.height, network.width):
-        return 1.0
-    return min(network.height / height, network.width / width)
-
-
-def put_letterbox(rgb: np.ndarray, ratio: float, tables: np.ndarray, out: np.ndarray) -> None:
-    """rtmlib's ``preprocess`` of YOLOX, RTMDet and RTMO: shrink, put top left, pad with 114."""
-    if ratio != 1.0:
-        size = (max(int(rgb.shape[1] * ratio), 1), max(int(rgb.shape[0] * ratio), 1))
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_LINEAR)
-    height, width = rgb.shape[:2]
-    out[:, height:] = tables[:, PAD_VALUE, None, None]
-    out[:, :height, width:] = tables[:, PAD_VALUE, None, None]
-    put_planes(rgb, tables, out[:, :height, :width])
-
-
 # ---------------------------------------------------------------- opening
 
 
@@ -152,14 +138,20 @@ def open_network(
     input_size: tuple[int, int] | None = None,
     device: str = "cpu",
     threads: int = 1,
-) -> Network:
-    """Load the network at ``path``, which must be one of the kinds ``wanted``.
+) -> OnnxNetwork:
+    """Load the network at ``path``, which must be of one of the kinds ``wanted``.
 
-    ``option`` names the command-line option for messages; ``input_size`` (width, height) counts
-    only where the model itself leaves it open; ``device`` is ``cpu``, ``cuda`` or ``cuda:N``.
+    Args:
+        path: an ONNX file.
+        wanted: keys of ``KINDS``.
+        option: the command-line option that names the file, for messages.
+        input_size: width and height, used only if the model leaves them open.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        threads: that onnxruntime uses for one run.
 
     Raises:
-        PoseModelError: no such file, not ONNX, another kind, or the device is not really used.
+        PoseModelError: the file is missing, not ONNX or of another kind, or the network does not
+            run on ``device``.
     """
     expected = " or ".join(KINDS[kind] for kind in wanted)
     if not path.is_file():
@@ -184,7 +176,7 @@ def open_network(
     width, height = _input_size(path, first.shape, input_size)
     batched = not isinstance(first.shape[0], int)
     shapes = _trial(session, (2 if batched else 1, 3, height, width), dtype)
-    if isinstance(shapes, str) and batched:  # something behind the open axis is fixed to one
+    if isinstance(shapes, str) and batched:  # the graph fixes the open axis to one further on
         batched = False
         shapes = _trial(session, (1, 3, height, width), dtype)
     if isinstance(shapes, str):
@@ -192,9 +184,9 @@ def open_network(
     kind, remark = _recognise(shapes, width, height, path)
     if kind not in wanted:
         raise PoseModelError(f"{wrong}, which is {remark}")
-    tool = rtmlib_tool(kind, path, width, height)
+    settings = RtmlibSettings.of(kind)
     gpu = device != "cpu"
-    return Network(
+    return OnnxNetwork(
         path=path,
         kind=kind,
         session=session,
@@ -204,8 +196,8 @@ def open_network(
         batched=batched,
         batch=_batch(width * height, gpu),
         fixed_shape=gpu and batched,
-        tables=_tables(tool),
-        tool=tool,
+        settings=settings,
+        tables=settings.level_tables(),
     )
 
 
@@ -238,8 +230,8 @@ def _open_session(path: Path, option: str, expected: str, device: str, threads: 
     if device != "cpu" and GPU_PROVIDER not in session.get_providers():
         raise PoseModelError(
             f"{option} {path}: asked for {device}, but onnxruntime fell back to "
-            f"{', '.join(session.get_providers())}. Its CUDA or cuDNN libraries do not load here: "
-            "install the onnxruntime-gpu that fits this driver, or use --device cpu"
+            f"{', '.join(session.get_providers())}. Its CUDA or cuDNN libraries cannot be loaded: "
+            "install an onnxruntime-gpu that fits this driver, or use --device cpu"
         )
     return session
 
@@ -259,11 +251,11 @@ def _check_gpu(ort: Any, device: str) -> None:
             "(pip uninstall onnxruntime; pip install onnxruntime-gpu), or use --device cpu"
         )
     if hasattr(ort, "preload_dlls"):
-        ort.preload_dlls()  # takes the CUDA libraries that came with torch
+        ort.preload_dlls()  # loads the CUDA libraries that came with torch
 
 
 def _trial(session: Any, shape: tuple[int, ...], dtype: type) -> list[tuple[int, ...]] | str:
-    """The outputs' shapes for one grey batch, or what went wrong."""
+    """The shapes of the outputs for a grey batch, or what went wrong."""
     grey: np.ndarray = np.full(shape, PAD_VALUE, dtype)
     try:
         outputs = session.run(None, {session.get_inputs()[0].name: grey})
@@ -278,7 +270,7 @@ def _trial(session: Any, shape: tuple[int, ...], dtype: type) -> list[tuple[int,
 def _recognise(
     shapes: list[tuple[int, ...]], width: int, height: int, path: Path
 ) -> tuple[str, str]:
-    """The kind ("" for none of them) and what to call the network in a message."""
+    """The kind ("" if it is none of them) and what a message calls the network."""
     ranks = [len(shape) for shape in shapes]
     first, last = shapes[0], shapes[-1]
     keypoints = None
@@ -299,14 +291,14 @@ def _recognise(
 
 
 def _split(first: tuple[int, ...], last: tuple[int, ...], width: int, height: int) -> float:
-    """Bins per pixel of a SimCC pair, 0 when the two do not agree."""
+    """Bins per pixel of a SimCC pair; 0 if the two do not agree."""
     return first[2] / width if first[2] * height == last[2] * width else 0.0
 
 
 def _is_rtmdet(path: Path) -> bool:
-    """Whether a detector is an RTMDet, going by its head's tensor names or its file's name.
+    """Whether a detector is an RTMDet, judging by the names of its tensors or its file.
 
-    Exported with NMS it looks like a YOLOX from outside, but takes normalised pictures.
+    Exported with NMS it has the outputs of a YOLOX, but it takes normalised pictures.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return data.find(b"rtm_cls") >= 0 or "rtmdet" in path.name.lower()
@@ -315,7 +307,7 @@ def _is_rtmdet(path: Path) -> bool:
 def _input_size(
     path: Path, shape: Sequence[Any], input_size: tuple[int, int] | None
 ) -> tuple[int, int]:
-    """Width and height: the model's, else the ones given, else what such models usually take."""
+    """Width and height: the model's, else the given ones, else the usual ones of such models."""
     height, width = shape[2:]
     if isinstance(height, int) and isinstance(width, int):
         return width, height
@@ -339,17 +331,10 @@ def _may_be(found: Any, wanted: int) -> bool:
 
 
 def _batch(pixels: int, gpu: bool) -> int:
-    """Pictures per run. A CPU gains little beyond a few, and memory grows with each."""
+    """Pictures per run. More than a few gain little on a CPU, and each costs memory."""
     if gpu:
         return 32
     return 16 if pixels <= SMALL_INPUT else 4 if pixels <= MEDIUM_INPUT else 2
-
-
-def _tables(tool: Any) -> np.ndarray:
-    levels = np.repeat(np.arange(256.0)[None], 3, axis=0)  # (3, 256)
-    if tool.mean is not None:
-        levels = (levels - np.array(tool.mean)[:, None]) / np.array(tool.std)[:, None]
-    return levels.astype(np.float32)
 
 
 @functools.cache
@@ -361,37 +346,3 @@ def yolox_grid(width: int, height: int) -> tuple[np.ndarray, np.ndarray]:
         cells.append(np.stack((x, y), 2).reshape(-1, 2))
         strides.append(np.full((x.size, 1), stride))
     return np.concatenate(cells), np.concatenate(strides)
-
-
-def rtmlib_tool(kind: str, path: Path, width: int, height: int) -> Any:
-    """rtmlib's object of this kind with its settings; it loads, prints and fetches nothing."""
-    import rtmlib
-    from rtmlib.tools.base import BaseTool
-
-    classes = {
-        "yolox": rtmlib.YOLOX,
-        "rtmdet": rtmlib.RTMDet,
-        "simcc": rtmlib.RTMPose,
-        "rtmo": rtmlib.RTMO,
-    }
-
-    class Settings(BaseTool):
-        """Stands in for the base class, whose constructor opens the session."""
-
-        def __init__(
-            self,
-            onnx_model: str,
-            model_input_size: tuple[int, int],
-            mean: tuple[float, ...] | None = None,
-            std: tuple[float, ...] | None = None,
-            backend: str = "onnxruntime",
-            device: str = "cpu",
-        ) -> None:
-            self.onnx_model = onnx_model
-            self.model_input_size = model_input_size
-            self.mean, self.std = mean, std
-            self.backend, self.device = backend, device
-
-    tool = type("Tool", (classes[kind], Settings), {})
-    size = (width, height) if kind == "simcc" else (height, width)  # rtmlib's two orders
-    return tool(str(path), model_input_size=size)

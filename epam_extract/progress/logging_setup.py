@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import ConfigError
-from . import escaped
-from .lines import Display
+from .plain import Display
+from .units import escaped
 
 LAYOUT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
@@ -24,35 +22,28 @@ def logging_to(display: Display, *, verbose: bool, log_file: Path | None) -> Ite
     Raises:
         ConfigError: the log file cannot be written.
     """
-    screen = _ToDisplay(display)
-    screen.setLevel(logging.INFO if verbose else logging.ERROR)
-    screen.setFormatter(_Formatter())
-    handlers: list[logging.Handler] = [screen]
+    handlers: list[logging.Handler] = [_ToDisplay(display)]
+    handlers[0].setLevel(logging.INFO if verbose else logging.ERROR)
     if log_file is not None:
         try:
             handlers.append(_LogFile(log_file, display))
         except OSError as error:
             raise ConfigError(f"--log-file {log_file} cannot be written: {error}") from error
-        handlers[-1].setFormatter(_Formatter(LAYOUT))
-    loggers = [logging.getLogger(name) for name in ("epam_extract", "py.warnings")]
-    before = [(logger.level, logger.propagate) for logger in loggers]
-    logging.captureWarnings(True)
-    for logger in loggers:
-        logger.setLevel(logging.DEBUG)
-        logger.propagate = False
+    with ExitStack() as stack:
+        stack.callback(logging.captureWarnings, False)
+        logging.captureWarnings(True)
         for handler in handlers:
-            logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        for logger, (level, propagate) in zip(loggers, before, strict=True):
-            logger.setLevel(level)
-            logger.propagate = propagate
+            stack.callback(handler.close)
+        for name in ("epam_extract", "py.warnings"):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            stack.callback(setattr, logger, "propagate", logger.propagate)
+            logger.setLevel(logging.DEBUG)
+            logger.propagate = False
             for handler in handlers:
-                logger.removeHandler(handler)
-        for handler in handlers:
-            handler.close()
+                stack.callback(logger.removeHandler, handler)
+                logger.addHandler(handler)
+        yield
 
 
 class _Formatter(logging.Formatter):
@@ -66,22 +57,24 @@ class _Formatter(logging.Formatter):
 
 
 class _ToDisplay(logging.Handler):
-    """Shows log records, but those of the displays, which are on the screen already."""
+    """Shows log records, except those of the displays, which are on the screen already."""
 
     def __init__(self, display: Display) -> None:
         super().__init__()
+        self.setFormatter(_Formatter())
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.name not in ("epam_extract.progress", "epam_extract.progress.lines"):
+        if not record.name.startswith("epam_extract.progress"):
             self._display.logged(self.format(record))
 
 
 class _LogFile(logging.FileHandler):
-    """Appends to a file; a disk that fails, or is full, costs one warning and the rest of it."""
+    """Appends to a file; if the disk is full or fails, warns once and drops the rest."""
 
     def __init__(self, path: Path, display: Display) -> None:
         super().__init__(path, encoding="utf-8", errors="backslashreplace")
+        self.setFormatter(_Formatter(LAYOUT))
         self._display = display
         self._failed = False
 
@@ -95,14 +88,12 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
             return
         self._failed = True
-        if self.stream is not None:  # what it holds back must go somewhere
-            with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
-                os.dup2(nowhere.fileno(), self.stream.fileno())
+        self.close()
         self._display.warning(
             f"--log-file {self.baseFilename} cannot be written ({error.strerror}): "
             "the rest of the log is lost"
         )
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             super().close()

@@ -48,33 +48,33 @@ class InstalledWeights:
     """Whether a run without options for weights uses it."""
 
 
-def folder() -> Path:
+def weights_folder() -> Path:
     """The folder for installed weights, which need not exist yet."""
     return platformdirs.user_data_path("epam-extract", appauthor=False) / "weights"
 
 
-def installed() -> list[InstalledWeights]:
+def list_installed() -> list[InstalledWeights]:
     """The installed checkpoints, sorted by file name."""
-    if not folder().is_dir():
+    if not weights_folder().is_dir():
         return []
-    chosen = default()
+    chosen = default_weights()
     return [
         InstalledWeights(path, path.stat().st_size, sha256(path), path == chosen)
-        for path in sorted(folder().iterdir())
+        for path in sorted(weights_folder().iterdir())
         if path.suffix in SUFFIXES and not path.name.startswith(".")
     ]
 
 
-def default() -> Path | None:
+def default_weights() -> Path | None:
     """The file that a run without options for weights uses, or None."""
-    pointer = folder() / _DEFAULT
+    pointer = weights_folder() / _DEFAULT
     if not pointer.is_file():
         return None
-    path = folder() / pointer.read_text(encoding="utf-8").strip()
+    path = weights_folder() / pointer.read_text(encoding="utf-8").strip()
     return path if path.is_file() else None
 
 
-def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
+def add_weights(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
     """Copy a checkpoint into the user's data folder and make it the default.
 
     ``check`` loads it strictly and raises if it does not fit; then nothing is copied. If there is
@@ -90,24 +90,24 @@ def add(source: Path, *, check: Callable[[Path], object]) -> InstalledWeights:
         )
     check(source)
     digest = sha256(source)
-    target = folder() / source.name
+    target = weights_folder() / source.name
     if target.exists() and sha256(target) != digest:
         target = target.with_stem(f"{source.stem}-{digest[:8]}")
     try:
-        folder().mkdir(parents=True, exist_ok=True)
+        weights_folder().mkdir(parents=True, exist_ok=True)
         if not target.exists():
             _copy(source, target)
-        _write(folder() / _DEFAULT, target.name)
+        _write(weights_folder() / _DEFAULT, target.name)
     except OSError as error:
         raise ConfigError(
-            f"{folder()} cannot be written ({error.strerror}): nothing was installed. "
+            f"{weights_folder()} cannot be written ({error.strerror}): nothing was installed. "
             f"Set {VARIABLE}={source} instead, or pass --weights"
         ) from error
     log.info("installed %s as %s", source, target)
     return InstalledWeights(target, target.stat().st_size, digest, True)
 
 
-def resolve(
+def resolve_weights(
     weights: WeightsConfig, *, environ: Mapping[str, str] = os.environ
 ) -> tuple[WeightsConfig, str]:
     """The weights to use, and which option, variable or default names them.
@@ -134,7 +134,7 @@ def resolve(
         path = Path(environ[VARIABLE]).expanduser()
         _must_exist(path, f"the environment variable {VARIABLE} names no file")
         return replace(weights, file=path), VARIABLE
-    chosen = default()
+    chosen = default_weights()
     if chosen is not None:
         return replace(weights, file=chosen), "installed default"
     raise ConfigError(
