@@ -6,14 +6,22 @@ each row of a batch came from. Field numbers are those of onnx.proto3.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-FLOAT, INT64, FLOAT16 = 1, 7, 10
+from epam_extract.bench.onnx_graph import (
+    FLOAT,
+    INT64,
+    chunk,
+    integer,
+    model,
+    node,
+    tensor,
+    value_info,
+)
 
 
 @dataclass(frozen=True)
@@ -47,13 +55,15 @@ def write_network(
     at run time, whatever the input says; ``label`` is a name inside the file.
     """
     nodes = [
-        _node("ReduceMean", ["input"], ["mean"], axes=[1, 2, 3], keepdims=0)  # (N,)
+        node(
+            "ReduceMean", ["input"], ["mean"], attributes={"axes": (1, 2, 3), "keepdims": 0}
+        )  # (N,)
     ]
     tensors = []
     mean = "mean"
     if fixed_inside:
-        tensors.append(_tensor("one", np.array([1], np.int64)))
-        nodes.append(_node("Reshape", ["mean", "one"], ["only"]))
+        tensors.append(tensor("one", np.array([1], np.int64)))
+        nodes.append(node("Reshape", ["mean", "one"], ["only"]))
         mean = "only"
     values = []
     for output in outputs:
@@ -62,15 +72,17 @@ def write_network(
         axes = np.arange(1, constant.ndim)
         name = output.name
         tensors += [
-            _tensor(f"{name}_axes", axes.astype(np.int64)),
-            _tensor(f"{name}_constant", constant, external),
-            _tensor(f"{name}_slope", np.asarray(slope, np.float32)),
+            tensor(f"{name}_axes", axes.astype(np.int64)),
+            _elsewhere(f"{name}_constant", constant, external)
+            if external
+            else tensor(f"{name}_constant", constant),
+            tensor(f"{name}_slope", np.asarray(slope, np.float32)),
         ]
         whole = output.constant.dtype.kind == "i"
         nodes += [
-            _node("Unsqueeze", [mean, f"{name}_axes"], [f"{name}_mean"]),
-            _node("Mul", [f"{name}_mean", f"{name}_slope"], [f"{name}_change"]),
-            _node(
+            node("Unsqueeze", [mean, f"{name}_axes"], [f"{name}_mean"]),
+            node("Mul", [f"{name}_mean", f"{name}_slope"], [f"{name}_change"]),
+            node(
                 "Add",
                 [f"{name}_change", f"{name}_constant"],
                 [f"{name}_float" if whole else name],
@@ -79,76 +91,17 @@ def write_network(
         ]
         external = ""
         if whole:
-            nodes.append(_node("Cast", [f"{name}_float"], [name], to=INT64))
+            nodes.append(node("Cast", [f"{name}_float"], [name], attributes={"to": INT64}))
         shape = [batch, *output.constant.shape]
-        values.append(_value(name, INT64 if whole else FLOAT, shape))
-    inputs = [_value("input", FLOAT, [batch, channels, height, width])]
-    inputs += [_value(name, FLOAT, [1]) for name in extra_inputs]
-    graph = b"".join(
-        [_bytes(1, node) for node in nodes]
-        + [_bytes(2, label.encode())]
-        + [_bytes(5, tensor) for tensor in tensors]
-        + [_bytes(11, value) for value in inputs]
-        + [_bytes(12, value) for value in values]
-    )
-    opset = _bytes(1, b"") + _int(2, 13)
-    path.write_bytes(_int(1, 8) + _bytes(7, graph) + _bytes(8, opset))
+        values.append(value_info(name, INT64 if whole else FLOAT, shape))
+    inputs = [value_info("input", FLOAT, [batch, channels, height, width])]
+    inputs += [value_info(name, FLOAT, [1]) for name in extra_inputs]
+    path.write_bytes(model(nodes, tensors, inputs, values, label))
     return path
 
 
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while True:
-        value, low = value >> 7, value & 0x7F
-        if not value:
-            return bytes([*out, low])
-        out.append(low | 0x80)
-
-
-def _int(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _tensor(name: str, array: np.ndarray, external: str = "") -> bytes:
-    kind = INT64 if array.dtype == np.int64 else FLOAT
-    dims = b"".join(_int(1, n) for n in array.shape)
-    raw = struct.pack(f"<{array.size}{'q' if kind == INT64 else 'f'}", *array.ravel().tolist())
-    start = dims + _int(2, kind) + _bytes(8, name.encode())
-    if external:
-        where = _bytes(1, b"location") + _bytes(2, external.encode())
-        return start + _bytes(13, where) + _int(14, 1)
-    return start + _bytes(9, raw)
-
-
-def _node(
-    kind: str,
-    inputs: Sequence[str],
-    outputs: Sequence[str],
-    *,
-    domain: str = "",
-    **attributes: int | list[int],
-) -> bytes:
-    parts = [_bytes(1, name.encode()) for name in inputs]
-    parts += [_bytes(2, name.encode()) for name in outputs]
-    parts.append(_bytes(4, kind.encode()))
-    if domain:
-        parts.append(_bytes(7, domain.encode()))
-    for name, value in attributes.items():
-        if isinstance(value, int):
-            body = _int(3, value) + _int(20, 2)
-        else:
-            body = b"".join(_int(8, n) for n in value) + _int(20, 7)
-        parts.append(_bytes(5, _bytes(1, name.encode()) + body))
-    return b"".join(parts)
-
-
-def _value(name: str, kind: int, shape: Sequence[int | str]) -> bytes:
-    dims = b"".join(
-        _bytes(1, _int(1, n) if isinstance(n, int) else _bytes(2, n.encode())) for n in shape
-    )
-    tensor = _int(1, kind) + _bytes(2, dims)
-    return _bytes(1, name.encode()) + _bytes(2, _bytes(1, tensor))
+def _elsewhere(name: str, array: np.ndarray, file: str) -> bytes:
+    """A tensor whose numbers are in another file."""
+    where = chunk(1, "location") + chunk(2, file)
+    dims = b"".join(integer(1, size) for size in array.shape)
+    return dims + integer(2, FLOAT) + chunk(8, name) + chunk(13, where) + integer(14, 1)

@@ -122,6 +122,7 @@ def bench_report(report: BenchReport) -> RenderableType:
         "machine": report.machine,
         "versions": ", ".join(versions),
         "videos": report.videos,
+        "models": report.models,
         "limit": report.limits,
         "measured": f"in {format_duration(report.seconds)}; a ratio is how many times as fast",
     }

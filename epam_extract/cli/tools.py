@@ -104,6 +104,10 @@ def bench(
             defaults=(("pose", "bundled"),),  # nothing to download
         ),
     ],
+    stand_in: Annotated[
+        bool,
+        flag(None, "Measure networks as large as --pose has, with random weights.", "--stand-in"),
+    ] = False,
     as_json: Annotated[bool, flag(None, "Print JSON instead of a table.", "--json")] = False,
 ) -> None:
     """Measure how fast this machine decodes, estimates poses, runs the network and writes.
@@ -117,6 +121,7 @@ def bench(
         videos or [],
         config,
         seconds=seconds,
+        stand_in=stand_in,
         on_part=lambda part: say(f"measuring: {part}", err=True),
     )
     if as_json:

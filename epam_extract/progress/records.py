@@ -113,3 +113,5 @@ class BenchReport:
     """What holds a run up on this machine, in a sentence."""
     seconds: float
     """That measuring took."""
+    models: str = ""
+    """The pose models, and whether stand-ins took their place."""

@@ -18,27 +18,29 @@ import torch
 from make_onnx import Output, write_network
 from make_videos import write_video
 
-from epam_extract import bench
-from epam_extract.bench import measuring
-from epam_extract.bench import whole as bench_whole
-from epam_extract.bench.baseline import (
+from epam_extract.bench import end_to_end as bench_whole
+from epam_extract.bench import run as bench
+from epam_extract.bench import timing as measuring
+from epam_extract.bench import writing as bench_writing
+from epam_extract.bench.run import excerpt
+from epam_extract.bench.script import (
     PlainPose,
     Script,
     draw_heatmaps,
-    excerpt,
     read_with_pyav,
     stacked,
     write_with_h5py,
 )
-from epam_extract.bench.child import Order, Outcome, answer
-from epam_extract.bench.measuring import Child, Deadline, Usage, in_turns
-from epam_extract.bench.stages import Bench, Part, torch_threads
+from epam_extract.bench.stages import Bench, Part
 from epam_extract.bench.stages import decode as decode_part
 from epam_extract.bench.stages import pose as pose_part
+from epam_extract.bench.subprocess_run import Child, Order, Outcome, answer
+from epam_extract.bench.timing import Deadline, Usage, in_turns
 from epam_extract.cli.tables import bench_report
 from epam_extract.config import ExtractConfig, PoseConfig, WeightsConfig, WindowConfig
 from epam_extract.errors import ConfigError, MachineError
 from epam_extract.heatmaps import render_heatmaps
+from epam_extract.pipeline.concurrency import single_threaded_ops
 from epam_extract.pipeline.inference import load_backbone
 from epam_extract.pipeline.run import extract_features
 from epam_extract.pose import open_pose_model
@@ -105,7 +107,7 @@ def test_the_script_and_the_pipeline_give_the_same_features(
     script = Script(pose, backbone, torch.device("cpu"), config.windows)
     short = tmp_path / "short.mkv"
     excerpt(video, STRIDE, short)  # one window
-    with torch_threads(1):  # two would spin for each other on a busy machine
+    with single_threaded_ops():  # two would spin for each other on a busy machine
         script(short, tmp_path / "script")
     assert script.frames == STRIDE
     extract_features(short, tmp_path / "f.h5", config)
@@ -219,7 +221,7 @@ def test_usage_counts_children_too() -> None:
 
 @pytest.mark.slow
 def test_a_child_answers_and_its_memory_is_watched() -> None:
-    with Child("epam_extract.bench.child") as child:
+    with Child("epam_extract.bench.subprocess_run") as child:
         child.send("no order at all")  # answered with what is wrong with it
         assert "AttributeError" in child.answer()
         assert child.peak > 1 << 20
@@ -256,10 +258,10 @@ def test_decode_and_pose_stand_beside_the_plain_loops(opened: Bench) -> None:
 
 @pytest.mark.slow
 def test_writing_and_overlap_have_their_rows(opened: Bench) -> None:
-    rows = bench_whole.writing(opened, 0.1).rows
+    rows = bench_writing.writing(opened, 0.1).rows
     assert rows[0].name == "plain h5py, one fsync a video"
     assert rows[0].unit == "MB/s"
-    assert bench_whole.run_stand_ins() == list(range(bench_whole.STAND_IN_ITEMS))
+    assert bench_writing.overlapped() == list(range(bench_writing.ITEMS))
     assert not list(opened.folder.glob("*.h5"))
 
 
@@ -288,7 +290,7 @@ class FakeChild:
 
     broken: str | None = None
 
-    def __init__(self, module: str) -> None:
+    def __init__(self) -> None:
         self.peak = 0
 
     def __enter__(self) -> FakeChild:

@@ -486,7 +486,14 @@ def test_bench_prints_a_table_or_json(pipeline: Pipeline, monkeypatch: pytest.Mo
         BenchRow("network", "fused", 36.0, "clips/s", 3.0, "[float32]"),
     )
 
-    def bench(videos: list[str], config: ExtractConfig, *, seconds: float, on_part: Any) -> Any:
+    def bench(
+        videos: list[str],
+        config: ExtractConfig,
+        *,
+        seconds: float,
+        stand_in: bool,
+        on_part: Any,
+    ) -> Any:
         on_part("network")
         assert (videos, seconds, config.device) == (["a.mp4", "b.mp4"], 5.0, "cpu")
         return BenchReport("two cores", {}, "2026-01-01", "a.mp4", rows, "the network", 4.0)

@@ -41,7 +41,7 @@ def test_extract_has_every_option_of_the_config() -> None:
 
 @pytest.mark.parametrize(
     ("name", "others"),
-    [("preview", {"--out", "video"}), ("bench", {"--videos", "--seconds", "--json"})],
+    [("preview", {"--out", "video"}), ("bench", {"--videos", "--seconds", "--stand-in", "--json"})],
 )
 def test_other_commands_share_options_and_have_no_more(name: str, others: set[str]) -> None:
     mine, full = parameters_of(name), parameters_of("extract")

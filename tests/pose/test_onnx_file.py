@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from make_onnx import Output, _bytes, _varint, write_network
+from make_onnx import Output, write_network
 
+from epam_extract.bench.onnx_graph import chunk, varint
 from epam_extract.errors import PoseModelError
 from epam_extract.pose.onnx_file import external_files
 from epam_extract.pose.onnx_network import DETECTORS, OnnxNetwork, open_network
@@ -74,9 +75,9 @@ def test_an_operator_of_another_program_is_named(tmp_path: Path) -> None:
 def test_graphs_inside_one_another_end_somewhere(tmp_path: Path) -> None:
     graph = b""
     for _ in range(2000):  # graph > node > attribute > graph
-        graph = _bytes(1, _bytes(5, _bytes(6, graph)))
+        graph = chunk(1, chunk(5, chunk(6, graph)))
     path = tmp_path / "deep.onnx"
-    path.write_bytes(_bytes(7, graph))
+    path.write_bytes(chunk(7, graph))
     with pytest.raises(PoseModelError, match="more than 64 deep"):
         opened(path)
 
@@ -95,7 +96,7 @@ def test_what_breaks_off_is_no_network(content: bytes, tmp_path: Path) -> None:
 def test_large_tensors_are_passed_over(tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
     size = 1 << 30
-    head = b"\x3a" + _varint(size + 12) + b"\x2a" + _varint(size + 6) + b"\x4a" + _varint(size)
+    head = b"\x3a" + varint(size + 12) + b"\x2a" + varint(size + 6) + b"\x4a" + varint(size)
     with path.open("wb") as file:
         file.write(head)
         file.truncate(len(head) + size)

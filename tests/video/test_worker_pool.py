@@ -37,6 +37,19 @@ def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Pat
         assert sum(map(len, shown)) == 96
 
 
+def test_copies_are_made_in_the_memory_of_earlier_ones(sample: Callable[[str], Path]) -> None:
+    close_workers()
+    with worker_pool.borrowed() as process:
+        for _ in range(2):
+            process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=MemoryLimit(10**9))
+            shown = process.read(wanted=0, piece_frames=4, slots=3, stall_seconds=20)
+            held = list(shown)  # two of the 25 lie in slots
+            assert [make.number_of(frame) for piece in held for frame in piece] == list(range(100))
+            assert not process._spare
+            del held
+            assert len(process._spare) == 23
+
+
 def test_large_pieces_and_systems_without_memfd(
     sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

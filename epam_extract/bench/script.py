@@ -1,9 +1,9 @@
-"""What a user scripts today, for ``epam-extract bench`` to compare with.
+"""The script that ``epam-extract bench`` compares with: what a user writes without this package.
 
-decord frame by frame, rtmlib's own classes frame by frame, heatmaps in numpy, the plain 5-D network
-four clips at a time, ``.npy`` files: the straightforward way with each library's own defaults, on
-the same windows and boxes as :func:`epam_extract.extract_features`, so that both give the same
-features. Nothing is slowed down here, and nothing of the package's fast parts is used.
+decord and rtmlib's own classes frame by frame, heatmaps in numpy, the plain 5-D network four clips
+at a time, ``.npy`` files, each library with its own defaults. Windows and boxes are those
+of :func:`epam_extract.extract_features`, so that both give the same features. Nothing is slowed
+down here, and none of the package's fast parts is used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 import io
 import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,29 +21,17 @@ import cv2
 import numpy as np
 import torch
 
+from .. import config
 from ..clips import person_box, to_heatmap_pixels
-from ..config import (
-    HEATMAP_CUT,
-    HEATMAP_SIGMA,
-    HEATMAP_SIZE,
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    MIN_KEYPOINT_SCORE,
-    NUM_KEYPOINTS,
-    RGB_SIZE,
-    RGB_STEP,
-    WindowConfig,
-)
 from ..model import EPAMBackbone
 from ..windows import plan_windows
 
 BATCH = 4  # clips per network call
 
+Models = Mapping[str, tuple[str, Path, tuple[int, int]]]
+"""Role (``detector``, ``pose``) -> kind, ONNX file, input width and height."""
 People = tuple[np.ndarray, np.ndarray]
 """Keypoints (M, 17, 2) and scores (M, 17) of one frame."""
-
-
-# ---------------------------------------------------------------- reading
 
 
 def read_with_decord(path: Path) -> Iterator[np.ndarray]:
@@ -65,41 +53,22 @@ def read_with_pyav(path: Path) -> Iterator[np.ndarray]:
             yield frame.to_ndarray(format="rgb24")
 
 
-def excerpt(path: Path, frames: int, target: Path) -> None:
-    """Copy a video's first ``frames`` pictures to a Matroska file, without coding them anew."""
-    import av
-
-    with av.open(str(path)) as source, av.open(str(target), "w", format="matroska") as copy:
-        stream = source.streams.video[0]
-        out = copy.add_stream_from_template(stream)
-        for packet in itertools.islice(source.demux(stream), frames):
-            if packet.dts is not None:
-                packet.stream = out
-                copy.mux(packet)
-
-
-# ---------------------------------------------------------------- people
-
-
 class PlainPose:
-    """A loop over rtmlib's own classes, one picture or person a call, with its own threads."""
+    """A loop over rtmlib's own classes, one picture or person per call, with its own threads."""
 
-    def __init__(self, models: dict[str, tuple[str, Path, tuple[int, int]]], device: str) -> None:
-        """``models``: role (``detector``, ``pose``) -> kind, ONNX file, input width and height."""
+    def __init__(self, models: Models, device: str) -> None:
         import rtmlib
 
-        def load(role: str) -> Any:
-            kind, path, (width, height) = models[role]
+        makers = {"yolox": rtmlib.YOLOX, "rtmdet": rtmlib.RTMDet}
+        makers |= {"simcc": rtmlib.RTMPose, "rtmo": rtmlib.RTMO}
+        loaded: dict[str, Any] = {}
+        for role, (kind, path, (width, height)) in models.items():
             size = (width, height) if kind == "simcc" else (height, width)  # rtmlib's two orders
-            make = {"yolox": rtmlib.YOLOX, "rtmdet": rtmlib.RTMDet}
-            make |= {"simcc": rtmlib.RTMPose, "rtmo": rtmlib.RTMO}
             with contextlib.redirect_stdout(io.StringIO()):  # it prints when it loads
-                return make[kind](
+                loaded[role] = makers[kind](
                     str(path), model_input_size=size, backend="onnxruntime", device=device
                 )
-
-        self.detector = load("detector") if "detector" in models else None
-        self.pose = load("pose")
+        self.detector, self.pose = loaded.get("detector"), loaded["pose"]
 
     def __call__(self, frame: np.ndarray) -> People:
         """People of one RGB frame."""
@@ -108,15 +77,15 @@ class PlainPose:
             return self.pose(picture)
         boxes = self.detector(picture)
         if not len(boxes):  # rtmlib would take the whole picture for a person
-            return np.zeros((0, NUM_KEYPOINTS, 2)), np.zeros((0, NUM_KEYPOINTS))
+            return np.zeros((0, config.NUM_KEYPOINTS, 2)), np.zeros((0, config.NUM_KEYPOINTS))
         return self.pose(picture, bboxes=boxes)
 
 
 def stacked(people: list[People]) -> tuple[np.ndarray, np.ndarray]:
     """Frames' people as (M, F, 17, 2) and (M, F, 17) float32, zeros where there is nobody."""
     most = max(len(scores) for _, scores in people)
-    keypoints = np.zeros((most, len(people), NUM_KEYPOINTS, 2), np.float32)
-    all_scores = np.zeros((most, len(people), NUM_KEYPOINTS), np.float32)
+    keypoints = np.zeros((most, len(people), config.NUM_KEYPOINTS, 2), np.float32)
+    all_scores = np.zeros((most, len(people), config.NUM_KEYPOINTS), np.float32)
     for frame, (joints, scores) in enumerate(people):
         keypoints[: len(joints), frame] = np.where(scores[..., None] > 0, joints, 0)
         all_scores[: len(joints), frame] = np.clip(scores, 0, 1)
@@ -129,26 +98,22 @@ def draw_heatmaps(keypoints: np.ndarray, scores: np.ndarray) -> np.ndarray:
     ``keypoints`` (M, F, 17, 2) are in heatmap pixels.
     """
     people, frames, joints = scores.shape
-    heatmaps = np.zeros((joints, frames, HEATMAP_SIZE, HEATMAP_SIZE), np.float32)
-    reach = HEATMAP_CUT * HEATMAP_SIGMA
+    heatmaps = np.zeros((joints, frames, config.HEATMAP_SIZE, config.HEATMAP_SIZE), np.float32)
+    reach = config.HEATMAP_CUT * config.HEATMAP_SIGMA
     for person, frame, joint in itertools.product(range(people), range(frames), range(joints)):
         peak = scores[person, frame, joint]
-        if peak < MIN_KEYPOINT_SCORE:
+        if peak < config.MIN_KEYPOINT_SCORE:
             continue
         x, y = keypoints[person, frame, joint]
-        left, right = max(int(x - reach), 0), min(int(x + reach) + 1, HEATMAP_SIZE)
-        top, bottom = max(int(y - reach), 0), min(int(y + reach) + 1, HEATMAP_SIZE)
+        left, right = max(int(x - reach), 0), min(int(x + reach) + 1, config.HEATMAP_SIZE)
+        top, bottom = max(int(y - reach), 0), min(int(y + reach) + 1, config.HEATMAP_SIZE)
         if left >= right or top >= bottom:
             continue
-        columns = np.arange(left, right, dtype=np.float32)
-        rows = np.arange(top, bottom, dtype=np.float32)[:, None]
-        patch = peak * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * HEATMAP_SIGMA**2))
+        away = (np.arange(left, right) - x) ** 2 + (np.arange(top, bottom)[:, None] - y) ** 2
+        patch = peak * np.exp(-away / (2 * config.HEATMAP_SIGMA**2))
         place = heatmaps[joint, frame, top:bottom, left:right]
-        np.maximum(place, patch, out=place)
+        np.maximum(place, patch, out=place, casting="same_kind")
     return heatmaps
-
-
-# ---------------------------------------------------------------- the script
 
 
 @dataclass
@@ -159,7 +124,7 @@ class Script:
     backbone: EPAMBackbone
     """In eval mode, on ``device``."""
     device: torch.device
-    windows: WindowConfig
+    windows: config.WindowConfig
     frames: int = field(default=0, init=False)
     """Frames read so far, over all videos."""
 
@@ -196,19 +161,16 @@ class Script:
         height, width = frames[0][0].shape[:2]
         keypoints, scores = stacked([people for _, people in frames])
         x1, y1, x2, y2 = box = person_box(keypoints, height, width)
-        rgb = np.stack(
-            [
-                cv2.resize(frame[y1:y2, x1:x2], (RGB_SIZE, RGB_SIZE))
-                for frame, _ in frames[::RGB_STEP]
-            ]
-        )
+        crops = [frame[y1:y2, x1:x2] for frame, _ in frames[:: config.RGB_STEP]]
+        rgb = np.stack([cv2.resize(crop, (config.RGB_SIZE, config.RGB_SIZE)) for crop in crops])
         return rgb, draw_heatmaps(to_heatmap_pixels(keypoints, box), scores)
 
     @torch.no_grad()
     def features(self, clips: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-        """What a batch of clips is to the plain network, as it is stored."""
+        """A batch of clips through the plain network, as it is stored."""
         rgb = torch.from_numpy(np.stack([clip[0] for clip in clips])).to(self.device).float()
-        mean, std = (torch.tensor(values, device=self.device) for values in NORMALISATION)
+        normal = (config.IMAGENET_MEAN, config.IMAGENET_STD)
+        mean, std = (torch.tensor(values, device=self.device) for values in normal)
         rgb = ((rgb - mean) / std).permute(0, 4, 1, 2, 3)  # (N, 3, 16, 224, 224)
         heatmaps = torch.from_numpy(np.stack([clip[1] for clip in clips])).to(self.device)
         out_rgb, out_pose = self.backbone(rgb, heatmaps)
@@ -220,14 +182,8 @@ class Script:
         }
 
 
-NORMALISATION = (IMAGENET_MEAN, IMAGENET_STD)
-
-
-# ---------------------------------------------------------------- writing
-
-
 def write_with_h5py(path: Path, videos: dict[str, dict[str, np.ndarray]]) -> None:
-    """One group a video and one ``fsync`` after it; a crash in between can lose the file."""
+    """One group and one ``fsync`` per video; a crash in between can lose the file."""
     import h5py
 
     with h5py.File(path, "w") as h5:
