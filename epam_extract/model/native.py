@@ -95,7 +95,7 @@ class NativeStream:
         stem.weight, stem.bias = self._stem, self._stem_bias
         h, w = -(-h // self._stem_stride), -(-w // self._stem_stride)
         largest = need = 0
-        blocks = []
+        blocks: list[_Block] = []
         for block in self._blocks:
             here = _Block.from_buffer_copy(block)
             here.t, here.h, here.w = t, h, w
