@@ -35,7 +35,7 @@ from .stages import run_stages
 from .summary import Totals, summarize
 
 COMPILED = {
-    "native": "the network runs as compiled C++ (built once per machine, in a few seconds)",
+    "native": "the network runs as compiled C++ (built once per machine, in about 10 seconds)",
     "inductor": "the network is compiled by torch.compile; the first windows take a few minutes",
 }
 

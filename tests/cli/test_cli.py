@@ -377,6 +377,7 @@ def test_weights_lists_what_is_there(pipeline: Pipeline, tmp_path: Path) -> None
     )
 
 
+@pytest.mark.slow
 def test_weights_add_refuses_what_does_not_fit(pipeline: Pipeline, tmp_path: Path) -> None:
     import torch
 
@@ -452,6 +453,7 @@ def test_verify_lists_what_is_wrong_and_repairs(
     assert run("verify", "f.h5").stdout == "f.h5: all is well\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["info", "verify"])
 def test_a_file_that_is_not_there_is_status_1(command: str, tmp_path: Path) -> None:
     result = run(command, tmp_path / "größe 1.h5")
@@ -549,6 +551,7 @@ def test_help_answers_at_once_and_loads_nothing_heavy(tmp_path: Path) -> None:
     assert "heavy: []" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     command = f'"{sys.executable}" -c "{MAIN}" extract --help | head -1'
     done = subprocess.run(
@@ -606,6 +609,7 @@ def test_the_first_signal_lets_the_run_finish(tmp_path: Path, number: int) -> No
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_the_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     process = start_waiting(tmp_path, stubborn=True)
     process.send_signal(signal.SIGINT)
@@ -626,6 +630,7 @@ def test_signal_handlers_are_put_back() -> None:
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [["--help"], ["extract", "--help"], ["models", "list"]])
 def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     code = f"import sys; sys.argv[1:] = {words!r}; from epam_extract.cli import main; main()"
@@ -638,6 +643,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(words: list[str]) -> None:
     process.stderr.close()
 
 
+@pytest.mark.slow
 def test_a_full_disk_behind_stdout_is_one_sentence() -> None:
     code = (
         "import sys; sys.argv[1:] = ['models', 'list']; from epam_extract.cli import main; main()"
@@ -671,6 +677,7 @@ def test_what_nobody_foresaw_is_one_sentence_that_names_a_log(
     assert str(log) in line and "in broken" in log.read_text()
 
 
+@pytest.mark.slow
 def test_every_option_that_a_message_names_exists() -> None:
     """Words like --stride in any string of the package are options of some command."""
     known = {"--force-reinstall", "--head", "--help", "--version"}  # of pip, ray and typer

@@ -62,6 +62,7 @@ def test_the_short_form_of_version() -> None:
     assert run("-V").stdout == f"epam-extract {epam_extract.__version__}\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "found"),
     [

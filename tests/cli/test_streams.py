@@ -81,6 +81,7 @@ def test_a_lost_screen_or_log_never_ends_a_run(command: str, tmp_path: Path) -> 
         assert done.stderr.count(b"the rest of the log is lost") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full")
 def test_a_summary_that_cannot_be_printed_is_one_sentence(tmp_path: Path) -> None:
     done = run("{run} -q --summary-json - >/dev/full", tmp_path)

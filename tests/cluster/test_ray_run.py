@@ -99,6 +99,7 @@ def on_ray(videos: Path, out: Path, **options: object) -> Summary:
     return extract_on_ray([videos], out, given.pop("config"), **given)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_two_workers_equal_one_run_and_leave_nothing_but_the_output(
     collection: Path, ray: FakeRay, tmp_path: Path
 ) -> None:
@@ -331,6 +332,7 @@ MISMATCH = """RuntimeError: Version mismatch: The cluster was started with:
     Python: 3.10.1"""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("child", "words"),
     [

@@ -32,6 +32,7 @@ def never() -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_cluster_of_64_loses_nothing_does_nothing_twice_and_stays_busy(seed: int) -> None:
     draw = random.Random(100 + seed)

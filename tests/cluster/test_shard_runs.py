@@ -116,6 +116,7 @@ def test_sixteen_shards_each_killed_once_and_merged_equal_one_run(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_an_empty_part_is_a_file_and_exit_0(
     collection: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_segment_is_what_the_trimmed_video_would_be(
         assert one.fps == 25 and one.attrs["duration"] == pytest.approx(2.8)
 
 
+@pytest.mark.slow
 def test_windows_that_a_segment_shares_with_its_video_are_equal(
     clips: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -92,6 +93,7 @@ def test_the_papers_recipe_on_untrimmed_recordings(
         assert [one.label for one in stored_labels(store)] == ["x", "x", "y"]  # of short, long
 
 
+@pytest.mark.slow
 def test_labels_come_out_in_info_and_exports(
     clips: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -179,6 +181,7 @@ def test_keypoints_of_the_whole_video_serve_its_segments(
                     np.testing.assert_array_equal(ours[video_id][name], theirs[video_id][name])
 
 
+@pytest.mark.slow
 def test_a_whole_list_gives_labels_to_whole_videos(
     clips: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:

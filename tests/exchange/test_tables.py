@@ -26,6 +26,7 @@ def file(tmp_path: Path) -> Path:
     )
 
 
+@pytest.mark.slow
 def test_arrays_and_tables_hold_what_the_file_holds(file: Path, tmp_path: Path) -> None:
     for form in ("npy", "npz", "pt", "parquet", "pyskl"):
         export_features(file, form, tmp_path / form)

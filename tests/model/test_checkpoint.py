@@ -129,6 +129,7 @@ def test_single_streams_load_behind_any_prefix(backbone, prefix, tmp_path):
     assert is_loaded(backbone.rgb_backbone, "rgb_backbone.")
 
 
+@pytest.mark.slow
 def test_numpy_objects_are_refused_like_any_other_code(backbone, tmp_path):
     path = tmp_path / "epam.pth"
     torch.save({"state_dict": ALL, "meta": Evil("touch x")}, path)
@@ -189,6 +190,7 @@ def test_a_stream_is_taken_out_of_a_multimodal_file(backbone, tmp_path):
     assert is_loaded(backbone.pose_backbone, "pose_backbone.")
 
 
+@pytest.mark.slow
 def test_pretrained_arguments_load_and_survive_init_weights(tmp_path):
     path = tmp_path / "rgb.pth"
     torch.save(reference.stream_checkpoint("rgb"), path)
@@ -239,6 +241,7 @@ def test_what_does_not_fit_is_named_and_changes_nothing(backbone, content, messa
     assert is_blank(backbone)
 
 
+@pytest.mark.slow
 def test_the_attentions_type_is_recognised(backbone, tmp_path):
     path = tmp_path / "older.pth"
     torch.save(EPAMBackbone(attention_type="spatial_temporal").state_dict(), path)

@@ -66,6 +66,7 @@ def test_one_stream_can_be_returned_alone_and_dimensions_are_told(official):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", ["rgb", "pose"])
 def test_freezing_a_stream_freezes_its_statistics_too(stream):
     backbone = EPAMBackbone(freeze_rgb=stream == "rgb", freeze_pose=stream == "pose")

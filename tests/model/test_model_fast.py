@@ -259,6 +259,7 @@ def test_wrong_shapes_are_named(fused):
         fused(torch.zeros(1, 3, 4, 64, 64), torch.zeros(1, 17, 4, 16, 16))
 
 
+@pytest.mark.slow
 def test_pooled_and_tokens_are_means():
     features = torch.randn(2, 5, 4, 3, 3)
     torch.testing.assert_close(pool(features), features.mean((2, 3, 4)))

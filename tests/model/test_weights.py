@@ -20,6 +20,7 @@ def test_identity_is_name_and_digest(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_random_weights_come_from_the_seed_alone(backbone):
     def filled(seed):
         random_weights(backbone, seed)

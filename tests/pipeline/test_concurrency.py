@@ -127,6 +127,7 @@ def test_meter_adds_up_over_threads() -> None:
     assert meter.totals()["write"] == (0.0, 0)
 
 
+@pytest.mark.slow
 def test_a_feed_gives_what_comes_and_what_came_before_never_waits_for_it() -> None:
     feed: Feed[int] = Feed()
     feed.put([1, 2])

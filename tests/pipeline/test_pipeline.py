@@ -68,6 +68,7 @@ def test_numbers_do_not_depend_on_workers_or_batches(
     assert_same(tmp_path / "one.h5", tmp_path / "other.h5")
 
 
+@pytest.mark.slow
 def test_clips_of_different_videos_fill_one_batch(
     videos: Path, stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -171,6 +172,7 @@ def test_a_failure_of_the_machine_stops_the_run_and_keeps_what_is_committed(
     assert_same(tmp_path / "whole.h5", tmp_path / "f.h5")
 
 
+@pytest.mark.slow
 def test_done_videos_are_not_opened_again_and_changed_ones_are_redone(
     stand_ins: StandInPose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +471,7 @@ def test_the_network_stage_gives_what_the_module_gives() -> None:
         np.testing.assert_allclose(arrays[name], want, atol=2e-3 * float(want.abs().max()))
 
 
+@pytest.mark.slow
 def test_a_full_gpu_halves_the_batch_and_says_so() -> None:
     stage = make_network(features=("pooled",))
     told: list[int] = []
@@ -492,6 +495,7 @@ def test_a_full_gpu_halves_the_batch_and_says_so() -> None:
         stage(batch)
 
 
+@pytest.mark.slow
 def test_values_beyond_f16_are_clipped_and_counted() -> None:
     stage = make_network(features=("full",))
     big = torch.full((1, 2, 3, 7, 7), 1e6)

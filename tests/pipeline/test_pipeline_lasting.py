@@ -50,6 +50,7 @@ class Watching(Progress):
             self.seen.append(list(store))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limits", [(0.0, 1 << 40), (1e9, 1)], ids=["by time", "by size"])
 def test_what_is_done_is_in_the_file_while_the_run_goes_on(
     stand_ins: StandInPose,

@@ -157,6 +157,7 @@ def test_paths_the_system_refuses_cost_only_themselves(
     assert again.failed == 8 and again.skipped == 1
 
 
+@pytest.mark.slow
 def test_names_of_any_bytes_are_done_and_found_again(
     small: bytes, stand_ins: StandInPose, tmp_path: Path
 ) -> None:

@@ -172,6 +172,7 @@ def test_a_failed_download_leaves_nothing_and_tells_three_ways_out(
     assert left_in_cache() == []
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_is_given_up(site, monkeypatch) -> None:
     monkeypatch.setattr(download, "CONNECT_SECONDS", 0.3)
     site.seconds = 3
@@ -179,6 +180,7 @@ def test_a_server_that_never_answers_is_given_up(site, monkeypatch) -> None:
         download_models(["lightweight"])
 
 
+@pytest.mark.slow
 def test_a_download_that_drips_is_given_up(site, monkeypatch) -> None:
     monkeypatch.setattr(download, "TOTAL_SECONDS", 0.2)
     site.seconds = 0.3

@@ -151,6 +151,7 @@ def test_one_stage_equal_to_rtmlib_called_by_hand(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 def test_pieces_at_the_same_time_give_the_same_numbers() -> None:
     estimator = open_pose_model(PoseConfig(det_model=BUNDLED[0], pose_model=BUNDLED[1]))
     frames = moving_frames()[:, ::2, ::2].copy()

@@ -292,6 +292,7 @@ def test_an_unknown_device_is_refused(tmp_path) -> None:
         open_network(path, DETECTORS, option="--det-model", device="mps")
 
 
+@pytest.mark.slow
 def test_onnxruntime_keeps_no_record_of_what_it_ran(tmp_path) -> None:
     """In a process of its own, since onnxruntime decides once."""
     path = write_network(tmp_path / "a.onnx", [DETS])

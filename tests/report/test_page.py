@@ -167,6 +167,7 @@ def test_a_wrong_place_is_one_sentence_and_status_2(file: Path, out: str, words:
     assert len(result.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_page_it_made(file: Path, tmp_path: Path) -> None:
     result = run("report", file, "--out", tmp_path / "p.html")
     assert (result.exit_code, result.stdout.strip()) == (0, str(tmp_path / "p.html"))
@@ -181,6 +182,7 @@ def test_without_jinja2_it_says_what_to_install(
         write_report(file, tmp_path / "p.html")
 
 
+@pytest.mark.slow
 def test_a_file_without_complete_videos_still_gives_a_page(tmp_path: Path) -> None:
     config = ExtractConfig(features=("full",), windows=WINDOWS)
     with StoreWriter(tmp_path / "f.h5", StoreHeader(config.identity(), WEIGHTS, POSE)) as store:

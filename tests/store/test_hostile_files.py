@@ -361,6 +361,7 @@ def test_older_files_without_checksums_of_attributes_are_read_and_told(path: Pat
         assert store.ids == ["a", "b"]
 
 
+@pytest.mark.slow
 def test_hostile_files_need_no_memory(path: Path) -> None:
     """All of them in one file, looked at as the command does, with little memory."""
     with h5py.File(path, "r+") as h5:

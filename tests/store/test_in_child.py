@@ -24,6 +24,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "feats.h5"
 
 
+@pytest.mark.slow
 def test_looking_in_a_child_says_the_same(path: Path) -> None:
     assert in_child.look("verify", path, videos=None) == {"problems": [], "uncovered": 0}
     assert in_child.look("describe", path, most_rows=None) == json.loads(json.dumps(describe(path)))

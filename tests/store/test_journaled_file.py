@@ -275,6 +275,7 @@ def test_a_reader_sees_old_bytes_until_the_commit(tmp_path: Path, states: list[b
     assert set(seen) == set(range(COMMITS + 1))
 
 
+@pytest.mark.slow
 def test_a_reader_holds_a_commit_up_and_is_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -490,6 +491,7 @@ def test_a_lock_whose_name_was_taken_away_is_taken_again(
             open_toy(path)
 
 
+@pytest.mark.slow
 def test_writers_that_come_and_go_never_meet(tmp_path: Path) -> None:
     """Four processes open, add one and close, over and over; no addition is lost."""
     path = tmp_path / "toy"

@@ -64,6 +64,7 @@ def test_merged_parts_equal_one_run_bit_for_bit(options: dict[str, str], tmp_pat
     assert not [path.name for path in tmp_path.iterdir() if path.suffix != ".h5"]
 
 
+@pytest.mark.slow
 def test_compressed_chunks_are_copied_as_they_are(tmp_path: Path) -> None:
     parts = write_parts(tmp_path, [["a"]], {**FULL, "compression": "gzip"})
     merge_parts(tmp_path / "out.h5", parts)
@@ -112,6 +113,7 @@ def test_a_merge_killed_between_any_two_commits_goes_on(
     assert out.stat().st_size == size
 
 
+@pytest.mark.slow
 def test_parts_that_come_later_are_added(tmp_path: Path) -> None:
     parts, whole = write_parts(tmp_path, SPLIT), in_one_run(tmp_path)
     out = tmp_path / "out.h5"

@@ -69,6 +69,7 @@ def refusal(path: Path) -> str:
     return str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", [SPLIT, [["a", "a/b", "c"], ["ü/d e", "z", "broken"]]])
 def test_it_shows_what_one_run_would_hold(split: list[list[str]], tmp_path: Path) -> None:
     whole, files = in_one_run(tmp_path), write_parts(tmp_path, split)

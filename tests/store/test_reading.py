@@ -95,6 +95,7 @@ KEYS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", KEYS, ids=repr)
 def test_a_stored_array_is_indexed_as_numpy_s(full: Path, key: object) -> None:
     with FeatureStore(full) as store:

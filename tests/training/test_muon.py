@@ -17,6 +17,7 @@ def test_orthogonal_step_turns_and_does_not_stretch(shape):
     assert torch.linalg.matrix_norm(step, 2) < 1.3
 
 
+@pytest.mark.slow
 def test_muon_fits_a_convolution_to_another():
     torch.manual_seed(0)
     wanted, network = torch.nn.Conv2d(4, 8, 3, bias=False), torch.nn.Conv2d(4, 8, 3, bias=False)

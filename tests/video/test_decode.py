@@ -15,6 +15,7 @@ from epam_extract.video import decode, probe, read_frames
 from epam_extract.video.memory import MemoryLimit
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decoder", ["auto", "pyav"])
 @pytest.mark.parametrize(("degrees", "turns"), [(90, 1), (180, 2), (270, 3)])
 def test_rotation_is_applied(

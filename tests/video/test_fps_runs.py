@@ -78,6 +78,7 @@ def test_mixed_rates_give_comparable_windows(stand_ins: StandInPose, tmp_path: P
     assert verify(out) == [] and verify(out, videos=videos) == []
 
 
+@pytest.mark.slow
 def test_its_own_rate_changes_nothing(stand_ins: StandInPose, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", frames=90)
     extract_features(path, tmp_path / "a.h5", POOLED)
@@ -99,6 +100,7 @@ class Counting(StandInPose):
         return people(piece)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("crop", ["window", "video"])
 @pytest.mark.parametrize("fps", [10.0, 60.0])
 def test_people_are_looked_for_once_in_each_frame_that_is_used(
@@ -152,6 +154,7 @@ def test_another_rate_is_refused(stand_ins: StandInPose, tmp_path: Path) -> None
         extract_features(path, tmp_path / "f.h5", POOLED)
 
 
+@pytest.mark.slow
 def test_segments_lie_on_a_time_line_of_their_own(stand_ins: StandInPose, tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", frames=150, options={"qp": "0"})
     (tmp_path / "s.csv").write_text("v,1.0,5.0,wave\n")

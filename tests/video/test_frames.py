@@ -21,6 +21,7 @@ from epam_extract.video import (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "first", "count", "begins", "why"), EXACT)
 def test_every_frame_once_in_order_at_its_time(
     sample: Callable[[str], Path], name: str, first: int, count: int, begins: float, why: str
@@ -140,6 +141,7 @@ def test_pieces_stay_right_for_as_long_as_they_are_held(sample: Callable[[str], 
         assert np.array_equal(piece.frames, copy)
 
 
+@pytest.mark.slow
 def test_videos_are_read_in_threads_at_the_same_time(sample: Callable[[str], Path]) -> None:
     names = ["h264.mp4", "h264.ts", "long.mp4", "vp9.webm"]
     with ThreadPoolExecutor(3) as pool:

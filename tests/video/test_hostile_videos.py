@@ -20,6 +20,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return make.write_video(tmp_path_factory.mktemp("small") / "v.mp4", frames=20).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("codec", "suffix", "forge"),
     [

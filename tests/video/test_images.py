@@ -48,6 +48,7 @@ def read(folder: Path) -> list[int]:
         return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["img_{:05}.jpg", "frame_{:06}.png", "{}.jpeg", "a b-{}.BMP", "x_{:03}.webp"]
 )
@@ -170,6 +171,7 @@ def test_a_rate_that_is_none_is_refused(rate: float) -> None:
         ExtractConfig(image_fps=rate)
 
 
+@pytest.mark.slow
 def test_a_folder_gives_the_features_of_the_video_it_was_made_from(
     stand_ins: StandInPose, tmp_path: Path
 ) -> None:
@@ -202,6 +204,7 @@ def test_a_picture_that_comes_later_makes_it_another_video(
     assert (summary.skipped, summary.frames) == (0, 21)
 
 
+@pytest.mark.slow
 def test_png_is_read_by_a_process_that_has_loaded_decord(tmp_path: Path) -> None:
     pytest.importorskip("decord")
     path = write_video(tmp_path / "a.mp4", frames=4)

@@ -13,6 +13,7 @@ from video_samples import VARIABLE, numbers
 from epam_extract.video import probe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["variable.mp4", "variable.mkv"])
 def test_variable_frame_rate_keeps_real_times(sample: Callable[[str], Path], name: str) -> None:
     found = probe(sample(name), name)

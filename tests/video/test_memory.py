@@ -42,6 +42,7 @@ def test_a_video_that_needs_more_memory_fails_and_the_others_are_done(
     assert not summary.failures
 
 
+@pytest.mark.slow
 def test_a_header_that_promises_fewer_frames_does_not_get_past_the_limit(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mkv", frames=80)
     data = bytearray(path.read_bytes())
@@ -67,6 +68,7 @@ def test_pictures_that_grow_in_mid_video_are_not_decoded_past_the_limit(tmp_path
         assert "damaged or cut short: 20 of 40" in opened.video.notes[0]
 
 
+@pytest.mark.slow
 def test_a_first_picture_larger_than_the_header_says_is_not_decoded(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", "mpeg4", height=640, width=960)
     data = path.read_bytes().replace(struct.pack(">HH", 960, 640), struct.pack(">HH", 96, 64))

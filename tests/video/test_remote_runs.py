@@ -78,6 +78,7 @@ def test_a_run_from_elsewhere_equals_one_from_files(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["f.h5", "files.h5"]
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_fetched_again_and_what_changed_is(
     videos: Path,
     stand_ins: None,
@@ -99,6 +100,7 @@ def test_what_is_done_is_not_fetched_again_and_what_changed_is(
         assert store["b"].attrs["num_frames"] == 40
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_fetches_what_is_left(
     stand_ins: None,
     memory: Memory,
@@ -226,6 +228,7 @@ def test_other_commands_need_files_here() -> None:
         _ = FoundVideo("a", file).file
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [False, True])
 def test_no_secret_is_shown_logged_or_stored(
     broken: bool,

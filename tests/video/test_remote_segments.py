@@ -89,6 +89,7 @@ def test_they_are_those_of_files(
     assert (again.skipped, again.windows) == (here.done, 0)
 
 
+@pytest.mark.slow
 def test_files_and_addresses_may_have_segments_in_one_run(
     videos: Path, segments: Path, stand_ins: StandInPose, memory: Memory, tmp_path: Path
 ) -> None:

@@ -20,6 +20,7 @@ def numbers(path: Path, segment: Segment, **options: object) -> list[int]:
         return read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounds", [(0, 10), (2, 2.4), (3.96, 7.48), (9.9, 10), (0.04, 0.08)])
 def test_a_segment_has_the_frames_that_begin_in_it(
     clips: Path, bounds: tuple[float, float]

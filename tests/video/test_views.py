@@ -46,6 +46,7 @@ def test_a_lower_rate_skips_and_a_higher_one_repeats() -> None:
     assert view_of(video(np.zeros(1)), None, Fraction(1))[1].tolist() == [0]
 
 
+@pytest.mark.slow
 def test_pieces_hold_each_picture_once_and_show_it_as_often_as_needed(tmp_path: Path) -> None:
     path = write_video(tmp_path / "v.mp4", frames=40)
     with OpenView(path, "v", fps=Fraction(60)) as view:

@@ -25,6 +25,7 @@ from epam_extract.video import (
 from epam_extract.video.memory import MemoryLimit
 
 
+@pytest.mark.slow
 def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Path]) -> None:
     with worker_pool.borrowed() as process:
         process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=MemoryLimit(10**9))
@@ -37,6 +38,7 @@ def test_the_decoder_runs_at_most_three_pieces_ahead(sample: Callable[[str], Pat
         assert sum(map(len, shown)) == 96
 
 
+@pytest.mark.slow
 def test_copies_are_made_in_the_memory_of_earlier_ones(sample: Callable[[str], Path]) -> None:
     close_workers()
     with worker_pool.borrowed() as process:
@@ -80,6 +82,7 @@ def test_one_process_serves_one_video_after_the_other(sample: Callable[[str], Pa
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_closing_in_mid_video_ends_the_process(sample: Callable[[str], Path]) -> None:
     close_workers()
     found = probe(sample("long.mp4"), "x")
@@ -174,6 +177,7 @@ def test_a_hang_of_decord_on_request_is_reported(
         numbers(found, decoder="decord", stall_seconds=0.5)
 
 
+@pytest.mark.slow
 def test_a_hang_of_pyav_is_reported(
     sample: Callable[[str], Path], broken_worker: Callable[[str, str], None]
 ) -> None:
@@ -205,6 +209,7 @@ def test_a_slow_reader_is_no_hung_one(
     assert not caplog.records
 
 
+@pytest.mark.slow
 def test_signals_for_the_parent_do_not_end_a_reader(sample: Callable[[str], Path]) -> None:
     close_workers()
     found = probe(sample("long.mp4"), "x")
