@@ -88,7 +88,8 @@ class DecodeWorker:
         self._words = os.fdopen(new_memory(0), "w+b")  # its stderr, logged after a crash
         self._memory: mmap.mmap | None = None
         self._lent: set[int] = set()  # ids of arrays that point into the current memory
-        self._spare: list[np.ndarray] = []  # memory of earlier copies that nobody uses any more
+        self.spare: list[np.ndarray] = []
+        """Memory of earlier copies that nobody uses any more."""
         try:
             self._process = subprocess.Popen(
                 [
@@ -202,11 +203,11 @@ class DecodeWorker:
 
         The kernel would have to clear new memory first, which takes longer than copying.
         """
-        memory = self._spare.pop() if self._spare else None
+        memory = self.spare.pop() if self.spare else None
         if memory is None or not len(pixels) <= len(memory) <= 4 * len(pixels):
             memory = np.empty(len(pixels), np.uint8)
         root = np.frombuffer(memory.data, np.uint8, len(pixels))
-        weakref.finalize(root, self._spare.append, memory)
+        weakref.finalize(root, self.spare.append, memory)
         np.copyto(root, pixels)
         return root
 
@@ -289,6 +290,7 @@ def give_back(worker: DecodeWorker, *, alive: bool) -> None:
     if not alive:
         worker.kill()
         return
+    worker.spare.clear()
     with _lock:
         _idle.append(worker)
 

@@ -47,9 +47,9 @@ def test_copies_are_made_in_the_memory_of_earlier_ones(sample: Callable[[str], P
             shown = process.read(wanted=0, piece_frames=4, slots=3, stall_seconds=20)
             held = list(shown)  # two of the 25 lie in slots
             assert [make.number_of(frame) for piece in held for frame in piece] == list(range(100))
-            assert not process._spare
+            assert not process.spare
             del held
-            assert len(process._spare) == 23
+            assert len(process.spare) == 23
 
 
 def test_large_pieces_and_systems_without_memfd(
