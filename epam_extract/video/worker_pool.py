@@ -88,8 +88,6 @@ class DecodeWorker:
         self._words = os.fdopen(new_memory(0), "w+b")  # its stderr, logged after a crash
         self._memory: mmap.mmap | None = None
         self._lent: set[int] = set()  # ids of arrays that point into the current memory
-        self.spare: list[np.ndarray] = []
-        """Memory of earlier copies that nobody uses any more."""
         try:
             self._process = subprocess.Popen(
                 [
@@ -190,26 +188,13 @@ class DecodeWorker:
         root = np.frombuffer(self._memory or b"", np.uint8, math.prod(shape), slot * size)
         free = Free(number, slot)
         if copy:
-            frames = self._copied(root)
+            frames = _copy(root)
             self._send(free)
             return frames.reshape(shape)
         # every view of it keeps `root` as its base
         self._lent.add(id(root))
         weakref.finalize(root, _give_back, self._connection, free, self._lent, id(root))
         return root.reshape(shape)
-
-    def _copied(self, pixels: np.ndarray) -> np.ndarray:
-        """A copy, in the memory of an earlier one that nobody uses any more.
-
-        The kernel would have to clear new memory first, which takes longer than copying.
-        """
-        memory = self.spare.pop() if self.spare else None
-        if memory is None or not len(pixels) <= len(memory) <= 4 * len(pixels):
-            memory = np.empty(len(pixels), np.uint8)
-        root = np.frombuffer(memory.data, np.uint8, len(pixels))
-        weakref.finalize(root, self.spare.append, memory)
-        np.copyto(root, pixels)
-        return root
 
     def _send(self, message: object) -> None:
         try:
@@ -267,6 +252,20 @@ class DecodeWorker:
         self._words.close()
 
 
+def _copy(pixels: np.ndarray) -> np.ndarray:
+    """A copy, in the memory of an earlier one that nobody uses any more.
+
+    The kernel would have to clear new memory first, which takes longer than copying.
+    """
+    memory = _spare.pop() if _spare else None
+    if memory is None or not len(pixels) <= len(memory) <= 4 * len(pixels):
+        memory = np.empty(len(pixels), np.uint8)
+    root = np.frombuffer(memory.data, np.uint8, len(pixels))
+    weakref.finalize(root, _spare.append, memory)
+    np.copyto(root, pixels)
+    return root
+
+
 def _give_back(connection: Connection, free: Free, lent: set[int], key: int) -> None:
     """Release a slot when the last array that points into it is gone, in any thread."""
     lent.discard(key)
@@ -275,6 +274,8 @@ def _give_back(connection: Connection, free: Free, lent: set[int], key: int) -> 
 
 
 _idle: list[DecodeWorker] = []
+_borrowed: set[int] = set()  # pids of workers that are in use
+_spare: list[np.ndarray] = []  # memory of copies that nobody uses any more
 _lock = threading.Lock()
 
 
@@ -282,17 +283,22 @@ def borrow() -> DecodeWorker:
     """An idle worker or a new one; return it with :func:`give_back`."""
     with _lock:
         worker = _idle.pop() if _idle else None
-    return worker or DecodeWorker()
+    worker = worker or DecodeWorker()
+    with _lock:
+        _borrowed.add(worker.pid)
+    return worker
 
 
 def give_back(worker: DecodeWorker, *, alive: bool) -> None:
     """Keep a worker for the next video, or kill it if it is dead or busy (not ``alive``)."""
+    with _lock:
+        _borrowed.discard(worker.pid)
+        if not _borrowed:
+            _spare.clear()
+        if alive:
+            _idle.append(worker)
     if not alive:
         worker.kill()
-        return
-    worker.spare.clear()
-    with _lock:
-        _idle.append(worker)
 
 
 @contextmanager

@@ -47,9 +47,10 @@ def test_copies_are_made_in_the_memory_of_earlier_ones(sample: Callable[[str], P
             shown = process.read(wanted=0, piece_frames=4, slots=3, stall_seconds=20)
             held = list(shown)  # two of the 25 lie in slots
             assert [make.number_of(frame) for piece in held for frame in piece] == list(range(100))
-            assert not process.spare
+            assert not worker_pool._spare
             del held
-            assert len(process.spare) == 23
+            assert len(worker_pool._spare) == 23
+    assert not worker_pool._spare  # no video is being read any more
 
 
 def test_large_pieces_and_systems_without_memfd(
