@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import os
 import signal
@@ -67,13 +68,10 @@ class ReadRequest:
     """Decode the open video into slots of shared memory, then answer with a :class:`Measured`, or
     for a choice with a :class:`Delivered`."""
 
-    id: int
     wanted: int | Choice
     """The first frame to deliver (earlier ones are decoded and dropped), or a choice of frames."""
     piece_frames: int
     slots: int
-    fresh: bool
-    """Map new memory, since arrays still point into the old one."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +79,7 @@ class Mapped:
     """There is new shared memory of ``size`` bytes; its descriptor follows."""
 
     size: int
+    id: int
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Free:
-    """The receiver has released a slot of read ``id``."""
+    """The receiver has released a slot of the memory ``id``."""
 
     id: int
     slot: int
@@ -125,20 +124,46 @@ class _Slots:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.memory: mmap.mmap | None = None
+        self.id = 0
+        self.shape: tuple[int, ...] = (0,)
+        self.free: deque[int] = deque()
 
     def arrays(self, request: ReadRequest, found: Header) -> np.ndarray:
-        """(slots, piece_frames, H, W, 3) uint8 in memory shared with the parent."""
-        frame = found.height * found.width * 3
-        size = max(request.slots * request.piece_frames * frame, 1)
-        if request.fresh or self.memory is None or not size <= len(self.memory) <= 4 * size:
-            self.memory = None
-            fd = new_memory(size)
-            self.memory = mmap.mmap(fd, size)
-            self.connection.send(Mapped(size))
-            send_handle(self.connection, fd, os.getppid())
-            os.close(fd)
+        """(slots, piece_frames, H, W, 3) uint8 in memory shared with the parent.
+
+        The memory of the last video is used again, except slots that the parent has not released.
+        New memory is mapped where its slots would lie elsewhere or it is of the wrong size.
+        """
         shape = (request.slots, request.piece_frames, found.height, found.width, 3)
-        return np.frombuffer(self.memory, np.uint8, size).reshape(shape)
+        size = max(math.prod(shape), 1)
+        if self.memory is None or shape != self.shape:
+            released = len(self.free) == self.shape[0]
+            if self.memory is None or not released or not size <= len(self.memory) <= 4 * size:
+                self._map(size)
+            self.shape, self.free = shape, deque(range(request.slots))
+        return np.frombuffer(self.memory or b"", np.uint8, size).reshape(shape)
+
+    def _map(self, size: int) -> None:
+        self.memory = None
+        fd = new_memory(size)
+        self.memory = mmap.mmap(fd, size)
+        self.id += 1
+        self.connection.send(Mapped(size, self.id))
+        send_handle(self.connection, fd, os.getppid())
+        os.close(fd)
+
+    def take(self) -> int:
+        """A slot to fill; waits until one is released."""
+        while not self.free:
+            message = self.connection.recv()
+            if isinstance(message, Free):
+                self.release(message)
+        return self.free.popleft()
+
+    def release(self, message: Free) -> None:
+        """Use a slot again, unless it is of memory that has been replaced."""
+        if message.id == self.id:
+            self.free.append(message.slot)
 
 
 def new_memory(size: int) -> int:
@@ -160,29 +185,25 @@ def _read(
 ) -> None:
     """Serve one :class:`ReadRequest`. Raises Unreadable."""
     arrays = slots.arrays(request, decoder.header)
-    free = deque(range(request.slots))
-
-    def next_slot() -> int:
-        while not free:
-            message = connection.recv()
-            if isinstance(message, Free) and message.id == request.id:
-                free.append(message.slot)
-        return free.popleft()
-
     slot, filled = -1, 0
     wanted = request.wanted
     chosen = isinstance(wanted, Choice)
     frames = decoder.chosen(wanted) if isinstance(wanted, Choice) else decoder.frames(wanted)
-    for frame in frames:
-        if filled == 0:
-            slot = next_slot()
-        arrays[slot, filled] = frame
-        filled += 1
-        if filled == request.piece_frames:
+    try:
+        for frame in frames:
+            if filled == 0:
+                slot = slots.take()
+            arrays[slot, filled] = frame
+            filled += 1
+            if filled == request.piece_frames:
+                connection.send(Piece(slot, filled))
+                filled = 0
+        if filled:
             connection.send(Piece(slot, filled))
             filled = 0
-    if filled:
-        connection.send(Piece(slot, filled))
+    finally:
+        if filled:  # and not sent
+            slots.free.append(slot)
     connection.send(Delivered(decoder.missing) if chosen else decoder.measured())
 
 
@@ -230,8 +251,9 @@ def serve() -> None:
                     connection.send(header(request.path, tick, request.memory))
                 elif isinstance(request, ProbeRequest):
                     connection.send(_measure(request, tick))
-                if isinstance(request, Free):
-                    continue  # of a read that has ended
+                if isinstance(request, Free):  # of a read that has ended
+                    slots.release(request)
+                    continue
                 if decoder is not None:
                     decoder.close()
                     decoder = None

@@ -9,7 +9,6 @@ it is gone. A receiver that keeps many pieces gets copies, so that it cannot sta
 from __future__ import annotations
 
 import atexit
-import itertools
 import logging
 import math
 import mmap
@@ -53,7 +52,6 @@ START_SECONDS = 120.0  # enough to import PyAV from a slow disk
 SLOWEST_DISK = 20e6  # bytes/s; decord reads the whole file before it answers
 
 _log = logging.getLogger(__name__)
-_ids = itertools.count(1)
 Answer = TypeVar("Answer")
 ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -87,6 +85,7 @@ class DecodeWorker:
         self._beats = np.frombuffer(mmap.mmap(beats, 8), np.uint64)
         self._words = os.fdopen(new_memory(0), "w+b")  # its stderr, logged after a crash
         self._memory: mmap.mmap | None = None
+        self._memory_id = 0
         self._lent: set[int] = set()  # ids of arrays that point into the current memory
         try:
             self._process = subprocess.Popen(
@@ -156,8 +155,7 @@ class DecodeWorker:
         height, width = self._opened.height, self._opened.width
         size = piece_frames * height * width * 3
         slots = min(slots, 2) if size > LARGE_PIECE else slots
-        number = next(_ids)
-        self._send(ReadRequest(number, wanted, piece_frames, slots, fresh=bool(self._lent)))
+        self._send(ReadRequest(wanted, piece_frames, slots))
         while True:
             reply = self._wait(stall_seconds)
             if isinstance(reply, (Measured, Delivered)):
@@ -165,12 +163,12 @@ class DecodeWorker:
             if isinstance(reply, Mapped):
                 self._memory = mmap.mmap(fd := recv_handle(self._connection), reply.size)
                 os.close(fd)
-                self._lent = set()
+                self._memory_id, self._lent = reply.id, set()
             elif isinstance(reply, Piece):
                 shape = (reply.count, height, width, 3)
                 # One slot always stays with the worker.
                 starved = len(self._lent) + 1 >= slots
-                yield self._lend(number, reply.slot, size, shape, copy=starved)
+                yield self._lend(reply.slot, size, shape, copy=starved)
             else:
                 raise WorkerLost(f"the worker sent {reply!r} for a piece", died=True)
 
@@ -181,12 +179,10 @@ class DecodeWorker:
             raise WorkerLost(f"the worker answered {request!r} with {reply!r}", died=True)
         return reply
 
-    def _lend(
-        self, number: int, slot: int, size: int, shape: tuple[int, ...], *, copy: bool
-    ) -> np.ndarray:
+    def _lend(self, slot: int, size: int, shape: tuple[int, ...], *, copy: bool) -> np.ndarray:
         """The frames in a slot, which is released when no array points to them any more."""
         root = np.frombuffer(self._memory or b"", np.uint8, math.prod(shape), slot * size)
-        free = Free(number, slot)
+        free = Free(self._memory_id, slot)
         if copy:
             frames = _copy(root)
             self._send(free)

@@ -53,6 +53,27 @@ def test_copies_are_made_in_the_memory_of_earlier_ones(sample: Callable[[str], P
     assert not worker_pool._spare  # no video is being read any more
 
 
+def test_the_next_video_uses_the_slots_that_the_last_one_has_released(
+    sample: Callable[[str], Path],
+) -> None:
+    close_workers()
+    limit = MemoryLimit(10**9)
+    with worker_pool.borrowed() as process:
+        process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=limit)
+        first, *_ = process.read(wanted=0, piece_frames=4, slots=3, stall_seconds=20)
+        memory = process._memory
+        process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=limit)
+        pieces = process.read(wanted=0, piece_frames=4, slots=3, stall_seconds=20)
+        assert [make.number_of(frame) for piece in pieces for frame in piece] == list(range(100))
+        assert process._memory is memory
+        assert [make.number_of(frame) for frame in first] == [0, 1, 2, 3]
+        process.open(sample("long.mp4"), "pyav", stall_seconds=20, memory=limit)
+        pieces = process.read(wanted=0, piece_frames=5, slots=3, stall_seconds=20)
+        assert [make.number_of(frame) for piece in pieces for frame in piece] == list(range(100))
+        assert process._memory is not memory  # its slots lay elsewhere, and one was still held
+        assert [make.number_of(frame) for frame in first] == [0, 1, 2, 3]
+
+
 def test_large_pieces_and_systems_without_memfd(
     sample: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
