@@ -251,12 +251,15 @@ class DecodeWorker:
 def _copy(pixels: np.ndarray) -> np.ndarray:
     """A copy, in the memory of an earlier one that nobody uses any more.
 
-    The kernel would have to clear new memory first, which takes longer than copying.
+    The kernel would have to clear new memory first, which takes longer than copying. numpy would
+    ask for huge pages, which take tens of times as long on a machine that has been up for a while.
     """
-    memory = _spare.pop() if _spare else None
-    if memory is None or not len(pixels) <= len(memory) <= 4 * len(pixels):
-        memory = np.empty(len(pixels), np.uint8)
-    root = np.frombuffer(memory.data, np.uint8, len(pixels))
+    size = len(pixels)
+    with _lock:
+        fitting = (n for n, spare in enumerate(_spare) if size <= len(spare) <= 4 * size)
+        number = next(fitting, None)
+        memory = mmap.mmap(-1, size) if number is None else _spare.pop(number)
+    root = np.frombuffer(memory, np.uint8, size)
     weakref.finalize(root, _spare.append, memory)
     np.copyto(root, pixels)
     return root
@@ -271,7 +274,7 @@ def _give_back(connection: Connection, free: Free, lent: set[int], key: int) -> 
 
 _idle: list[DecodeWorker] = []
 _borrowed: set[int] = set()  # pids of workers that are in use
-_spare: list[np.ndarray] = []  # memory of copies that nobody uses any more
+_spare: list[mmap.mmap] = []  # memory of copies that nobody uses any more
 _lock = threading.Lock()
 
 
