@@ -246,6 +246,9 @@ def _limits(parts: dict[str, Part], bench: Bench) -> str:
         "pose": parts["pose"].cpu,
         "network": parts["network"].cpu / bench.config.windows.stride,
     }
+    if missing := [name for name, cost in costs.items() if not cost]:
+        known = ", ".join(f"{name} {cost * 1e3:.1f} ms" for name, cost in costs.items() if cost)
+        return f"not known without {' and '.join(missing)}: raise --seconds; {known} a frame"
     total, whole = sum(costs.values()), parts[PART].cpu
     detector = parts["pose"].detector * costs["pose"] / total
     dearest = sorted(costs.items(), key=lambda item: -item[1])

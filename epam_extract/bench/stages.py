@@ -31,7 +31,7 @@ from .timing import Deadline, Way, contest, rows
 
 BATCHES = {"cpu": (1, 4, 8), "cuda": (1, 16, 64)}
 PLAIN_BATCH = {"cpu": 4, "cuda": 64}  # of the network everything is compared with
-COMPILE_SECONDS = {"cpu": 20.0, "cuda": 150.0}  # that compiling may take
+COMPILE_SECONDS = {"cpu": 10.0, "cuda": 150.0}  # that compiling may take
 MAX_PIECES = 16
 DETECTOR_FRAMES = 4  # of a piece, to measure the detector alone
 LOOP, OURS = "rtmlib, frame by frame", "epam-extract"
