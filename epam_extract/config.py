@@ -25,8 +25,6 @@ from .options import (
     check_options,
     size_like,
 )
-from .options import format_bytes as format_bytes
-from .options import parse_bytes as parse_bytes
 
 # Fixed by the published weights: changing one of these means retraining.
 NUM_KEYPOINTS = 17  # COCO order, nose first

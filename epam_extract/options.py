@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Any, get_type_hints
 
 from .errors import ConfigError
@@ -70,6 +71,7 @@ class Option:
             )
 
 
+@cache  # type hints are parsed from text, for every config that is made
 def options_of(config: type) -> dict[str, Option]:
     """The options of a config dataclass, by field."""
     hints = get_type_hints(config, include_extras=True)
@@ -96,7 +98,7 @@ def check_options(config: Any) -> None:
     Raises:
         ConfigError: a field has a value that its option does not accept.
     """
-    for name, option in options_of(type(config)).items():
+    for name, option in options_of(config.__class__).items():
         option.check(name, getattr(config, name))
 
 

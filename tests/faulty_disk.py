@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pytest
+
 from epam_extract.store.disk import Operations
 
 FAULTS = ("before", "half", "after", "full once", "full for good")
@@ -31,6 +33,13 @@ def folder_in_memory(fallback: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path) -> Iterator[Path]:
+    """Where syncing costs no time; for the tests of a module that imports it."""
+    with folder_in_memory(tmp_path) as folder:
+        yield folder
 
 
 def fresh_folders(base: Path) -> Iterator[Path]:

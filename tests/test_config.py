@@ -17,11 +17,10 @@ from epam_extract.config import (
     PoseConfig,
     WeightsConfig,
     WindowConfig,
-    format_bytes,
     frames_per_piece,
-    parse_bytes,
 )
 from epam_extract.errors import ConfigError
+from epam_extract.options import format_bytes, parse_bytes
 
 
 @pytest.mark.parametrize(

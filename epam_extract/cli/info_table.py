@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
-from ..config import format_bytes
+from ..options import format_bytes
 from ..progress import format_duration, plural
 from ..records import VideoFailure
 from ..schema import AXES, shape_text

@@ -32,7 +32,7 @@ def merge(
     Exits with status 3 if a part is missing or a video is incomplete.
     """
     from ..cluster.shards import missing_parts
-    from ..config import format_bytes
+    from ..options import format_bytes
     from ..progress import plural
     from ..store.in_child import look
     from ..store.merge import merge_parts

@@ -7,7 +7,8 @@ from dataclasses import asdict
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ..config import ExtractConfig, format_bytes
+from ..config import ExtractConfig
+from ..options import format_bytes
 from ..progress import escaped, format_duration, format_rate, plural
 from ..progress.records import Summary
 from ..schema import shape_text, video_arrays

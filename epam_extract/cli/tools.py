@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ..config import POSE_MODES, ExtractConfig, PoseConfig, format_bytes
+from ..config import POSE_MODES, ExtractConfig, PoseConfig
+from ..options import format_bytes
 from .command import Only, command, flag
 from .messages import say
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import format_bytes
 from ..errors import StoreError
+from ..options import format_bytes
 from ..progress import Progress, plural
 from ..records import VideoFailure
 from ..store import (

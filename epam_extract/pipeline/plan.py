@@ -14,8 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..config import ExtractConfig, format_bytes
+from ..config import ExtractConfig
 from ..errors import EpamExtractError, MachineError
+from ..options import format_bytes
 from ..progress import Progress, plural
 from ..progress.records import Plan
 from ..records import RemoteFile, Segment, VideoFailure

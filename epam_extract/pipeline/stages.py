@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing
 import torch
 
 from ..clips import collate
-from ..config import format_bytes
+from ..options import format_bytes
 from ..progress.records import StageLoad
 from ..records import FeatureBatch
 from ..video.fetch import Fetcher, fetched_folder

@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ..config import format_bytes
+from ..options import format_bytes
 from .plain import Display
 from .units import escaped, format_duration, format_rate
 

@@ -8,7 +8,7 @@ import time
 from rich.console import Console
 from rich.text import Text
 
-from ..config import format_bytes
+from ..options import format_bytes
 from .tally import Event, Tally
 from .units import escaped, format_duration, format_rate, plural
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ..config import format_bytes
+from ..options import format_bytes
 from .records import Plan
 
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

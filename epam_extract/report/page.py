@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import as_fraction, format_bytes
+from ..config import as_fraction
 from ..errors import ConfigError, EpamExtractError, StoreError
 from ..exchange import Annotations, Event
+from ..options import format_bytes
 from ..progress import SILENT, Progress, format_duration, plural
 from ..schema import meaning
 from ..store import FeatureStore

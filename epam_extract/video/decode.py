@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import format_bytes
+from ..options import format_bytes
 from .container import (
     Unreadable,
     announced,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import psutil
 
-from ..config import format_bytes, frames_per_piece
+from ..config import frames_per_piece
+from ..options import format_bytes
 
 DECODER_FRAMES = 6  # that FFmpeg holds, in RGB pictures; measured on H.264: 4
 CGROUP_FILES = (  # limit, use, and the key of memory in use that can be reclaimed

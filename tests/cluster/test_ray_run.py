@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from fake_ray import FakeRay, when
-from faulty_disk import folder_in_memory
+from faulty_disk import tmp_path as tmp_path
 from make_videos import write_video
 from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
@@ -38,13 +38,6 @@ from epam_extract.store import FeatureStore, StoreWriter
 from epam_extract.store.verify import verify
 
 TWO = {"CPU": 2.0}
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

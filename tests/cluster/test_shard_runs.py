@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import pytest
-from faulty_disk import folder_in_memory
+from faulty_disk import tmp_path as tmp_path
 from make_videos import write_video
 from stand_ins import CONFIG, POOLED, StandInNetwork, StandInPose, assert_same, failures
 from typer.testing import CliRunner
@@ -25,13 +24,6 @@ from epam_extract.store.verify import verify
 
 COUNT = 16
 OPTIONS = ["--random-weights", "0", "--stride", "8", "--no-full", "--progress", "plain"]
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reported_run import PLAN
 
-from epam_extract.config import format_bytes
+from epam_extract.options import format_bytes
 from epam_extract.progress import describe_plan, format_duration, format_rate
 from epam_extract.progress.records import Plan
 

@@ -7,13 +7,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from faulty_disk import folder_in_memory
+from faulty_disk import tmp_path as tmp_path
 from make_rows import HEADER, begin, make_rows, make_track, make_video, write_video
 from rich.console import Console
 
@@ -26,13 +26,6 @@ from epam_extract.store.verify import repair, uncovered, verify
 
 SECRET = b"what nobody asked for " * 400
 MEMORY = 4 << 30  # bytes of address space for whatever reads a hostile file
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 @pytest.fixture

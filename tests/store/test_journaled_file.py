@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,10 +22,10 @@ from faulty_disk import (
     FaultyDisk,
     Killed,
     RecordingDisk,
-    folder_in_memory,
     fresh_folders,
     spread,
 )
+from faulty_disk import tmp_path as tmp_path
 
 from epam_extract.errors import StoreError, StoreLocked
 from epam_extract.store import journal
@@ -115,13 +115,6 @@ def require_intact(path: Path, states: list[bytes], reported: list[int]) -> None
         assert least == 0
     run(path, FaultyDisk(), [])  # without faults: only its syncs cost no time
     assert path.read_bytes() == states[-1]
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 NAMES_TAKEN_AWAY = 2  # at the end: journal and lock; it is no failure if that does not work

@@ -7,13 +7,12 @@ import os
 import pickle
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from faulty_disk import folder_in_memory
+from faulty_disk import tmp_path as tmp_path
 from make_parts import SPLIT, VIDEOS, in_one_run, write_parts
 from make_rows import (
     HEADER,
@@ -38,13 +37,6 @@ from epam_extract.store.describe import describe
 from epam_extract.store.merge import merge_parts
 from epam_extract.store.merge_linked import link_parts
 from epam_extract.store.verify import uncovered, verify
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 @pytest.fixture

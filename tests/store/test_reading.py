@@ -7,13 +7,12 @@ import multiprocessing
 import pickle
 import random
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from faulty_disk import folder_in_memory
+from faulty_disk import tmp_path as tmp_path
 from make_features import noise, write_pooled
 from make_rows import HEADER, POSE, WEIGHTS, make_rows, write_video
 from torch.utils.data import DataLoader, Dataset, random_split
@@ -27,13 +26,6 @@ from epam_extract.store.indexing import contiguous_start, select
 
 FULL = ExtractConfig(features=("pooled", "full")).identity()
 README = (Path(__file__).parents[2] / "README.md").read_text()
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from faulty_disk import (
     FaultyDisk,
     Killed,
     RecordingDisk,
-    folder_in_memory,
     fresh_folders,
 )
+from faulty_disk import tmp_path as tmp_path
 from make_rows import (
     FULL,
     GRID,
@@ -47,14 +47,6 @@ from epam_extract.records import PoseTrack, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter, journal, stored_states
 from epam_extract.store.disk import Operations
 from epam_extract.store.journal import journal_path
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
-
 
 # A run of three videos, one inside the other's group; the middle one comes in three commits.
 VIDEOS = {"a": (2, 20), "a/b c": (9, 70), "ü": (1, 9)}

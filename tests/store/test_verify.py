@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import random
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
-from faulty_disk import folder_in_memory
+from faulty_disk import tmp_path as tmp_path
 from make_rows import (
     FULL,
     HEADER,
@@ -32,13 +31,6 @@ from epam_extract.records import Video, VideoFailure
 from epam_extract.store import FeatureStore, StoreHeader, StoreWriter
 from epam_extract.store.describe import describe
 from epam_extract.store.verify import Problem, repair, verify
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    """Where syncing costs no time."""
-    with folder_in_memory(tmp_path) as folder:
-        yield folder
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import pytest
 from make_videos import write_video
 from stand_ins import POOLED, StandInPose
 
-from epam_extract.config import format_bytes
 from epam_extract.errors import DecodeError, ProbeError
+from epam_extract.options import format_bytes
 from epam_extract.pipeline.run import extract_features
 from epam_extract.store import FeatureStore
 from epam_extract.video import memory, open_video
